@@ -1,0 +1,41 @@
+# `make run` and `make test` do everything on a fresh machine that has Python 3.11 or newer.
+
+PYTHON ?= python3
+CORES ?= $(shell getconf _NPROCESSORS_ONLN)
+BIN := .venv/bin
+# Also holds for the isolated environments in which packages are built.
+export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run report test lint clean
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/ready  ## install the pinned environment into .venv
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	@touch $@
+
+run: setup  ## run the studies of config/config.yaml: figures and results/report.html
+	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES)
+	@$(MAKE) --no-print-directory report
+
+report: setup  ## collect figures and tables in results/report.html
+	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --report results/report.html
+
+test: setup  ## run all tests
+	PATH="$(CURDIR)/$(BIN):$$PATH" pytest
+
+lint: setup  ## ruff, snakefmt, mypy and snakemake --lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/mypy
+	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --lint
+
+clean:  ## remove results, logs and the environment
+	rm -rf results .snakemake .venv

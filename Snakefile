@@ -1,0 +1,23 @@
+from snakemake.utils import min_version
+
+min_version("9.8")
+
+
+# A file given with --configfile replaces the default studies, it does not add to them.
+if "studies" not in config:
+
+    configfile: "config/config.yaml"
+
+
+report: "workflow/report/workflow.rst"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/runs.smk"
+include: "workflow/rules/studies.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        all_targets(),

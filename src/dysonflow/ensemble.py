@@ -1,0 +1,134 @@
+"""Training of an ensemble: replicas in blocks of fixed size, snapshots, progress."""
+
+import time
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from dysonflow.errors import ConfigError, DivergedError
+from dysonflow.hyperparameters import Hyperparameters
+from dysonflow.noise import NoiseStream
+from dysonflow.simulation import Simulation
+
+BLOCK_SIZE = {"cpu": 64, "cuda": 8192}
+"""Replicas simulated side by side: a cache's worth on a CPU, enough to fill a GPU."""
+LONGEST_STRIDE = 1000
+"""SGD steps between two looks at the progress bar and at the sanity of the weights."""
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """What training yields.
+
+    Attributes
+    ----------
+    weights : np.ndarray
+        Shape (replica, snapshot, M, N).
+    step : np.ndarray
+        SGD step of each snapshot, shape (snapshot,).
+    loss : np.ndarray
+        Loss of each weight matrix, shape (replica, snapshot).
+    device : str
+        Name of the device that trained it.
+    seconds : float
+        Wall time.
+    """
+
+    weights: np.ndarray
+    step: np.ndarray
+    loss: np.ndarray
+    device: str
+    seconds: float
+
+
+def choose_device(name: str) -> torch.device:
+    """Device for `auto`, `cpu` or `cuda`.
+
+    Raises
+    ------
+    ConfigError
+        If `cuda` is asked for and there is none.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device = 'cuda': no GPU is visible here; set device: auto or cpu")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def train(
+    simulation: type[Simulation],
+    hyperparameters: Hyperparameters,
+    device: str = "cpu",
+    log: TextIO | None = None,
+) -> Ensemble:
+    """Train all replicas of a run and keep its snapshots.
+
+    Parameters
+    ----------
+    simulation : type of Simulation
+        The model.
+    hyperparameters : Hyperparameters
+        Of the run.
+    device : str
+        `auto`, `cpu` or `cuda`.
+    log : text stream, optional
+        Where the progress bar is drawn; standard error if None.
+
+    Returns
+    -------
+    Ensemble
+        Weights, steps and losses of all snapshots.
+
+    Raises
+    ------
+    DivergedError
+        With replica and step, if a replica diverges.
+    """
+    # Several threads would wait for each other at every small product (kernel barriers cost more
+    # than the work): parallelism comes from jobs.
+    torch.set_num_threads(1)
+    place = choose_device(device)
+    dtype = getattr(torch, hyperparameters.dtype)
+    block_size = BLOCK_SIZE[place.type]
+    times = hyperparameters.snapshot_steps
+    began = time.perf_counter()
+    weights: list[np.ndarray] = []
+    losses: list[np.ndarray] = []
+    total = hyperparameters.replicas * times[-1]
+    with tqdm(
+        total=total, unit="replica-steps", unit_scale=True, mininterval=1.0, file=log, ascii=True
+    ) as progress:
+        for block, first in enumerate(range(0, hyperparameters.replicas, block_size)):
+            replicas = min(block_size, hyperparameters.replicas - first)
+            noise = NoiseStream(hyperparameters.seed, hyperparameters.key, block, place, dtype)
+            progress.set_description(f"replicas {first}..{first + replicas - 1}")
+            members = simulation(hyperparameters, replicas, noise)
+            try:
+                kept = [_advance_to(members, step, replicas, progress) for step in times]
+            except DivergedError as error:
+                raise DivergedError(first + error.replica, error.step, error.reason) from None
+            weights.append(np.stack([weight for weight, _ in kept], axis=1))
+            losses.append(np.stack([loss for _, loss in kept], axis=1))
+    name = torch.cuda.get_device_name(place) if place.type == "cuda" else "cpu"
+    return Ensemble(
+        np.concatenate(weights),
+        np.array(times, dtype=np.int64),
+        np.concatenate(losses),
+        name,
+        time.perf_counter() - began,
+    )
+
+
+def _advance_to(
+    members: Simulation, step: int, replicas: int, progress: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weights and losses at the given SGD step."""
+    while members.step < step:
+        stride = min(step - members.step, LONGEST_STRIDE)
+        members.advance(stride)
+        progress.update(stride * replicas)
+    return members.weights.cpu().numpy().copy(), members.loss().cpu().numpy().astype(np.float64)

@@ -1,0 +1,32 @@
+"""Errors whose message a user can act on."""
+
+
+class ConfigError(ValueError):
+    """The configuration cannot be used; the message names study, key, value and the fix."""
+
+
+class ArtifactError(RuntimeError):
+    """A file is not what the workflow wrote: truncated, foreign, or of another version."""
+
+
+class DivergedError(RuntimeError):
+    """Training left the region where the model is defined.
+
+    Parameters
+    ----------
+    replica : int
+        Number of the first replica concerned.
+    step : int
+        SGD step at which it was noticed.
+    reason : str
+        What went wrong, in words.
+    """
+
+    def __init__(self, replica: int, step: int, reason: str):
+        super().__init__(replica, step, reason)
+        self.replica = replica
+        self.step = step
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"replica {self.replica} diverged at SGD step {self.step}: {self.reason}"

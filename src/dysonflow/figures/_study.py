@@ -1,0 +1,174 @@
+"""What a figure gets to see of its study, and what it gives back."""
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from dysonflow import tables, theory
+from dysonflow.hyperparameters import Hyperparameters
+from dysonflow.spectra import read_eigenvalues
+from dysonflow.tables import atomic
+from dysonflow.theory import Block
+from dysonflow.weights import read_weights
+
+STYLE = Path(__file__).with_name("dysonflow.mplstyle")
+
+
+@dataclass(frozen=True)
+class StudyData:
+    """A study and the artifacts that a figure reads.
+
+    Attributes
+    ----------
+    name : str
+        Of the study.
+    runs : sequence of Hyperparameters
+        In the order of the configuration.
+    spectra, fits, weights : sequence of path
+        Files of the runs, in the same order; empty where the figure does not need them.
+    scaling : path, optional
+        Table of the study's laws.
+    """
+
+    name: str
+    runs: Sequence[Hyperparameters]
+    spectra: Sequence[str] = ()
+    fits: Sequence[str] = ()
+    weights: Sequence[str] = ()
+    scaling: str | None = None
+
+    @property
+    def physics(self) -> ModuleType:
+        """Predictions for the study's model."""
+        return theory.load(self.runs[0].MODEL)
+
+    def strength(self, run: Hyperparameters) -> float:
+        """Variable of the scaling law for the lowest block: orders the runs by their noise."""
+        return self.blocks(run)[0].variable
+
+    def blocks(self, run: Hyperparameters) -> list[Block]:
+        """Prediction for each block that can be fitted."""
+        return [block for block in self.physics.blocks(run) if not block.flag]
+
+    def representative(self, count: int) -> list[Hyperparameters]:
+        """Up to `count` runs, weakest noise first, evenly spread on a logarithmic scale."""
+        runs = sorted(self.runs, key=self.strength)
+        scale = np.log([max(self.strength(run), 1e-300) for run in runs])
+        wanted = np.linspace(scale[0], scale[-1], count)
+        chosen = sorted({int(np.abs(scale - target).argmin()) for target in wanted})
+        return [runs[i] for i in chosen]
+
+    def levels(self, run: Hyperparameters) -> np.ndarray:
+        """Ascending levels of a run, shape (replica, snapshot, level)."""
+        path = self.spectra[list(self.runs).index(run)]
+        return self.physics.levels(run, read_eigenvalues(path)[0])
+
+    def steps(self, run: Hyperparameters) -> np.ndarray:
+        """SGD steps of the snapshots of a run, shape (snapshot,)."""
+        return read_eigenvalues(self.spectra[list(self.runs).index(run)])[1]
+
+    def start(self, run: Hyperparameters) -> np.ndarray:
+        """Weights of the first snapshot of a run, shape (replica, M, N)."""
+        return read_weights(self.weights[list(self.runs).index(run)])[0]["weights"][:, 0]
+
+    @cached_property
+    def fit_table(self) -> pd.DataFrame:
+        """Fits of all runs of the study."""
+        return tables.read_table(self.fits)
+
+    @cached_property
+    def laws(self) -> pd.DataFrame:
+        """Laws of the study, indexed by their name."""
+        if self.scaling is None:
+            raise ValueError(f"study {self.name}: the figure was not given the scaling table")
+        return tables.read_table([self.scaling]).set_index("law")
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure, the numbers plotted in it, and its caption.
+
+    Attributes
+    ----------
+    figure : matplotlib Figure
+        The picture.
+    numbers : list of DataFrame
+        The plotted numbers, one table per curve, with columns `panel, curve, x, y` and, where there
+        are error bars, `x_error, y_error`.
+    caption : str
+        In reStructuredText, quoting fitted numbers.
+    """
+
+    figure: Figure
+    caption: str
+    numbers: list[pd.DataFrame] = field(default_factory=list)
+
+    def save(self, png: str, pdf: str, csv: str, caption: str) -> None:
+        """Write all four files, atomically and without time stamps."""
+        picture: dict[str, Any] = {"bbox_inches": "tight"}
+        with mpl.rc_context(fname=STYLE):
+            with atomic(png) as path:
+                self.figure.savefig(path, format="png", **picture)
+            with atomic(pdf) as path:
+                self.figure.savefig(path, format="pdf", metadata={"CreationDate": None}, **picture)
+        with atomic(csv) as path:
+            pd.concat(self.numbers, ignore_index=True).to_csv(path, index=False)
+        with atomic(caption) as path:
+            path.write_text(self.caption + os.linesep)
+
+
+def curve(panel: str, name: str, x: object, y: object, **errors: object) -> pd.DataFrame:
+    """Numbers of one curve, for the CSV file."""
+    return pd.DataFrame({"panel": panel, "curve": name, "x": x, "y": y, **errors})
+
+
+def density(values: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Histogram of the values of each replica, normalised to one value, and its error.
+
+    Parameters
+    ----------
+    values : np.ndarray
+        Shape (replica, ...).
+    edges : np.ndarray
+        Edges of the bins, shape (bins + 1,).
+
+    Returns
+    -------
+    density, error : np.ndarray
+        Shape (bins,). The error is the standard error over replicas.
+    """
+    flat = values.reshape(len(values), -1)
+    counts = np.stack([np.histogram(row, edges)[0] for row in flat]) / flat.shape[1]
+    counts = counts / np.diff(edges)
+    return counts.mean(axis=0), counts.std(axis=0, ddof=1) / math.sqrt(len(counts))
+
+
+def colours(count: int) -> list[tuple[float, float, float, float]]:
+    """Colours for an ordered sequence, dark to light, readable without colour vision."""
+    return [tuple(c) for c in mpl.colormaps["viridis"](np.linspace(0.0, 0.85, count))]
+
+
+def name_of(run: Hyperparameters, labels: Mapping[str, str] | None = None) -> str:
+    """Values that tell the runs of a study apart, for a legend."""
+    symbols = {"learning_rate": r"\alpha", "batch_size": "B", "noise_scale": r"\epsilon"}
+    shown = labels or {name: text for name, text in symbols.items() if hasattr(run, name)}
+    return ", ".join(f"${text} = {getattr(run, name):g}$" for name, text in shown.items())
+
+
+def quote(value: float, error: float) -> str:
+    """A value with its error in parentheses, two digits of it: 1.7731(21)."""
+    if not (math.isfinite(value) and math.isfinite(error) and error > 0):
+        return f"{value:.4g}"
+    digits = max(1 - math.floor(math.log10(error)), 0)
+    scaled = round(error * 10**digits)
+    return f"{value:.{digits}f}({scaled})" if digits else f"{value:.0f}({error:.0f})"

@@ -1,0 +1,55 @@
+"""Levels from the random start to stationarity, beside training without noise."""
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from dysonflow.figures._study import STYLE, Drawing, StudyData, colours, curve, name_of
+
+
+def draw(data: StudyData) -> Drawing:
+    """Draw mean and spread of the ordered levels, one panel per run."""
+    numbers = []
+    with mpl.rc_context(fname=STYLE):
+        figure = Figure(figsize=(7.2, 4.4 * len(data.runs)))
+        panels = figure.subplots(len(data.runs), 1, squeeze=False)[:, 0]
+        for panel, run in zip(panels, data.runs, strict=True):
+            levels, steps = data.levels(run), data.steps(run)
+            drift = data.physics.noise_free(run, data.start(run), steps).mean(axis=0)
+            mean, spread = levels.mean(axis=0), levels.std(axis=0, ddof=1)
+            for i, colour in enumerate(colours(levels.shape[-1])):
+                panel.fill_between(
+                    steps,
+                    mean[:, i] - spread[:, i],
+                    mean[:, i] + spread[:, i],
+                    color=colour,
+                    alpha=0.25,
+                    lw=0,
+                    label="standard deviation over replicas" if i == 0 else None,
+                )
+                panel.plot(steps, mean[:, i], color=colour, label="mean level" if i == 0 else None)
+                label = "same starts without noise (no free parameter)" if i == 0 else None
+                panel.plot(steps, drift[:, i], color="black", ls="--", lw=0.9, label=label)
+                numbers += [
+                    curve(run.run, f"level {i}", steps, mean[:, i], spread=spread[:, i]),
+                    curve(run.run, f"level {i} without noise", steps, drift[:, i]),
+                ]
+            for number, block in enumerate(data.blocks(run)):
+                panel.axhline(
+                    block.centre,
+                    color="grey",
+                    lw=0.7,
+                    ls=":",
+                    zorder=0,
+                    label=r"theory centre $\kappa$" if number == 0 else None,
+                )
+            panel.set_title(f"{name_of(run)}\n{len(levels)} replicas", loc="left")
+            panel.set_xlabel("SGD step")
+            panel.set_ylabel(data.physics.LEVEL)
+            panel.set_xlim(0, steps[-1])
+            panel.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2)
+    caption = (
+        f"Levels ({data.physics.QUANTITY}) of study ``{data.name}`` from the random start. Colour: "
+        "mean and standard deviation over replicas of each ordered level. Dashed: mean over the "
+        "same starts, trained on the exact gradient. Dotted: the centres that theory predicts."
+    )
+    return Drawing(figure, caption, numbers)

@@ -1,0 +1,77 @@
+"""Distribution of the gap of degenerate pairs, raw and rescaled on the Wigner surmise."""
+
+import math
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from dysonflow.figures._study import STYLE, Drawing, StudyData, colours, curve, density, name_of
+from dysonflow.laws import WignerSurmise
+
+RUNS = 4
+BINS = np.linspace(0.0, 3.2, 17)
+
+
+def draw(data: StudyData) -> Drawing:
+    """Draw one row per pair: the gap S on the left, S over its mean on the right."""
+    runs = data.representative(RUNS)
+    pairs = [n for n, block in enumerate(data.blocks(runs[0])) if block.multiplicity == 2]
+    surmise = WignerSurmise(1)
+    fine = np.linspace(0.0, BINS[-1], 200)
+    middle = 0.5 * (BINS[1:] + BINS[:-1])
+    numbers = [curve("rescaled", "wigner_surmise", fine, surmise.pdf(fine))]
+    with mpl.rc_context(fname=STYLE):
+        figure = Figure(figsize=(7.5, 2.3 * len(pairs) + 0.8))
+        panels = figure.subplots(len(pairs), 2, squeeze=False)
+        for (raw, rescaled), number in zip(panels, pairs, strict=True):
+            for run, colour in zip(runs, colours(len(runs)), strict=True):
+                block = data.blocks(run)[number]
+                levels = data.levels(run)[..., block.positions]
+                gap = levels[..., 1] - levels[..., 0]
+                # The mean gap sets the unit of the bins too, so that both columns show the same
+                # bins of the same data.
+                unit = float(gap.mean())
+                height, error = density(gap / unit, BINS)
+                dots = {"fmt": "o", "color": colour, "ms": 3}
+                raw.errorbar(middle * unit, height / unit, error / unit, **dots)
+                rescaled.errorbar(middle, height, error, label=name_of(run), **dots)
+                theory = surmise.pdf(fine * unit / block.mean_gap) / block.mean_gap
+                raw.plot(fine * unit, theory, color=colour, lw=1.0)
+                place = f"kappa={block.centre:.4g}"
+                numbers += [
+                    curve(
+                        f"{place} raw", run.run, middle * unit, height / unit, y_error=error / unit
+                    ),
+                    curve(f"{place} raw", f"{run.run} theory", fine * unit, theory),
+                    curve(f"{place} rescaled", run.run, middle, height, y_error=error),
+                ]
+            rescaled.plot(fine, surmise.pdf(fine), color="black", label="Wigner surmise")
+            raw.set_xscale("log")
+            raw.set_yscale("log")
+            raw.set_xlim(
+                left=0.5 * middle[0] * min(data.blocks(run)[number].mean_gap for run in runs)
+            )
+            raw.set_ylabel("$P(S)$")
+            rescaled.set_ylabel("$P(s)$")
+            raw.set_title(rf"$\kappa = {block.centre:.4g}$", loc="left")
+            rescaled.set_title(rf"$\kappa = {block.centre:.4g}$", loc="left")
+        panels[-1, 0].set_xlabel("gap $S$")
+        panels[-1, 1].set_xlabel(r"$s = S / \langle S \rangle$")
+        handles, labels = panels[0, 1].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper center", ncols=math.ceil(len(labels) / 2))
+    caption = (
+        f"Gaps of the {len(pairs)} degenerate pair(s) of study ``{data.name}``. Left: as measured; "
+        "the lines are the Wigner surmise with the mean gap that theory predicts (no free "
+        "parameter). Right: over the measured mean gap, all on one Wigner surmise. Error bars: "
+        f"standard error over replicas. {_agreement(data)}"
+    )
+    return Drawing(figure, caption, numbers)
+
+
+def _agreement(data: StudyData) -> str:
+    fits = data.fit_table
+    pulls = (fits["mean_gap"] - fits["mean_gap_theory"]) / fits["mean_gap_error"]
+    pulls = pulls.dropna()
+    within = int((pulls.abs() < 3).sum())
+    return f"Of {len(pulls)} mean gaps, {within} lie within three errors of theory."

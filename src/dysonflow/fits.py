@@ -1,0 +1,109 @@
+"""Fit of every block of degenerate levels of a run, next to what theory predicts for it."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from dysonflow import coulomb_gas, theory
+from dysonflow.hyperparameters import Hyperparameters
+from dysonflow.tables import FITS_FIELDS, hyperparameter_columns, hyperparameter_fields
+
+
+def fits_schema(hyperparameters: type[Hyperparameters]) -> pa.Schema:
+    """Schema of the fits of a model."""
+    return pa.schema([*FITS_FIELDS, *hyperparameter_fields(hyperparameters)])
+
+
+def gap_ratio(levels: np.ndarray) -> tuple[float, float]:
+    """Mean gap of pairs over the one that their sigma implies, <S> / (sqrt(pi) sigma).
+
+    Parameters
+    ----------
+    levels : np.ndarray
+        Ascending pairs, shape (replica, snapshot, 2).
+
+    Returns
+    -------
+    ratio, error : float
+        The error is from deleting one replica at a time, numerator and denominator together: both
+        come from the same levels.
+    """
+    gap = (levels[..., 1] - levels[..., 0]).mean(axis=1)
+    squares = ((levels - levels.mean()) ** 2).sum(axis=2).mean(axis=1)
+    replicas = len(gap)
+
+    def ratio(gap: Any, squares: Any) -> Any:
+        return gap / np.sqrt(math.pi * squares / 3.0)
+
+    without = ratio((gap.sum() - gap) / (replicas - 1), (squares.sum() - squares) / (replicas - 1))
+    spread = np.sqrt((replicas - 1) * without.var())
+    return float(ratio(gap.mean(), squares.mean())), float(spread)
+
+
+def fit_run(hyperparameters: Hyperparameters, eigenvalues: np.ndarray) -> dict[str, Any]:
+    """Columns of the fits of one run: one row per block, estimates beside predictions.
+
+    Parameters
+    ----------
+    hyperparameters : Hyperparameters
+        Of the run.
+    eigenvalues : np.ndarray
+        Of W^T W, ascending, shape (replica, snapshot, N).
+
+    Returns
+    -------
+    dict
+        Columns of `fits_schema`. A block that cannot be fitted has no estimates and says why in
+        its `flag`.
+    """
+    physics = theory.load(hyperparameters.MODEL)
+    levels = physics.levels(hyperparameters, eigenvalues)
+    rows = []
+    for number, block in enumerate(physics.blocks(hyperparameters)):
+        row: dict[str, Any] = {
+            "run": hyperparameters.run,
+            "model": hyperparameters.MODEL,
+            "block": number,
+            "multiplicity": block.multiplicity,
+            "samples": levels.shape[0] * levels.shape[1],
+            "centre_theory": block.centre,
+            "sigma_theory": block.sigma,
+            "mean_gap_theory": block.mean_gap,
+            "variable": block.variable,
+            "finite_step_variable": block.finite_step_variable,
+            "stochasticity": block.stochasticity,
+            "quantity": physics.QUANTITY,
+            "flag": block.flag,
+        }
+        if not block.flag:
+            row |= _estimates(levels[..., block.positions])
+        rows.append(row)
+    columns = {
+        field.name: pa.array([_null_if_nan(row.get(field.name)) for row in rows], field.type)
+        for field in FITS_FIELDS
+    }
+    return columns | hyperparameter_columns(hyperparameters, len(rows))
+
+
+def _estimates(levels: np.ndarray) -> dict[str, Any]:
+    """Estimates for one block, or the reason why there are none."""
+    try:
+        fit = coulomb_gas.fit_block(levels)
+    except ValueError as error:
+        return {"flag": f"not fitted: {error}"}
+    row = {
+        name: getattr(fit, name)
+        for name in (
+            *("centre", "centre_error", "sigma", "sigma_error"),
+            *("mean_gap", "mean_gap_error", "flag"),
+        )
+    }
+    if levels.shape[-1] == 2:
+        row["gap_ratio"], row["gap_ratio_error"] = gap_ratio(levels)
+    return row
+
+
+def _null_if_nan(value: Any) -> Any:
+    return None if isinstance(value, float) and math.isnan(value) else value

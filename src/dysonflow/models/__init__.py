@@ -1,0 +1,35 @@
+"""The systems: one file each, found by its name.
+
+A model file defines `HYPERPARAMETERS`, a subclass of `dysonflow.hyperparameters.Hyperparameters`,
+and `SIMULATION`, a subclass of `dysonflow.simulation.Simulation`. Nothing else needs to know of it.
+"""
+
+import importlib
+import pkgutil
+from types import ModuleType
+
+from dysonflow.errors import ConfigError
+from dysonflow.hyperparameters import Hyperparameters, did_you_mean
+
+
+def names() -> list[str]:
+    """Names of all models, in alphabetical order."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def load(name: str) -> ModuleType:
+    """Import the file of the model `name`.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such model.
+    """
+    if name not in names():
+        raise ConfigError(f"model = {name!r}: unknown model{did_you_mean(name, names())}")
+    return importlib.import_module(f"{__name__}.{name}")
+
+
+def hyperparameters_of(name: str) -> type[Hyperparameters]:
+    """Class of the hyperparameters of the model `name`."""
+    return load(name).HYPERPARAMETERS

@@ -1,0 +1,113 @@
+"""What an artifact was made from: digest of the source, versions, git commit."""
+
+import ast
+import hashlib
+import importlib.metadata
+import platform
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+PACKAGE = Path(__file__).parent
+RECORDED_PACKAGES = ("dysonflow", "numpy", "scipy", "torch", "pyarrow", "snakemake")
+
+
+def _without_text(tree: ast.AST) -> ast.AST:
+    """Remove docstrings and other bare strings, so that editing them changes no digest."""
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            kept = [
+                statement
+                for statement in body
+                if not (
+                    isinstance(statement, ast.Expr)
+                    and isinstance(statement.value, ast.Constant)
+                    and isinstance(statement.value.value, str)
+                )
+            ]
+            node.body = kept or [ast.Pass()]  # type: ignore[attr-defined]
+    return tree
+
+
+def _imports(tree: ast.AST) -> set[str]:
+    """Names of the package's modules that a module imports, as written."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name for name in found if name.split(".")[0] == PACKAGE.name}
+
+
+def _file_of(module: str, package: Path) -> Path | None:
+    path = package.joinpath(*module.split(".")[1:])
+    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
+        if candidate.is_file() and module != PACKAGE.name:
+            return candidate
+    return None
+
+
+def source_digest(
+    modules: Iterable[str], files: Iterable[str] = (), package: Path = PACKAGE
+) -> str:
+    """Digest of the package's own source that the given modules execute.
+
+    Imports within the package are followed, transitively. Comments, docstrings and formatting do
+    not count, so that editing them re-runs nothing.
+
+    Parameters
+    ----------
+    modules : iterable of str
+        Full names, such as "dysonflow.ensemble". A name that does not exist is an error.
+    files : iterable of str
+        Further files of the package, relative to it, taken byte by byte.
+    package : Path
+        Folder of the package.
+
+    Returns
+    -------
+    str
+        16 hex digits of a SHA-256.
+
+    Raises
+    ------
+    FileNotFoundError
+        If one of `modules` or `files` does not exist.
+    """
+    pending, texts = list(modules), {}
+    for module in pending:
+        if _file_of(module, package) is None:
+            raise FileNotFoundError(f"{module}: no such module in {package}")
+    while pending:
+        module = pending.pop()
+        path = _file_of(module, package)
+        if module in texts or path is None:
+            continue
+        tree = ast.parse(path.read_text())
+        pending += _imports(tree)
+        texts[module] = ast.unparse(_without_text(tree))
+    digest = hashlib.sha256()
+    for module in sorted(texts):
+        digest.update(f"{module}\n{texts[module]}\n".encode())
+    for name in sorted(files):
+        digest.update(name.encode() + package.joinpath(name).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def git_commit() -> str:
+    """Commit of the checkout the package runs from, "unknown" outside of one."""
+    command = ["git", "-C", str(PACKAGE), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def versions() -> dict[str, Any]:
+    """Versions of Python, of the packages that make the numbers, and the git commit."""
+    found = {name: importlib.metadata.version(name) for name in RECORDED_PACKAGES}
+    return {"python": platform.python_version(), **found, "git_commit": git_commit()}

@@ -1,0 +1,178 @@
+"""Laws across the runs of a study: slopes and exponents against the theory's variable."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy.stats
+
+
+@dataclass(frozen=True)
+class Line:
+    """Fit of y = slope v, and of y proportional to (v^2)^exponent.
+
+    Attributes
+    ----------
+    points : int
+        Number of points.
+    slope, slope_error : float
+        Of the line through the origin.
+    exponent, exponent_error : float
+        NaN where all v are equal.
+    chi2, dof, p_value : float
+        Of the points about the fitted line.
+    """
+
+    points: int
+    slope: float
+    slope_error: float
+    exponent: float
+    exponent_error: float
+    chi2: float
+    dof: int
+    p_value: float
+
+
+def fit_line(variable: np.ndarray, value: np.ndarray, error: np.ndarray) -> Line:
+    """Fit a line through the origin, and a power law.
+
+    Parameters
+    ----------
+    variable, value, error : np.ndarray
+        The points and the standard errors of `value`, shape (points,), all > 0.
+
+    Returns
+    -------
+    Line
+        Weighted least squares. The weights are the relative errors: an absolute error that is
+        estimated from a point is small where the point happens to lie low, and would pull the
+        line down.
+
+    Raises
+    ------
+    ValueError
+        If there is no point, or one is not positive.
+    """
+    points = np.stack([variable, value, error])
+    if points.size == 0 or not (points > 0).all():
+        raise ValueError("a scaling law needs at least one point, and positive numbers throughout")
+    relative = error / value
+    weight = relative**-2.0
+    ratio = value / variable
+    slope = float(np.average(ratio, weights=weight))
+    pulls = (ratio / slope - 1.0) / relative
+    chi2, dof = float((pulls**2).sum()), len(value) - 1
+    x, y = np.log(variable**2), np.log(value)
+    centred = x - np.average(x, weights=weight)
+    spread = float((weight * centred**2).sum())
+    steep = spread > 1e-12 * weight.sum()
+    return Line(
+        points=len(value),
+        slope=slope,
+        slope_error=float(slope / np.sqrt(weight.sum())),
+        exponent=float((weight * centred * y).sum() / spread) if steep else np.nan,
+        exponent_error=float(spread**-0.5) if steep else np.nan,
+        chi2=chi2,
+        dof=dof,
+        p_value=float(scipy.stats.chi2.sf(chi2, dof)) if dof else np.nan,
+    )
+
+
+def scaling_laws(
+    study: str, fits: pd.DataFrame, slope_theory: float, small_noise: float | None = None
+) -> list[dict[str, Any]]:
+    """All laws of a study, as rows of `scaling.parquet`.
+
+    Parameters
+    ----------
+    study : str
+        Name of the study.
+    fits : pandas.DataFrame
+        Fits of its runs. Pairs of degenerate levels that could be fitted enter.
+    slope_theory : float
+        Slope of the mean gap against the variable, from the model's theory.
+    small_noise : float, optional
+        Adds the laws over the runs with learning_rate / batch_size up to this.
+
+    Returns
+    -------
+    list of dict
+        `mean_gap` and `sigma` (that is sqrt(pi) sigma) against the paper's variable; the same
+        against the variable with the finite-step factors; `gap_over_sigma`, the mean gap against
+        sqrt(pi) sigma, whose slope is 1 for the Wigner surmise. `pull` is the distance of the
+        slope from theory in errors.
+    """
+    pairs = fits[(fits["multiplicity"] == 2) & fits["mean_gap"].notna()]
+    ordinates = {
+        "mean_gap": (pairs["mean_gap"], pairs["mean_gap_error"]),
+        "sigma": (np.sqrt(np.pi) * pairs["sigma"], np.sqrt(np.pi) * pairs["sigma_error"]),
+    }
+    everything = np.ones(len(pairs), dtype=bool)
+    subsets = {"": ("variable", everything), "_finite_step": ("finite_step_variable", everything)}
+    if small_noise is not None:
+        quiet = (pairs["stochasticity"] <= small_noise * (1 + 1e-9)).to_numpy()
+        subsets["_small_noise"] = ("variable", quiet)
+    rows = []
+    for name, (value, error) in ordinates.items():
+        for suffix, (variable, chosen) in subsets.items():
+            law = name + suffix
+            points = [series[chosen].to_numpy() for series in (pairs[variable], value, error)]
+            rows.append(_row(study, law, points, slope_theory, 0.5))
+    sigma = np.sqrt(np.pi) * pairs["sigma"]
+    joint_error = pairs["mean_gap"] * pairs["gap_ratio_error"] / pairs["gap_ratio"]
+    points = [series.to_numpy() for series in (sigma, pairs["mean_gap"], joint_error)]
+    rows.append(_row(study, "gap_over_sigma", points, 1.0, 0.5))
+    return rows
+
+
+def _row(
+    study: str, law: str, points: Sequence[np.ndarray], slope_theory: float, exponent_theory: float
+) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "study": study,
+        "law": law,
+        "points": len(points[0]),
+        "slope_theory": slope_theory,
+        "exponent_theory": exponent_theory,
+    }
+    if not len(points[0]):
+        return row
+    line = fit_line(*points)
+    values = {name: getattr(line, name) for name in Line.__dataclass_fields__}
+    values["pull"] = (line.slope - slope_theory) / line.slope_error
+    return row | {name: None if np.isnan(value) else value for name, value in values.items()}
+
+
+def html_table(rows: Sequence[dict[str, Any]]) -> str:
+    """Laws of a study as a small HTML page for the report."""
+    heads = ["law", "points", "slope", "theory", "pull", "exponent", "theory", "chi2/dof", "p"]
+    body = "".join(
+        f"<tr>{''.join(f'<td>{cell}</td>' for cell in _cells(row))}</tr>\n" for row in rows
+    )
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>Scaling laws</title>\n'
+        "<style>body{font-family:sans-serif;margin:1.5em}table{border-collapse:collapse}"
+        "td,th{padding:.35em .8em;border-bottom:1px solid #ccc;text-align:right}"
+        "td:first-child,th:first-child{text-align:left}</style></head><body>\n"
+        f"<h3>Scaling laws of study {rows[0]['study']}</h3>\n"
+        f"<table><tr>{''.join(f'<th>{head}</th>' for head in heads)}</tr>\n{body}</table>\n"
+        "<p>slope: weighted fit through the origin; pull: its distance from theory in errors; "
+        "chi2/dof and p: of the points about the fitted line; exponent: of the stochasticity "
+        "(learning rate / batch size).</p></body></html>\n"
+    )
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    def show(name: str, pattern: str = ".4f") -> str:
+        return "" if row.get(name) is None else format(row[name], pattern)
+
+    return [
+        *(row["law"], str(row["points"])),
+        f"{show('slope')} ± {show('slope_error')}",
+        *(show("slope_theory"), show("pull", "+.1f")),
+        f"{show('exponent')} ± {show('exponent_error')}",
+        *(show("exponent_theory", ".1f"), f"{show('chi2', '.1f')}/{show('dof', 'd')}"),
+        show("p_value", ".2g"),
+    ]

@@ -1,0 +1,179 @@
+"""The stages of the workflow: read inputs, compute, write one artifact.
+
+A stage knows its input files and its parameters and nothing else. `source` lists, for each stage,
+the modules whose code decides its output.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any, TextIO
+
+import numpy as np
+
+from dysonflow import models, provenance
+from dysonflow.errors import DivergedError
+from dysonflow.hyperparameters import Hyperparameters
+
+log = logging.getLogger(__name__)
+
+
+@lru_cache
+def source(stage: str, model: str = "", figure: str = "") -> str:
+    """Digest of the source that decides the output of a stage, and of the stages before it.
+
+    Parameters
+    ----------
+    stage : str
+        `train`, `spectra`, `fit`, `scaling` or `figure`.
+    model : str
+        Name of the system.
+    figure : str
+        Name of the figure, for the last stage.
+    """
+    train = [f"dysonflow.models.{model}", "dysonflow.ensemble", "dysonflow.weights"]
+    spectra = [*train, "dysonflow.spectra"]
+    fit = [*spectra, "dysonflow.fits", f"dysonflow.theory.{model}"]
+    scaling = [*fit, "dysonflow.scaling"]
+    drawn = [*scaling, f"dysonflow.figures.{figure}"]
+    roots = {"train": train, "spectra": spectra, "fit": fit, "scaling": scaling, "figure": drawn}
+    files = ["figures/dysonflow.mplstyle"] if stage == "figure" else []
+    return provenance.source_digest(roots[stage], files)
+
+
+def _parse(model: str, hyperparameters: Mapping[str, Any]) -> Hyperparameters:
+    return models.hyperparameters_of(model).from_config(hyperparameters)
+
+
+def _metadata(run: Hyperparameters, source: str, **more: Any) -> dict[str, Any]:
+    return {
+        "run": run.run,
+        "model": run.MODEL,
+        "hyperparameters": run.canonical(),
+        "source": source,
+        "versions": provenance.versions(),
+        **more,
+    }
+
+
+def train(
+    model: str,
+    hyperparameters: Mapping[str, Any],
+    source: str,
+    device: str,
+    output: str,
+    progress: TextIO | None = None,
+) -> None:
+    """Train a run; write its weights.
+
+    Raises
+    ------
+    DivergedError
+        With replica, step and hyperparameters.
+    """
+    from dysonflow import ensemble, weights
+
+    run = _parse(model, hyperparameters)
+    log.info("run %s: %s", run.run, run.canonical())
+    try:
+        result = ensemble.train(models.load(model).SIMULATION, run, device, progress)
+    except DivergedError as error:
+        raise DivergedError(
+            error.replica, error.step, f"{error.reason} (hyperparameters: {run.canonical()})"
+        ) from None
+    rate = run.replicas * int(result.step[-1]) / result.seconds
+    log.info("device %s, %.3g replica-steps/s, %.1f s", result.device, rate, result.seconds)
+    metadata = _metadata(
+        run,
+        source,
+        device=result.device,
+        seconds=round(result.seconds, 3),
+        replica_steps_per_second=round(rate),
+    )
+    weights.write_weights(output, result.weights, result.step, result.loss, metadata)
+
+
+def spectra(
+    model: str, hyperparameters: Mapping[str, Any], source: str, weights: str, output: str
+) -> None:
+    """Write the eigenvalues of W^T W of all snapshots of a run."""
+    from dysonflow import spectra as spectra_module
+    from dysonflow.tables import write_table
+    from dysonflow.weights import read_weights
+
+    run = _parse(model, hyperparameters)
+    tensors, _ = read_weights(weights)
+    columns = spectra_module.spectra_columns(run, tensors["weights"], tensors["step"])
+    log.info("run %s: %d eigenvalues", run.run, len(columns["eigenvalue"]))
+    write_table(columns, spectra_module.spectra_schema(type(run)), output, _metadata(run, source))
+
+
+def fit(
+    model: str, hyperparameters: Mapping[str, Any], source: str, spectra: str, output: str
+) -> None:
+    """Write the fits of all blocks of a run."""
+    from dysonflow.fits import fit_run, fits_schema
+    from dysonflow.spectra import read_eigenvalues
+    from dysonflow.tables import write_table
+
+    run = _parse(model, hyperparameters)
+    eigenvalues, _ = read_eigenvalues(spectra)
+    columns = fit_run(run, eigenvalues)
+    for block, flag in enumerate(columns["flag"].to_pylist()):
+        if flag:
+            log.warning("run %s, block %d: %s", run.run, block, flag)
+    write_table(columns, fits_schema(type(run)), output, _metadata(run, source))
+
+
+def scaling(
+    study: str,
+    model: str,
+    small_noise: float | None,
+    source: str,
+    fits: Sequence[str],
+    output: str,
+    table: str,
+) -> None:
+    """Write the laws of a study, as Parquet and as an HTML table for the report."""
+    from dysonflow import tables, theory
+    from dysonflow.scaling import html_table, scaling_laws
+
+    slope = theory.load(model).SLOPE
+    rows = scaling_laws(study, tables.read_table(fits), slope, small_noise)
+    schema = tables.SCALING_SCHEMA
+    columns = {name: [row.get(name) for row in rows] for name in schema.names}
+    metadata = {"study": study, "source": source, "versions": provenance.versions()}
+    tables.write_table(columns, schema, output, metadata)
+    with tables.atomic(table) as path:
+        path.write_text(html_table(rows))
+
+
+def figure(
+    name: str,
+    study: str,
+    model: str,
+    runs: Sequence[Mapping[str, Any]],
+    inputs: Mapping[str, Any],
+    output: Mapping[str, str],
+) -> None:
+    """Draw one figure of a study.
+
+    Parameters
+    ----------
+    name, study, model : str
+        Of the figure, the study and the system.
+    runs : sequence of mapping
+        Hyperparameters of the study's runs.
+    inputs : mapping
+        Paths of `spectra`, `fits`, `weights` (one for each run) and `scaling`, as far as the
+        figure reads them.
+    output : mapping
+        Paths `png`, `pdf`, `csv` and `caption`.
+    """
+    from dysonflow import figures
+    from dysonflow.figures._study import StudyData
+
+    data = StudyData(study, [_parse(model, values) for values in runs], **inputs)
+    drawing = figures.load(name).draw(data)
+    drawing.save(**output)
+    log.info("%s: %d points", name, int(np.sum([len(table) for table in drawing.numbers])))

@@ -1,0 +1,177 @@
+"""From the configuration to studies and runs; every mistake is found before any job starts."""
+
+import itertools
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from dysonflow import figures, models
+from dysonflow.errors import ConfigError
+from dysonflow.hyperparameters import Hyperparameters, did_you_mean
+
+NAME_PATTERN = r"^[A-Za-z][A-Za-z0-9_]+$"
+
+
+class StudyConfig(BaseModel):
+    """One block under `studies` in the configuration."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    model: str
+    """Name of the system, a file in `src/dysonflow/models`."""
+    hyperparameters: dict[str, Any] = Field(default_factory=dict)
+    """Values that all runs of the study share; the rest take their defaults."""
+    sweep: dict[str, Any] | list[dict[str, Any]] = Field(default_factory=dict)
+    """A grid (hyperparameter: list of values), or a list of grids and single points."""
+    figures: list[str] | Literal["auto"] = "auto"
+    """Figures to draw; `auto`: all that fit a stationary study."""
+    small_noise: float | None = Field(default=None, gt=0)
+    """Largest learning_rate / batch_size of the runs in the laws named `..._small_noise`."""
+
+
+class Config(BaseModel):
+    """The whole configuration."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train; `auto`: on a GPU if one is visible. Not part of the key of a run."""
+    studies: dict[str, StudyConfig] = Field(min_length=1)
+    """Name of the study to its content."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """A validated study.
+
+    Attributes
+    ----------
+    name : str
+        As in the configuration.
+    model : str
+        Name of the system.
+    runs : tuple of Hyperparameters
+        One for each point of the sweep, in the order of the configuration.
+    figures : tuple of str
+        Figures to draw.
+    small_noise : float or None
+        Largest learning_rate / batch_size of the runs in the laws of small noise.
+    """
+
+    name: str
+    model: str
+    runs: tuple[Hyperparameters, ...]
+    figures: tuple[str, ...]
+    small_noise: float | None
+
+    @property
+    def is_stationary(self) -> bool:
+        """Whether the study is fitted: one that draws only the evolution from the start is not."""
+        return any(figure not in figures.FROM_THE_START for figure in self.figures)
+
+
+def load_studies(config: Mapping[str, Any]) -> dict[str, Study]:
+    """Validate the configuration and expand all sweeps.
+
+    Parameters
+    ----------
+    config : mapping
+        Content of the YAML file.
+
+    Returns
+    -------
+    dict of Study
+        By name, in the order of the configuration.
+
+    Raises
+    ------
+    ConfigError
+        With one line for each mistake: study, key, value, and what is allowed.
+    """
+    problems: list[str] = []
+    try:
+        parsed = Config.model_validate(dict(config))
+    except ValidationError as error:
+        problems = [_describe(problem) for problem in error.errors()]
+        raise ConfigError("\n".join(dict.fromkeys(problems))) from None
+    found: dict[str, Study] = {}
+    for name, content in parsed.studies.items():
+        try:
+            found[name] = _expand(name, content)
+        except ConfigError as error:
+            problems += [f"study {name!r}: {line}" for line in str(error).splitlines()]
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return found
+
+
+def _describe(problem: Any) -> str:
+    """One line for one mistake in the frame of the configuration."""
+    place = [str(part) for part in problem["loc"]]
+    where = f"study {place[1]!r}: " if place[0] == "studies" and len(place) > 1 else ""
+    if where and len(place) == 2:
+        return f"{where}{problem['input']!r} is not a study; give model, hyperparameters, sweep"
+    key = place[2] if where else place[0]
+    if problem["type"] == "extra_forbidden":
+        fields = StudyConfig.model_fields if where else Config.model_fields
+        return f"{where}{key}: unknown key{did_you_mean(key, fields)}"
+    if problem["type"] == "missing":
+        return f"{where}{key}: missing"
+    return f"{where}{key} = {problem['input']!r}: {problem['msg']}"
+
+
+def grid(sweep: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """All combinations of the listed values; a value that is no list is the same throughout.
+
+    Raises
+    ------
+    ConfigError
+        If a list is empty.
+    """
+    for name, values in sweep.items():
+        if isinstance(values, list) and not values:
+            raise ConfigError(f"sweep: {name} = []: an empty list sweeps nothing; give values")
+    axes = [values if isinstance(values, list) else [values] for values in sweep.values()]
+    return [dict(zip(sweep, point, strict=True)) for point in itertools.product(*axes)]
+
+
+def _expand(name: str, content: StudyConfig) -> Study:
+
+    if not re.match(NAME_PATTERN, name):
+        raise ConfigError("a study's name is made of letters, digits and _, two or more")
+    hyperparameters = models.hyperparameters_of(content.model)
+    if isinstance(content.sweep, list) and not content.sweep:
+        raise ConfigError("sweep = []: an empty list sweeps nothing; give points")
+    grids = content.sweep if isinstance(content.sweep, list) else [content.sweep]
+    problems: list[str] = []
+    runs: list[Hyperparameters] = []
+    for values in grids:
+        twice = sorted(set(values) & set(content.hyperparameters))
+        problems += [f"{key}: given both under hyperparameters and in the sweep" for key in twice]
+        try:
+            points = grid(values)
+            runs += [hyperparameters.from_config(content.hyperparameters | p) for p in points]
+        except ConfigError as error:
+            problems += str(error).splitlines()
+    for run, count in Counter(run.run for run in runs).items():
+        if count > 1:
+            problems.append(f"sweep: the point {run} is given {count} times; remove the copies")
+    known = list(figures.INPUTS)
+    wanted = figures.STATIONARY if content.figures == "auto" else content.figures
+    problems += [
+        f"figures: {figure!r}: unknown figure{did_you_mean(figure, known)}"
+        for figure in wanted
+        if figure not in known
+    ]
+    if problems:
+        raise ConfigError("\n".join(dict.fromkeys(problems)))
+    return Study(name, content.model, tuple(runs), tuple(wanted), content.small_noise)
+
+
+def all_runs(studies: Mapping[str, Study]) -> dict[str, Hyperparameters]:
+    """All runs of all studies by name; a point that two studies share is one run."""
+    return {run.run: run for study in studies.values() for run in study.runs}

@@ -1,0 +1,266 @@
+"""Result tables: Arrow schemas, atomic writes, readers."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset
+import pyarrow.parquet as pq
+
+from dysonflow.errors import ArtifactError
+from dysonflow.hyperparameters import Hyperparameters
+
+METADATA_KEY = "dysonflow"
+FORMAT = 1
+"""Version of the layout of all artifacts; readers refuse a newer one."""
+
+RUN_FIELDS = [pa.field("run", pa.string(), False), pa.field("model", pa.string(), False)]
+
+SPECTRA_FIELDS = [
+    *RUN_FIELDS,
+    pa.field("replica", pa.int64(), False),
+    pa.field("snapshot", pa.int64(), False),
+    pa.field("step", pa.int64(), False),
+    pa.field("index", pa.int64(), False),
+    pa.field("eigenvalue", pa.float64(), False),
+]
+
+FITS_FIELDS = [
+    *RUN_FIELDS,
+    pa.field("block", pa.int64(), False),
+    pa.field("multiplicity", pa.int64(), False),
+    pa.field("samples", pa.int64(), False),
+    *[
+        pa.field(name + suffix, pa.float64())
+        for name in ("centre", "sigma", "mean_gap")
+        for suffix in ("", "_error", "_theory")
+    ],
+    pa.field("gap_ratio", pa.float64()),
+    pa.field("gap_ratio_error", pa.float64()),
+    pa.field("variable", pa.float64()),
+    pa.field("finite_step_variable", pa.float64()),
+    pa.field("stochasticity", pa.float64()),
+    pa.field("quantity", pa.string(), False),
+    pa.field("flag", pa.string(), False),
+]
+
+SCALING_SCHEMA = pa.schema(
+    [
+        pa.field("study", pa.string(), False),
+        pa.field("law", pa.string(), False),
+        pa.field("points", pa.int64(), False),
+        *[
+            pa.field(name + suffix, pa.float64())
+            for name in ("slope", "exponent")
+            for suffix in ("", "_error", "_theory")
+        ],
+        pa.field("chi2", pa.float64()),
+        pa.field("dof", pa.int64()),
+        pa.field("p_value", pa.float64()),
+        pa.field("pull", pa.float64()),
+    ]
+)
+
+
+def hyperparameter_fields(hyperparameters: type[Hyperparameters]) -> list[pa.Field]:
+    """Columns that hold the hyperparameters of a model, under their config names."""
+    return [
+        pa.field(name, _arrow_type(field.annotation), False)
+        for name, field in hyperparameters.model_fields.items()
+    ]
+
+
+def _arrow_type(annotation: Any) -> pa.DataType:
+    text = str(annotation)
+    if "list[float]" in text:
+        return pa.list_(pa.float64())
+    if get_origin(annotation) is Literal and isinstance(get_args(annotation)[0], str):
+        return pa.string()
+    return pa.float64() if annotation is float else pa.int64()
+
+
+def hyperparameter_columns(hyperparameters: Hyperparameters, rows: int) -> dict[str, pa.Array]:
+    """Constant columns with the hyperparameters of one run."""
+    columns = {}
+    for field in hyperparameter_fields(type(hyperparameters)):
+        value = getattr(hyperparameters, field.name)
+        if pa.types.is_list(field.type) and not isinstance(value, list):
+            value = [value]
+        columns[field.name] = pa.repeat(pa.scalar(value, field.type), rows)
+    return columns
+
+
+@contextmanager
+def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary name beside `path`; rename it to `path` when the block succeeds.
+
+    A reader thus sees the whole file or none, also after a crash or on a full disk.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        yield temporary
+        with temporary.open("rb+") as stream:
+            os.fsync(stream.fileno())
+        temporary.replace(target)
+    except OSError as error:
+        raise ArtifactError(f"{target}: cannot be written: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_table(
+    columns: Mapping[str, Any],
+    schema: pa.Schema,
+    path: str | os.PathLike[str],
+    metadata: Mapping[str, Any],
+) -> None:
+    """Write a Parquet table with an explicit schema, atomically.
+
+    Parameters
+    ----------
+    columns : mapping
+        Column name to array; exactly the names of the schema.
+    schema : pa.Schema
+        Types and nullability of all columns.
+    path : path-like
+        Target.
+    metadata : mapping
+        Provenance, written as JSON into the key-value metadata of the file.
+
+    Raises
+    ------
+    ArtifactError
+        If the file cannot be written.
+    ValueError
+        If the columns are not those of the schema, or a column that may not be null is.
+    """
+    if set(columns) != set(schema.names):
+        raise ValueError(f"{path}: columns {sorted(set(columns) ^ set(schema.names))} do not match")
+    table = pa.table({name: columns[name] for name in schema.names}, schema=schema)
+    table.validate(full=True)
+    for field in schema:
+        if not field.nullable and table.column(field.name).null_count:
+            raise ValueError(f"{path}: column {field.name} holds a null")
+    table = table.replace_schema_metadata(
+        {METADATA_KEY: json.dumps({"format": FORMAT, **metadata}, sort_keys=True)}
+    )
+    with atomic(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def check_format(metadata: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
+    """Raise `ArtifactError` for a file of a newer layout."""
+    if metadata.get("format", 0) > FORMAT:
+        raise ArtifactError(
+            f"{path}: written by a newer dysonflow (format {metadata['format']}, this one reads "
+            f"{FORMAT}); update dysonflow"
+        )
+
+
+def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Provenance of a Parquet table of this project.
+
+    Raises
+    ------
+    ArtifactError
+        If the file is truncated, foreign, or of a newer layout.
+    """
+    try:
+        raw = pq.read_schema(path).metadata or {}
+        metadata = json.loads(raw[METADATA_KEY.encode()])
+    except (OSError, pa.ArrowInvalid, KeyError, json.JSONDecodeError) as error:
+        raise ArtifactError(
+            f"{path}: not a table of dysonflow, or damaged ({type(error).__name__}); delete it and "
+            "run snakemake again"
+        ) from error
+    check_format(metadata, path)
+    return metadata
+
+
+def read_table(
+    paths: Sequence[str | os.PathLike[str]],
+    columns: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """Read several tables as one; a column that a table lacks is missing in its rows.
+
+    Raises
+    ------
+    ArtifactError
+        If one of the files is truncated, foreign, or of a newer layout.
+    """
+    for path in paths:
+        read_metadata(path)
+    files = [str(path) for path in paths]
+    schemas = [pq.read_schema(file).remove_metadata() for file in files]
+    # Of two models, each lacks hyperparameters of the other: nothing is required of the union.
+    schema = pa.unify_schemas([pa.schema([f.with_nullable(True) for f in s]) for s in schemas])
+    try:
+        table = pa.dataset.dataset(files, schema=schema, format="parquet").to_table(columns=columns)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise ArtifactError(f"{', '.join(files[:3])}: damaged: {error}") from error
+    return table.to_pandas()
+
+
+def _find(results: str | os.PathLike[str], pattern: str) -> list[Path]:
+    found = sorted(Path(results).glob(pattern))
+    if not found:
+        raise FileNotFoundError(
+            f"{results}: no {pattern.split('/')[-1]} in it; run snakemake, or give another folder"
+        )
+    return found
+
+
+def read_spectra(
+    results: str | os.PathLike[str] = "results",
+    model: str = "*",
+    columns: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """Read the eigenvalues of all runs.
+
+    Parameters
+    ----------
+    results : path-like
+        Results folder of the workflow.
+    model : str
+        Only runs of this model; all by default.
+    columns : sequence of str, optional
+        Only these columns: saves memory where there are many rows.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per eigenvalue of X = W^T W: `run, model, replica, snapshot, step, index,
+        eigenvalue` and every hyperparameter. A hyperparameter that a model does not have is
+        missing in its rows.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there are none.
+    ArtifactError
+        If a file is damaged.
+    """
+    return read_table(_find(results, f"runs/{model}/*/spectra.parquet"), columns)
+
+
+def read_fits(results: str | os.PathLike[str] = "results", model: str = "*") -> pd.DataFrame:
+    """Read the fits of all runs: one row per run and block of degenerate levels.
+
+    Parameters and errors are those of `read_spectra`; `docs/tables.md` explains the columns.
+    """
+    return read_table(_find(results, f"runs/{model}/*/fits.parquet"))
+
+
+def read_scaling(results: str | os.PathLike[str] = "results", study: str = "*") -> pd.DataFrame:
+    """Read the laws tested over the runs of each study: one row per study and law.
+
+    Parameters and errors are those of `read_spectra`; `docs/tables.md` explains the columns.
+    """
+    return read_table(_find(results, f"studies/{study}/scaling.parquet"))

@@ -1,0 +1,40 @@
+"""What several tests need."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+
+
+class Workflow:
+    """The real workflow in a folder of its own."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def configure(self, config) -> None:
+        self.folder.joinpath("my.yaml").write_text(yaml.safe_dump(config))
+
+    def snakemake(self, *arguments: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
+        command += ["--directory", str(self.folder), "--configfile", str(self.folder / "my.yaml")]
+        return subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=600)
+
+
+@pytest.fixture
+def workflow(tmp_path):
+    return Workflow(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """A small configuration of both systems, run to the report once for all tests."""
+    flow = Workflow(tmp_path_factory.mktemp("finished"))
+    flow.configure(yaml.safe_load((ROOT / "tests" / "workflow" / "tiny.yaml").read_text()))
+    flow.run = flow.snakemake("--cores", "2")
+    flow.report = flow.snakemake("--report", "results/report.html")
+    return flow

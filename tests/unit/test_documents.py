@@ -1,0 +1,85 @@
+"""Documents that repeat what the code knows stay in step with it."""
+
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from dysonflow import figures, reference_docs
+from dysonflow.studies import load_studies
+
+ROOT = Path(__file__).parents[2]
+CONDA_NAMES = {
+    "matplotlib-base": "matplotlib",
+    "snakemake-minimal": "snakemake",
+    "pytorch": "torch",
+}
+
+
+def read_config():
+    return yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
+
+
+def test_the_schema_is_that_of_the_classes():
+    stored = json.loads((ROOT / "config" / "schema.json").read_text())
+    assert stored == reference_docs.json_schema(), "run python -m dysonflow.reference_docs"
+
+
+def test_the_tables_are_those_of_the_classes():
+    text = (ROOT / "config" / "README.md").read_text()
+    assert text == reference_docs.with_tables(text), "run python -m dysonflow.reference_docs"
+
+
+def test_every_figure_is_described():
+    text = (ROOT / "config" / "README.md").read_text()
+    assert all(f"| `{name}` |" in text for name in figures.INPUTS)
+
+
+def test_the_default_configuration_is_valid():
+    assert load_studies(read_config())
+    jsonschema.validate(read_config(), reference_docs.json_schema())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"hyperparameters": {"batch_size": 0}}, {"sweep": {"batchsize": [1]}}, {"figures": ["x"]}],
+)
+def test_the_schema_refuses_what_the_code_refuses(change):
+    config = read_config()
+    config["studies"]["gaussian_rbm"] |= change
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(config, reference_docs.json_schema())
+
+
+def requirements(lines):
+    parsed = [re.match(r"([A-Za-z0-9_-]+)(.*)", line).groups() for line in lines]
+    return {CONDA_NAMES.get(name, name): bounds for name, bounds in parsed}
+
+
+def test_environment_yml_agrees_with_pyproject():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = requirements(project["dependencies"]) | {"python": project["requires-python"]}
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    found = requirements(item for item in environment["dependencies"] if isinstance(item, str))
+    assert {name: found.get(name) for name in wanted} == wanted
+
+
+def test_every_dependency_is_pinned():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    pins = {
+        line.split("==")[0].lower()
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if "==" in line
+    }
+    extras = [item for items in project["optional-dependencies"].values() for item in items]
+    named = {re.match(r"[A-Za-z0-9_-]+", item).group() for item in project["dependencies"] + extras}
+    assert {name.replace("-", "_") for name in named} <= {pin.replace("-", "_") for pin in pins}
+
+
+def test_the_readme_runs_as_written(tmp_path, monkeypatch):
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "config" / "README.md").read_text(), re.S)
+    assert load_studies(yaml.safe_load(blocks[0]))

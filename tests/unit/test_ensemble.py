@@ -1,0 +1,239 @@
+"""The ensemble: reproducible, independent replicas, clear failures, both models' laws."""
+
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from dysonflow import ensemble, theory
+from dysonflow.errors import ConfigError, DivergedError
+from dysonflow.models import hyperparameters_of, load, names
+from dysonflow.noise import NoiseStream
+from dysonflow.spectra import eigenvalues
+
+FIVE_SIGMA = 5.0
+CPU = torch.device("cpu")
+
+
+def train(model, tmp_path, **values):
+    run = hyperparameters_of(model).from_config(values)
+    with open(tmp_path / "log", "a") as log:
+        return run, ensemble.train(load(model).SIMULATION, run, log=log)
+
+
+SHORT = {"burn_in": 0, "steps": 20, "snapshots": 3}
+
+
+def test_hyperparameters_do_not_import_torch():
+    code = (
+        "import sys; from dysonflow import models, studies; "
+        "[models.hyperparameters_of(m).from_config({}) for m in models.names()]; "
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize("model", names())
+def test_the_same_run_has_the_same_bytes(model, tmp_path):
+    first = train(model, tmp_path, replicas=70, **SHORT)[1]
+    again = train(model, tmp_path, replicas=70, **SHORT)[1]
+    assert first.weights.tobytes() == again.weights.tobytes()
+    assert first.loss.tobytes() == again.loss.tobytes()
+
+
+@pytest.mark.parametrize("model", names())
+def test_shapes_and_types(model, tmp_path):
+    run, result = train(model, tmp_path, replicas=70, dtype="float32", **SHORT)
+    size = run.sites if model == "gaussian_rbm" else run.size
+    assert result.weights.shape == (70, 3, size, size)
+    assert result.weights.dtype == np.float32
+    assert result.step.tolist() == [0, 10, 20]
+    assert result.loss.shape == (70, 3)
+    assert (result.loss > 0).all()
+
+
+def test_replicas_runs_and_blocks_share_no_random_numbers():
+    streams = [
+        NoiseStream(seed, key, block, CPU, torch.float64).normal(4)
+        for seed, key, block in [(0, "ab", 0), (0, "ab", 1), (1, "ab", 0), (0, "ac", 0)]
+    ]
+    drawn = torch.stack(streams)
+    assert len(drawn.unique()) == drawn.numel()
+
+
+def test_bartlett_factors_have_the_moments_of_wishart_matrices():
+    size, degrees, count = 3, 7, 200_000
+    factor = NoiseStream(0, "0", 0, CPU, torch.float64).bartlett(count, size, degrees)
+    matrix = (factor @ factor.transpose(1, 2)).numpy()
+    # E[S_ij] = n d_ij, Var[S_ij] = n (1 + d_ij).
+    mean_error = np.sqrt(degrees * (1 + np.eye(size)) / count)
+    assert (np.abs(matrix.mean(axis=0) - degrees * np.eye(size)) < FIVE_SIGMA * mean_error).all()
+    squares = (matrix - degrees * np.eye(size)) ** 2
+    error = squares.std(axis=0) / math.sqrt(count)
+    expected = degrees * (1 + np.eye(size))
+    assert (np.abs(squares.mean(axis=0) - expected) < FIVE_SIGMA * error).all()
+
+
+@pytest.mark.parametrize("sampler", ["gibbs", "wishart"])
+@pytest.mark.parametrize("batch_size", [4, 12])
+def test_samples_of_the_machine_have_its_covariance(sampler, batch_size):
+    run = hyperparameters_of("gaussian_rbm").from_config(
+        {
+            "sites": 5,
+            "hidden_units": 4,
+            "sampler": sampler,
+            "batch_size": batch_size,
+            "steps": 10**6,
+        }
+        | {"initial_width": 0.6, "hidden_width": 1.2, "gibbs_sweeps": 40, "burn_in": 0}
+    )
+    replicas = 4000
+    noise = NoiseStream(3, "0", 0, CPU, torch.float64)
+    machine = load("gaussian_rbm").SIMULATION(run, replicas, noise)
+    # All replicas the same machine, so that they sample one law.
+    machine.weights = machine.weights[:1].expand(replicas, -1, -1).contiguous()
+    draw = machine._gibbs_samples if sampler == "gibbs" else machine._wishart_samples
+    samples, count = draw()
+    covariance = (samples.transpose(1, 2) @ samples / count).numpy()
+    expected = torch.linalg.inv(machine.model_precision()[0]).numpy()
+    error = covariance.std(axis=0) / math.sqrt(replicas)
+    assert (np.abs(covariance.mean(axis=0) - expected) < FIVE_SIGMA * error).all()
+    # The fluctuations of the sample covariance set the width of the gas.
+    diagonal = np.diagonal(covariance, axis1=1, axis2=2)
+    variance = 2 * np.diagonal(expected) ** 2 / batch_size
+    squares = (diagonal - np.diagonal(expected)) ** 2
+    assert (
+        np.abs(squares.mean(axis=0) - variance)
+        < FIVE_SIGMA * squares.std(axis=0) / math.sqrt(replicas)
+    ).all()
+
+
+@pytest.mark.parametrize(
+    ("learning_rate", "batch_size", "size"), [(0.1, 16, 2), (0.5, 16, 2), (0.1, 4, 2), (0.2, 8, 3)]
+)
+def test_second_moments_of_the_student_are_exact(learning_rate, batch_size, size, tmp_path):
+    from dysonflow.models.teacher_student import teacher
+    from dysonflow.theory.teacher_student import stationary_moments
+
+    run, result = train(
+        "teacher_student",
+        tmp_path,
+        learning_rate=learning_rate,
+        batch_size=batch_size,
+        size=size,
+        replicas=2048,
+        snapshots=4,
+    )
+    deviation = result.weights - teacher(run)
+    p, q, r = stationary_moments(run)
+    i, a = 0, 1
+    for measured, expected in [
+        (deviation[..., i, a] ** 2, p),
+        (deviation[..., i, a] * deviation[..., a, i], q),
+        (deviation[..., i, i] * deviation[..., a, a], r),
+        (deviation[..., i, i] ** 2, p + q + r),
+    ]:
+        error = measured.mean(axis=1).std() / math.sqrt(len(measured))
+        assert abs(measured.mean() - expected) < FIVE_SIGMA * error
+
+
+@pytest.mark.parametrize("sampler", ["gibbs", "wishart"])
+def test_single_modes_of_the_machine_fluctuate_as_predicted(sampler, tmp_path):
+    # Two sites: kappa = m^2 and m^2 + 4, far apart, so that the leading order holds.
+    run, result = train(
+        "gaussian_rbm",
+        tmp_path,
+        **{"sites": 2, "sampler": sampler, "learning_rate": 0.1, "batch_size": 32},
+        **{"replicas": 128, "snapshots": 8, "gibbs_sweeps": 2},
+    )
+    physics = theory.load("gaussian_rbm")
+    levels = physics.levels(run, eigenvalues(result.weights))
+    for block in physics.blocks(run):
+        level = levels[..., block.first]
+        squares = (level - level.mean()) ** 2
+        error = squares.mean(axis=1).std() / math.sqrt(len(level))
+        assert abs(squares.mean() - block.sigma**2) < FIVE_SIGMA * error
+        # The centre moves by the next order in a/B, which is about this share of sigma.
+        shift = math.sqrt(block.stochasticity)
+        assert abs(level.mean() - block.centre) < 5 * shift * block.sigma
+
+
+def test_shared_data_are_shared_and_fresh_data_are_not(tmp_path):
+    values = {"noise_scale": 0, "initial_width": 0, "replicas": 3, **SHORT}
+    shared = train("teacher_student", tmp_path, data="shared", **values)[1].weights
+    fresh = train("teacher_student", tmp_path, data="fresh", **values)[1].weights
+    assert (shared == shared[:1]).all()
+    assert (fresh[0, -1] != fresh[1, -1]).all()
+
+
+def test_training_without_noise_follows_the_drift(tmp_path):
+    # A huge batch is the exact gradient up to fluctuations of relative size 1/sqrt(B).
+    run, result = train(
+        "gaussian_rbm",
+        tmp_path,
+        **{"sampler": "wishart", "batch_size": 10**8, "replicas": 4, "sites": 6},
+        **{"burn_in": 0, "steps": 1500, "snapshots": 4},
+    )
+    physics = theory.load("gaussian_rbm")
+    measured = physics.levels(run, eigenvalues(result.weights))
+    drift = physics.noise_free(run, result.weights[:, 0], result.step)
+    np.testing.assert_allclose(measured, drift, atol=2e-3)
+
+
+def test_the_student_without_noise_follows_the_drift(tmp_path):
+    run, result = train(
+        "teacher_student",
+        tmp_path,
+        **{"batch_size": 10**5, "noise_scale": 0, "replicas": 4, "size": 3},
+        **{"burn_in": 0, "steps": 60, "snapshots": 4},
+    )
+    physics = theory.load("teacher_student")
+    measured = physics.levels(run, eigenvalues(result.weights))
+    drift = physics.noise_free(run, result.weights[:, 0], result.step)
+    np.testing.assert_allclose(measured, drift, atol=2e-2)
+
+
+def test_a_machine_that_diverges_names_replica_and_step(tmp_path):
+    values = {"learning_rate": 0.3, "batch_size": 1, "replicas": 70, "burn_in": 0, "steps": 5000}
+    for sampler in ("gibbs", "wishart"):
+        with pytest.raises(DivergedError, match=r"replica \d+ diverged at SGD step \d+: K = mu"):
+            train("gaussian_rbm", tmp_path, sampler=sampler, **values)
+
+
+def test_a_student_that_diverges_names_replica_and_step(tmp_path):
+    # A training set of one input is a direction of curvature x^2: above 2 / a the student escapes.
+    student = hyperparameters_of("teacher_student")
+    values = {"data": "shared", "training_batches": 1, "batch_size": 1, "learning_rate": 0.49}
+    values |= {"size": 1, "burn_in": 0, "steps": 10000, "snapshots": 2}
+    curvature = load("teacher_student").shared_covariances
+    seed = next(
+        seed
+        for seed in range(1000)
+        if curvature(student.from_config(values | {"seed": seed})).item() > 2.5 / 0.49
+    )
+    with pytest.raises(DivergedError, match="a weight is not finite") as caught:
+        train("teacher_student", tmp_path, seed=seed, **values)
+    assert caught.value.replica == 0
+    assert 0 < caught.value.step <= 10000
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is visible")
+def test_cuda_without_a_gpu_says_what_to_change():
+    with pytest.raises(ConfigError, match="set device: auto or cpu"):
+        ensemble.choose_device("cuda")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is visible")
+def test_a_gpu_agrees_in_law_with_the_cpu():
+    run = hyperparameters_of("teacher_student").from_config({"replicas": 4096})
+    gaps = []
+    for device in ("cpu", "cuda"):
+        result = ensemble.train(load("teacher_student").SIMULATION, run, device)
+        levels = np.sqrt(eigenvalues(result.weights))
+        gaps.append((levels[..., 1] - levels[..., 0]).mean(axis=1))
+    error = math.sqrt(sum(gap.var() / len(gap) for gap in gaps))
+    assert abs(gaps[0].mean() - gaps[1].mean()) < FIVE_SIGMA * error

@@ -1,0 +1,162 @@
+"""The real workflow on a tiny configuration: from YAML to the report, and bad input."""
+
+import copy
+import re
+
+import matplotlib.image
+import pandas as pd
+import pytest
+import yaml
+
+import dysonflow
+from dysonflow import figures
+from dysonflow.tables import read_metadata
+from dysonflow.weights import read_weights
+
+pytestmark = pytest.mark.workflow
+
+
+def test_it_runs_to_the_end(finished):
+    assert finished.run.returncode == 0, finished.run.stderr
+    assert finished.report.returncode == 0, finished.report.stderr
+
+
+def test_the_tables_read_as_the_readme_says(finished):
+    results = finished.folder / "results"
+    spectra, fits = dysonflow.read_spectra(results), dysonflow.read_fits(results)
+    scaling = dysonflow.read_scaling(results)
+    assert spectra.groupby("model")["run"].nunique().to_dict() == {
+        "gaussian_rbm": 3,
+        "teacher_student": 4,
+    }
+    assert set(fits["run"]) < set(spectra["run"])
+    assert set(scaling["study"]) == {"machine", "student"}
+    for name in ("centre", "sigma"):
+        pull = (fits[name] - fits[f"{name}_theory"]) / fits[f"{name}_error"]
+        assert pull.notna().all()
+    small = scaling[scaling["law"] == "mean_gap_small_noise"]
+    assert small["points"].tolist() == [1]
+    # Two runs, one pair each, at a/B = 8e-4 and 3e-3: the theory holds to a few per cent.
+    law = scaling[(scaling["study"] == "machine") & (scaling["law"] == "mean_gap_finite_step")]
+    assert law["slope"].item() == pytest.approx(law["slope_theory"].item(), rel=0.2)
+
+
+def test_every_artifact_says_what_it_was_made_from(finished):
+    runs = finished.folder / "results" / "runs"
+    files = sorted(runs.glob("*/*/*"))
+    assert len(files) == 7 + 7 + 5
+    for path in files:
+        if path.suffix == ".safetensors":
+            metadata = read_weights(path)[1]
+            assert metadata["seconds"] > 0 and metadata["device"] == "cpu"
+        else:
+            metadata = read_metadata(path)
+        assert metadata["run"] == path.parent.name
+        assert re.fullmatch("[0-9a-f]{16}", metadata["source"])
+        assert metadata["versions"]["torch"]
+        assert metadata["hyperparameters"]["replicas"] in (40, 64)
+
+
+@pytest.mark.parametrize("study", ["machine", "student"])
+@pytest.mark.parametrize("figure", figures.STATIONARY)
+def test_every_figure_has_picture_numbers_and_caption(finished, study, figure):
+    stem = finished.folder / "results" / "figures" / study / figure
+    picture = matplotlib.image.imread(stem.with_suffix(".png"))
+    assert min(picture.shape[:2]) > 300
+    assert picture[..., :3].std() > 0.05
+    assert stem.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
+    numbers = pd.read_csv(stem.with_suffix(".csv"))
+    assert {"panel", "curve", "x", "y"} <= set(numbers.columns)
+    assert len(numbers) > 5
+    assert study in stem.with_suffix(".rst").read_text()
+
+
+def test_logs_show_progress_and_speed(finished):
+    logs = list((finished.folder / "results" / "logs" / "train").glob("*/*.log"))
+    assert len(logs) == 7
+    for log in logs:
+        text = log.read_text()
+        assert "100%" in text and "replica-steps/s" in text
+
+
+def test_a_second_run_does_nothing(finished):
+    again = finished.snakemake("--cores", "1")
+    assert again.returncode == 0
+    assert "Nothing to be done" in again.stderr
+
+
+def test_a_new_point_trains_one_run(finished):
+    before = yaml.safe_load((finished.folder / "my.yaml").read_text())
+    more = copy.deepcopy(before)
+    more["studies"]["student"]["sweep"][0]["batch_size"].append(32)
+    finished.configure(more)
+    try:
+        plan = finished.snakemake("-n")
+    finally:
+        finished.configure(before)
+    for rule in ("train", "spectra", "fit"):
+        assert re.search(rf"^{rule}\s+1$", plan.stdout + plan.stderr, re.M), plan.stderr
+
+
+def test_the_rule_graph_can_be_drawn(finished):
+    graph = finished.snakemake("--rulegraph")
+    assert graph.returncode == 0
+    for rule in ("train", "spectra", "fit", "scaling", "figure"):
+        assert f'label = "{rule}"' in graph.stdout
+
+
+def test_a_mistake_stops_before_any_job(workflow):
+    workflow.configure(
+        {"studies": {"small": {"model": "teacher_student", "sweep": {"batch_size": [4, 0]}}}}
+    )
+    failed = workflow.snakemake("--cores", "1")
+    assert failed.returncode != 0
+    lines = [line for line in failed.stderr.splitlines() if line.startswith("config:")]
+    assert lines == [
+        "config: study 'small': batch_size = 0 is not allowed: give a whole number >= 1"
+    ]
+    assert "Traceback" not in failed.stderr
+    assert not (workflow.folder / "results").exists()
+
+
+def test_a_run_that_diverges_does_not_stop_the_others(workflow):
+    workflow.configure(
+        {
+            "studies": {
+                "wild": {
+                    "model": "gaussian_rbm",
+                    "hyperparameters": {"sites": 10, "replicas": 40, "burn_in": 0},
+                    "sweep": [
+                        {"learning_rate": 0.3, "batch_size": 1, "steps": 3000},
+                        {"learning_rate": 0.1, "batch_size": 64, "steps": 30},
+                    ],
+                }
+            }
+        }
+    )
+    failed = workflow.snakemake("--cores", "1")
+    assert failed.returncode != 0
+    assert re.search(r"replica \d+ diverged at SGD step \d+: K = mu\^2", failed.stderr)
+    assert "'learning_rate': 0.3" in failed.stderr
+    fitted = list((workflow.folder / "results").glob("runs/*/*/fits.parquet"))
+    assert [path.parent.name[:9] for path in fitted] == ["lr0.1-B64"]
+    assert len(list((workflow.folder / "results").glob("runs/*/*/weights.*"))) == 1
+
+
+@pytest.mark.parametrize("artifact", ["weights.safetensors", "spectra.parquet"])
+def test_a_damaged_artifact_is_named(workflow, artifact):
+    study = {"model": "teacher_student", "hyperparameters": {"replicas": 40, "snapshots": 2}}
+    workflow.configure({"studies": {"small": study | {"figures": ["spectrum"]}}})
+    target = "results/studies/small/scaling.parquet"
+    assert workflow.snakemake("--cores", "1", target).returncode == 0
+    (path,) = workflow.folder.glob(f"results/runs/*/*/{artifact}")
+    path.write_bytes(path.read_bytes()[:-20])
+    for later in workflow.folder.glob("results/runs/*/*/fits.parquet"):
+        later.unlink()
+    if artifact.startswith("weights"):
+        (path.parent / "spectra.parquet").unlink()
+    failed = workflow.snakemake("--cores", "1", target)
+    assert failed.returncode != 0
+    assert re.search(rf"dysonflow: results/\S*{artifact}: .*damaged.*run snakemake", failed.stderr)
+    path.unlink()
+    assert workflow.snakemake("--cores", "1", target).returncode == 0

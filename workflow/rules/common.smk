@@ -1,0 +1,48 @@
+import sys
+
+from dysonflow import figures, stages
+from dysonflow.errors import ConfigError
+from dysonflow.studies import all_runs, load_studies
+
+try:
+    STUDIES = load_studies(config)
+except ConfigError as error:
+    # One line for each mistake, without the traceback that an exception here would print.
+    sys.exit("\n".join(f"config: {line}" for line in str(error).splitlines()))
+
+RUNS = all_runs(STUDIES)
+
+
+wildcard_constraints:
+    model="[a-z_]+",
+    run=r"[^/]+-[0-9a-f]{12}",
+    study="|".join(STUDIES),
+    figure="|".join(figures.INPUTS),
+
+
+def run_files(study, artifact):
+    """Paths of one artifact for all runs of a study, in the order of the configuration."""
+    folder = f"results/runs/{STUDIES[study].model}"
+    return [f"{folder}/{run.run}/{artifact}" for run in STUDIES[study].runs]
+
+
+def figure_inputs(wildcards):
+    """The files of its study that a figure reads, by kind."""
+    kinds = {
+        "spectra": run_files(wildcards.study, "spectra.parquet"),
+        "fits": run_files(wildcards.study, "fits.parquet"),
+        "weights": run_files(wildcards.study, "weights.safetensors"),
+        "scaling": f"results/studies/{wildcards.study}/scaling.parquet",
+    }
+    return {kind: kinds[kind] for kind in figures.INPUTS[wildcards.figure]}
+
+
+def all_targets():
+    """Figures of all studies; scaling tables of those that are stationary."""
+    drawn = [
+        f"results/figures/{study.name}/{figure}.png"
+        for study in STUDIES.values()
+        for figure in study.figures
+    ]
+    fitted = [study.name for study in STUDIES.values() if study.is_stationary]
+    return drawn + [f"results/studies/{name}/scaling.parquet" for name in fitted]

@@ -1,0 +1,73 @@
+# What is done for every point of a study: a point that two studies share is one run.
+#
+# Every rule has the digest of its own source among its params: editing a number in a module that a
+# stage uses re-runs that stage and what follows, editing a comment re-runs nothing.
+
+
+rule train:
+    output:
+        "results/runs/{model}/{run}/weights.safetensors",
+    log:
+        "results/logs/train/{model}/{run}.log",
+    cache: True
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=60,
+        # Where a run is trained is not part of what it is, so it is no param.
+        device=config.get("device", "auto"),
+    params:
+        hyperparameters=lambda wildcards: RUNS[wildcards.run].canonical(),
+        source=lambda wildcards: stages.source("train", wildcards.model),
+    message:
+        "train {wildcards.model} {wildcards.run}"
+    script:
+        "../scripts/train.py"
+
+
+rule spectra:
+    input:
+        "results/runs/{model}/{run}/weights.safetensors",
+    output:
+        "results/runs/{model}/{run}/spectra.parquet",
+    log:
+        "results/logs/spectra/{model}/{run}.log",
+    cache: True
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        hyperparameters=lambda wildcards: RUNS[wildcards.run].canonical(),
+        source=lambda wildcards: stages.source("spectra", wildcards.model),
+    message:
+        "eigenvalues of {wildcards.model} {wildcards.run}"
+    script:
+        "../scripts/spectra.py"
+
+
+rule fit:
+    input:
+        "results/runs/{model}/{run}/spectra.parquet",
+    output:
+        "results/runs/{model}/{run}/fits.parquet",
+    log:
+        "results/logs/fit/{model}/{run}.log",
+    cache: True
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        hyperparameters=lambda wildcards: RUNS[wildcards.run].canonical(),
+        source=lambda wildcards: stages.source("fit", wildcards.model),
+    message:
+        "fit {wildcards.model} {wildcards.run}"
+    script:
+        "../scripts/fit.py"

@@ -1,0 +1,68 @@
+# What is done over all runs of a study: laws and figures.
+
+
+rule scaling:
+    input:
+        lambda wildcards: run_files(wildcards.study, "fits.parquet"),
+    output:
+        table="results/studies/{study}/scaling.parquet",
+        html=report(
+            "results/studies/{study}/scaling.html",
+            caption="../report/scaling.rst",
+            category="Scaling laws",
+            labels={"study": "{study}", "figure": "table of all laws"},
+        ),
+    log:
+        "results/logs/scaling/{study}.log",
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        model=lambda wildcards: STUDIES[wildcards.study].model,
+        small_noise=lambda wildcards: STUDIES[wildcards.study].small_noise,
+        source=lambda wildcards: stages.source(
+            "scaling", STUDIES[wildcards.study].model
+        ),
+    message:
+        "scaling laws of {wildcards.study}"
+    script:
+        "../scripts/scaling.py"
+
+
+rule figure:
+    input:
+        unpack(figure_inputs),
+    output:
+        png=report(
+            "results/figures/{study}/{figure}.png",
+            caption="../report/figure.rst",
+            category="Figures",
+            subcategory="{study}",
+            labels={"study": "{study}", "figure": "{figure}"},
+        ),
+        pdf="results/figures/{study}/{figure}.pdf",
+        csv="results/figures/{study}/{figure}.csv",
+        caption="results/figures/{study}/{figure}.rst",
+    log:
+        "results/logs/figure/{study}/{figure}.log",
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        model=lambda wildcards: STUDIES[wildcards.study].model,
+        runs=lambda wildcards: [
+            run.canonical() for run in STUDIES[wildcards.study].runs
+        ],
+        source=lambda wildcards: stages.source(
+            "figure", STUDIES[wildcards.study].model, wildcards.figure
+        ),
+    message:
+        "figure {wildcards.figure} of {wildcards.study}"
+    script:
+        "../scripts/figure.py"

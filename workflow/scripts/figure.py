@@ -1,0 +1,11 @@
+from dysonflow import logs, stages
+
+with logs.job_log(snakemake.log[0]):
+    stages.figure(
+        snakemake.wildcards.figure,
+        snakemake.wildcards.study,
+        snakemake.params.model,
+        snakemake.params.runs,
+        dict(snakemake.input.items()),
+        dict(snakemake.output.items()),
+    )

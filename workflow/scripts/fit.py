@@ -1,0 +1,9 @@
+from dysonflow import logs, stages
+
+with logs.job_log(snakemake.log[0]):
+    stages.fit(
+        snakemake.wildcards.model,
+        **snakemake.params,
+        spectra=snakemake.input[0],
+        output=snakemake.output[0],
+    )
