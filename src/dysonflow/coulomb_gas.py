@@ -15,6 +15,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
+from scipy.linalg import lapack
 
 from dysonflow.laws import BlockDensity, WignerSurmise, invert_increasing
 
@@ -28,6 +29,10 @@ NEGLIGIBLE_CORRELATION = 0.02
 """Correlation of neighbouring snapshots below which the tests take them as independent."""
 RIGID_DYSON_INDEX = 1e6
 """Beyond this the levels hardly fluctuate against each other and beta cannot be resolved."""
+LARGEST_LEVEL = 1e100
+"""Levels beyond are as good as infinite."""
+LARGEST_HISTOGRAM = 10_000
+"""Bins that no distribution without outliers needs."""
 NULL_SEED = 20240723
 """Seed of the simulated null laws: the same data always get the same p-value."""
 
@@ -84,6 +89,13 @@ def sample(
     diagonal = rng.standard_normal((size, levels))
     below = np.sqrt(0.5 * rng.chisquare(dyson_index * np.arange(1, levels), (size, levels - 1)))
     blocks = np.empty((size, levels))
+    if levels > 16:
+        # The tridiagonal solver wins once its cost exceeds that of the loop around it.
+        for row in range(size):
+            blocks[row], failed = lapack.dsterf(diagonal[row], below[row])
+            if failed:
+                raise np.linalg.LinAlgError("eigenvalues of a block did not converge")
+        return centre + sigma * blocks
     index = np.arange(levels)
     # The dense matrices of a part stay in the cache; what is drawn does not depend on it.
     part = max(1, 2**18 // levels**2)
@@ -296,11 +308,12 @@ def fit_block(
     else:
         raise ValueError(f"method must be 'likelihood' or 'histogram', not {method!r}")
 
-    deviation = left_out - left_out.mean(axis=0)
-    variance = (replicas - 1) / replicas * np.sum(deviation**2, axis=0)
+    error = np.sqrt((replicas - 1) / replicas * np.sum(_deviation(left_out) ** 2, axis=0))
     if method == "likelihood":
         estimate = replicas * estimate - (replicas - 1) * left_out.mean(axis=0)
-    error = np.sqrt(variance)
+    else:
+        # A histogram hardly notices an outlier: what is suspicious is told by the likelihood.
+        _, left_out = _fit_likelihood(x, dyson_index, centre)
     values = dict(zip(_ESTIMATES, estimate.tolist(), strict=True))
     errors = dict(zip(_ESTIMATES, error.tolist(), strict=True))
 
@@ -329,7 +342,7 @@ def fit_block(
         mean_gap=values["mean_gap"],
         mean_gap_error=errors["mean_gap"],
         cramer_rao=bound,
-        flag=_outlier_flag(x, deviation, beta),
+        flag=_outlier_flag(x, _deviation(left_out), beta),
     )
 
 
@@ -378,7 +391,7 @@ def surmise_p_value(
     blocks = independent_blocks(x, rng)
     gap = blocks[:, 1] - blocks[:, 0]
     distance = _anderson_darling(surmise.cdf(gap / (gap.mean() if mean_gap is None else mean_gap)))
-    null = _surmise_null(_null_blocks(blocks.shape), int(dyson_index), mean_gap is None)
+    null = _surmise_null(min(len(blocks), _null_size(2)[0]), int(dyson_index), mean_gap is None)
     return _upper_tail(float(distance), null)
 
 
@@ -427,7 +440,7 @@ def density_p_value(
     standard = _standardised(blocks[None], float(dyson_index), centre, sigma)
     distance = _anderson_darling(density.cdf(standard))
     null = _density_null(
-        _null_blocks(blocks.shape), n, float(dyson_index), centre is None, sigma is None
+        min(len(blocks), _null_size(n)[0]), n, float(dyson_index), centre is None, sigma is None
     )
     return _upper_tail(float(distance[0]), null)
 
@@ -602,7 +615,8 @@ def _checked(levels: ArrayLike, minimum_replicas: int) -> FloatArray:
         raise InsufficientData(
             f"{replicas} replicas are too few: at least {max(minimum_replicas, 2)} are needed"
         )
-    _refuse(~np.isfinite(x), "is not finite")
+    # Squares of levels must not overflow either.
+    _refuse(~(np.abs(x) < LARGEST_LEVEL), "is not finite")
     _refuse(x == 0.0, "is exactly zero, as of a rank-deficient matrix")
     if np.ptp(x) <= 1e-13 * np.abs(x).max():
         raise InsufficientData(f"all levels are equal ({x.flat[0]:.6g}): nothing fluctuates")
@@ -683,6 +697,10 @@ def _with_left_out(statistics: FloatArray) -> FloatArray:
     return np.concatenate([mean, (replicas * mean - statistics) / (replicas - 1)])
 
 
+def _deviation(left_out: FloatArray) -> FloatArray:
+    return left_out - left_out.mean(axis=0)
+
+
 def _neighbour_gap(x: FloatArray) -> FloatArray:
     """Mean of the gaps of a block, NaN for a single level; shape (replica, snapshot)."""
     n = x.shape[-1]
@@ -733,8 +751,15 @@ def _fit_histogram(
 ) -> tuple[FloatArray, FloatArray]:
     """Least-squares fit of the block density to a histogram; same answer as `_fit_likelihood`."""
     replicas, snapshots, n = x.shape
-    edges = np.histogram_bin_edges(x, bins="fd")
-    bins = edges.size - 1
+    # The rule of Freedman and Diaconis.
+    quartiles = np.quantile(x, [0.25, 0.75])
+    wanted = np.ptp(x) * np.cbrt(x.size) / (2 * (quartiles[1] - quartiles[0]))
+    if not wanted < LARGEST_HISTOGRAM:
+        raise InsufficientData(
+            f"some levels are so far off that a histogram of all would need {wanted:.3g} bins"
+        )
+    bins = max(5, int(np.ceil(wanted)))
+    edges = np.linspace(x.min(), x.max(), bins + 1)
     width = np.diff(edges)
     cell = np.clip(np.searchsorted(edges, x.reshape(replicas, -1), side="right") - 1, 0, bins - 1)
     counts = np.zeros((replicas, bins))
@@ -760,6 +785,8 @@ def _fit_histogram(
             a = np.sum(by_centre * residual, axis=-1) if centre is None else np.zeros(len(target))
             b = np.sum(by_sigma * residual, axis=-1)
             determinant = aa * bb - ab**2
+            if not np.all(determinant > 0):
+                raise InsufficientData("the block density does not fit the histogram of the levels")
             step = np.stack([bb * a - ab * b, aa * b - ab * a], axis=-1) / determinant[:, None]
             # A step of at most a fifth of the width keeps sigma positive and the fit in its basin.
             limit = 0.2 * parameters[:, 1:]
@@ -816,7 +843,8 @@ def _outlier_flag(x: FloatArray, deviation: FloatArray, dyson_index: float) -> s
         replicas - 1
     )
     rest_variance = np.maximum(rest_square, 0.0) / (replicas - 2)
-    with np.errstate(divide="ignore"):
+    # Equal means of all others: infinitely far off, or no statement if this one is equal too.
+    with np.errstate(divide="ignore", invalid="ignore"):
         student = np.abs(mean - rest_mean) / np.sqrt(rest_variance * replicas / (replicas - 1))
     p_values = [2 * stats.t.sf(student, replicas - 2)]
     if n > 1:
@@ -842,32 +870,34 @@ def _outlier_flag(x: FloatArray, deviation: FloatArray, dyson_index: float) -> s
 # --- null laws ----------------------------------------------------------------------------------
 
 
-def _null_blocks(shape: tuple[int, ...]) -> int:
-    """Blocks in a simulated data set.
+def _null_size(levels: int) -> tuple[int, int]:
+    """Blocks in a simulated data set, at most, and number of data sets.
 
-    The law of the distance has converged at the largest value, and larger data need no more.
+    The law of the distance has converged at these many blocks: more data need no more. The cost
+    is one to a few seconds for each law, once a process.
     """
-    blocks, n = shape
-    return min(blocks, 400 if n <= 8 else 100)
-
-
-def _null_draws(blocks: int, levels: int) -> int:
-    """Count the data sets to simulate: seconds of work at most, the tail is extrapolated."""
     if levels <= 2:
-        return 9999
-    return 4999 if levels <= 4 else 1999 if levels <= 16 else 999
+        return 200, 19_999
+    if levels <= 4:
+        return 100, 9_999
+    if levels <= 8:
+        return 100, 5_999
+    return (100, 1_999) if levels <= 16 else (50, 499)
 
 
 @lru_cache(maxsize=64)
 def _surmise_null(blocks: int, dyson_index: int, scale_fitted: bool) -> FloatArray:
     rng = np.random.default_rng([NULL_SEED, blocks, dyson_index, scale_fitted])
     surmise = WignerSurmise(dyson_index)
-    null = np.empty(_null_draws(blocks, 2))
+    null = np.empty(_null_size(2)[1])
     for part in np.array_split(np.arange(null.size), max(1, null.size * blocks // 500_000)):
-        gap = surmise.rvs((part.size, blocks), rng)
         if scale_fitted:
-            gap /= gap.mean(axis=1, keepdims=True)
-        null[part] = _anderson_darling(surmise.cdf(gap))
+            gap = np.sqrt(rng.chisquare(dyson_index + 1.0, (part.size, blocks)))
+            probability = surmise.cdf(gap / gap.mean(axis=1, keepdims=True))
+        else:
+            # Nothing is fitted: the gaps' probabilities are uniform themselves.
+            probability = rng.random((part.size, blocks))
+        null[part] = _anderson_darling(probability)
     return np.sort(null)
 
 
@@ -877,7 +907,7 @@ def _density_null(
 ) -> FloatArray:
     rng = np.random.default_rng([NULL_SEED, blocks, levels, centre_fitted, sigma_fitted])
     density = BlockDensity(levels, dyson_index=dyson_index)
-    null = np.empty(_null_draws(blocks, levels))
+    null = np.empty(_null_size(levels)[1])
     parts = max(1, null.size * blocks * levels // 500_000)
     for part in np.array_split(np.arange(null.size), parts):
         x = sample(levels, dyson_index, part.size * blocks, rng)
@@ -952,6 +982,8 @@ def _integrated_time(series: FloatArray) -> tuple[float, float]:
         power = np.abs(np.fft.rfft(centred[rows], 2 * snapshots, axis=1)) ** 2
         covariance[rows] = np.fft.irfft(power, 2 * snapshots, axis=1)[:, :snapshots] / pairs
     means = _with_left_out(covariance)
+    if np.any(means[:, 0] <= 0.0):
+        return 0.5, float("nan")
     time = 0.5 + np.cumsum(means[:, 1:] / means[:, :1], axis=1)
     closed = np.arange(1, snapshots) >= 5 * time[0]
     window = int(np.argmax(closed)) if closed.any() else snapshots - 2
@@ -968,7 +1000,7 @@ def _stride(motions: list[FloatArray]) -> int:
     for series in motions:
         time, error = _integrated_time(series)
         # A time within two errors of 1/2 is no sign of memory.
-        if time - 2 * error <= 0.5:
+        if not time - 2 * error > 0.5:
             continue
         neighbour = (2 * time - 1) / (2 * time + 1)
         stride = max(stride, int(np.ceil(np.log(NEGLIGIBLE_CORRELATION) / np.log(neighbour))))

@@ -13,8 +13,8 @@ from dysonflow.hyperparameters import Hyperparameters
 from dysonflow.noise import NoiseStream
 from dysonflow.simulation import Simulation
 
-BLOCK_SIZE = {"cpu": 64, "cuda": 8192}
-"""Replicas simulated side by side: a cache's worth on a CPU, enough to fill a GPU."""
+BLOCK_SIZE = 64
+"""Replicas that share a stream of random numbers; on a CPU they are simulated side by side."""
 LONGEST_STRIDE = 1000
 """SGD steps between two looks at the progress bar and at the sanity of the weights."""
 
@@ -64,8 +64,12 @@ def train(
     hyperparameters: Hyperparameters,
     device: str = "cpu",
     log: TextIO | None = None,
+    members: range | None = None,
 ) -> Ensemble:
-    """Train all replicas of a run and keep its snapshots.
+    """Train the replicas of a run, or some of them, and keep their snapshots.
+
+    Which replicas are trained in one call does not change a single number on a CPU. A GPU wants
+    many replicas side by side: there all of a call share one stream.
 
     Parameters
     ----------
@@ -77,6 +81,8 @@ def train(
         `auto`, `cpu` or `cuda`.
     log : text stream, optional
         Where the progress bar is drawn; standard error if None.
+    members : range, optional
+        Consecutive replicas to train, beginning at a multiple of `BLOCK_SIZE`; all if None.
 
     Returns
     -------
@@ -87,28 +93,34 @@ def train(
     ------
     DivergedError
         With replica and step, if a replica diverges.
+    ValueError
+        If `members` does not begin at the start of a block.
     """
     # Several threads would wait for each other at every small product (kernel barriers cost more
     # than the work): parallelism comes from jobs.
     torch.set_num_threads(1)
     place = choose_device(device)
     dtype = getattr(torch, hyperparameters.dtype)
-    block_size = BLOCK_SIZE[place.type]
+    members = range(hyperparameters.replicas) if members is None else members
+    if members.start % BLOCK_SIZE:
+        raise ValueError(f"replica {members.start} does not start a block of {BLOCK_SIZE}")
+    block_size = BLOCK_SIZE if place.type == "cpu" else len(members)
     times = hyperparameters.snapshot_steps
     began = time.perf_counter()
     weights: list[np.ndarray] = []
     losses: list[np.ndarray] = []
-    total = hyperparameters.replicas * times[-1]
+    total = len(members) * times[-1]
     with tqdm(
         total=total, unit="replica-steps", unit_scale=True, mininterval=1.0, file=log, ascii=True
     ) as progress:
-        for block, first in enumerate(range(0, hyperparameters.replicas, block_size)):
-            replicas = min(block_size, hyperparameters.replicas - first)
-            noise = NoiseStream(hyperparameters.seed, hyperparameters.key, block, place, dtype)
+        for first in members[::block_size]:
+            replicas = min(block_size, members.stop - first)
+            stream = first // BLOCK_SIZE
+            noise = NoiseStream(hyperparameters.seed, hyperparameters.key, stream, place, dtype)
             progress.set_description(f"replicas {first}..{first + replicas - 1}")
-            members = simulation(hyperparameters, replicas, noise)
+            block = simulation(hyperparameters, replicas, noise)
             try:
-                kept = [_advance_to(members, step, replicas, progress) for step in times]
+                kept = [_advance_to(block, step, replicas, progress) for step in times]
             except DivergedError as error:
                 raise DivergedError(first + error.replica, error.step, error.reason) from None
             weights.append(np.stack([weight for weight, _ in kept], axis=1))
@@ -124,11 +136,11 @@ def train(
 
 
 def _advance_to(
-    members: Simulation, step: int, replicas: int, progress: Any
+    block: Simulation, step: int, replicas: int, progress: Any
 ) -> tuple[np.ndarray, np.ndarray]:
     """Weights and losses at the given SGD step."""
-    while members.step < step:
-        stride = min(step - members.step, LONGEST_STRIDE)
-        members.advance(stride)
+    while block.step < step:
+        stride = min(step - block.step, LONGEST_STRIDE)
+        block.advance(stride)
         progress.update(stride * replicas)
-    return members.weights.cpu().numpy().copy(), members.loss().cpu().numpy().astype(np.float64)
+    return block.weights.cpu().numpy().copy(), block.loss().cpu().numpy().astype(np.float64)

@@ -247,7 +247,7 @@ class BlockDensity(Law):
         return _standard_density(u, self.levels, self.dyson_index) / self.sigma
 
     def cdf(self, x: ArrayLike) -> FloatArray:
-        """Probability of a value of at most `x`, to about ten digits."""
+        """Probability of a value of at most `x`, to about nine digits."""
         return self.standard_table().cdf((np.asarray(x, dtype=float) - self.centre) / self.sigma)
 
     def ppf(self, probability: ArrayLike) -> FloatArray:
@@ -333,9 +333,9 @@ class MarchenkoPastur(Law):
         """Probability of an eigenvalue of at most `x`, the atom at zero included."""
         x = np.asarray(x, dtype=float)
         lower, upper = self.support
-        # The half angle keeps its digits at both edges, where an arc cosine would lose half.
-        distance = np.clip((upper - x) / (upper - lower), 0.0, 1.0)
-        inside = 1.0 - self._weight_above(2.0 * np.arcsin(np.sqrt(distance)))
+        # From both distances the angle keeps its digits at both edges.
+        above, below = np.maximum(upper - x, 0.0), np.maximum(x - lower, 0.0)
+        inside = 1.0 - self._weight_above(2.0 * np.arctan2(np.sqrt(above), np.sqrt(below)))
         return np.where(x < 0.0, 0.0, np.where(x < lower, self.atom, np.maximum(inside, 0.0)))
 
     def ppf(self, probability: ArrayLike) -> FloatArray:
@@ -349,7 +349,7 @@ class MarchenkoPastur(Law):
             0.0,
             np.pi,
         )
-        x = upper - (upper - lower) * np.sin(0.5 * theta) ** 2
+        x = lower + (upper - lower) * np.cos(0.5 * theta) ** 2
         x = np.where((p <= self.atom) & (self.atom > 0.0), 0.0, x)
         return np.where((p >= 0.0) & (p <= 1.0), x, np.nan)
 
@@ -461,7 +461,9 @@ class TabulatedLaw:
 
     def cdf(self, x: ArrayLike) -> FloatArray:
         """Probability of a value of at most `x`."""
-        return np.clip(self._cdf(np.clip(x, *self.support)), 0.0, 1.0)
+        x = np.asarray(x, dtype=float)
+        inside = np.clip(self._cdf(np.clip(x, *self.support)), 0.0, 1.0)
+        return np.where(x < self.support[1], inside, np.where(np.isnan(x), np.nan, 1.0))
 
     def ppf(self, probability: ArrayLike) -> FloatArray:
         """Quantile; minus and plus infinity at 0 and 1, NaN outside [0, 1]."""

@@ -63,8 +63,9 @@ def train(
     device: str,
     output: str,
     progress: TextIO | None = None,
+    members: Sequence[int] | None = None,
 ) -> None:
-    """Train a run; write its weights.
+    """Train a run, or the shard of it with the replicas `members`; write the weights.
 
     Raises
     ------
@@ -75,22 +76,34 @@ def train(
 
     run = _parse(model, hyperparameters)
     log.info("run %s: %s", run.run, run.canonical())
+    replicas = range(*members) if members is not None else range(run.replicas)
     try:
-        result = ensemble.train(models.load(model).SIMULATION, run, device, progress)
+        result = ensemble.train(models.load(model).SIMULATION, run, device, progress, replicas)
     except DivergedError as error:
         raise DivergedError(
             error.replica, error.step, f"{error.reason} (hyperparameters: {run.canonical()})"
         ) from None
-    rate = run.replicas * int(result.step[-1]) / result.seconds
+    steps = len(replicas) * int(result.step[-1])
+    rate = steps / result.seconds
     log.info("device %s, %.3g replica-steps/s, %.1f s", result.device, rate, result.seconds)
+    extra = {} if members is None else {"members": list(members)}
     metadata = _metadata(
         run,
         source,
         device=result.device,
         seconds=round(result.seconds, 3),
-        replica_steps_per_second=round(rate),
+        replica_steps=steps,
+        **extra,
     )
     weights.write_weights(output, result.weights, result.step, result.loss, metadata)
+
+
+def join(shards: Sequence[str], output: str) -> None:
+    """Join the shards of a run; write its weights."""
+    from dysonflow import weights
+
+    weights.join_weights(shards, output)
+    log.info("%d shards joined", len(shards))
 
 
 def spectra(
@@ -128,6 +141,7 @@ def fit(
 def scaling(
     study: str,
     model: str,
+    runs: Sequence[str],
     small_noise: float | None,
     source: str,
     fits: Sequence[str],
@@ -142,8 +156,9 @@ def scaling(
     rows = scaling_laws(study, tables.read_table(fits), slope, small_noise)
     schema = tables.SCALING_SCHEMA
     columns = {name: [row.get(name) for row in rows] for name in schema.names}
-    metadata = {"study": study, "source": source, "versions": provenance.versions()}
-    tables.write_table(columns, schema, output, metadata)
+    metadata = {"study": study, "runs": list(runs), "source": source}
+    versions = {"versions": provenance.versions()}
+    tables.write_table(columns, schema, output, metadata | versions)
     with tables.atomic(table) as path:
         path.write_text(html_table(rows))
 

@@ -40,6 +40,8 @@ class Config(BaseModel):
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; `auto`: on a GPU if one is visible. Not part of the key of a run."""
+    shard_size: int = Field(default=512, ge=64, multiple_of=64)
+    """Replicas trained by one job; a run with more is spread over several. Changes no number."""
     studies: dict[str, StudyConfig] = Field(min_length=1)
     """Name of the study to its content."""
 
@@ -74,6 +76,21 @@ class Study:
         return any(figure not in figures.FROM_THE_START for figure in self.figures)
 
 
+def load_config(config: Mapping[str, Any]) -> Config:
+    """Validate the frame of the configuration, the content of the studies aside.
+
+    Raises
+    ------
+    ConfigError
+        With one line for each mistake.
+    """
+    try:
+        return Config.model_validate(dict(config))
+    except ValidationError as error:
+        problems = [_describe(problem) for problem in error.errors()]
+        raise ConfigError("\n".join(dict.fromkeys(problems))) from None
+
+
 def load_studies(config: Mapping[str, Any]) -> dict[str, Study]:
     """Validate the configuration and expand all sweeps.
 
@@ -93,13 +110,8 @@ def load_studies(config: Mapping[str, Any]) -> dict[str, Study]:
         With one line for each mistake: study, key, value, and what is allowed.
     """
     problems: list[str] = []
-    try:
-        parsed = Config.model_validate(dict(config))
-    except ValidationError as error:
-        problems = [_describe(problem) for problem in error.errors()]
-        raise ConfigError("\n".join(dict.fromkeys(problems))) from None
     found: dict[str, Study] = {}
-    for name, content in parsed.studies.items():
+    for name, content in load_config(config).studies.items():
         try:
             found[name] = _expand(name, content)
         except ConfigError as error:
@@ -170,6 +182,12 @@ def _expand(name: str, content: StudyConfig) -> Study:
     if problems:
         raise ConfigError("\n".join(dict.fromkeys(problems)))
     return Study(name, content.model, tuple(runs), tuple(wanted), content.small_noise)
+
+
+def shards(run: Hyperparameters, shard_size: int) -> list[range]:
+    """Replicas of each training job of a run."""
+    starts = range(0, run.replicas, shard_size)
+    return [range(first, min(first + shard_size, run.replicas)) for first in starts]
 
 
 def all_runs(studies: Mapping[str, Study]) -> dict[str, Hyperparameters]:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,7 +52,39 @@ def write_weights(
         "loss": np.ascontiguousarray(loss),
     }
     with atomic(path) as temporary:
-        safetensors.numpy.save_file(tensors, temporary, metadata=header)
+        # Not save_file: it makes files that only their owner can read, which a shared folder is
+        # no use for.
+        temporary.write_bytes(safetensors.numpy.save(tensors, metadata=header))
+
+
+def join_weights(paths: Sequence[str], output: str) -> None:
+    """Join the shards of a run, each a file of consecutive replicas, into one file.
+
+    Raises
+    ------
+    ArtifactError
+        If a shard is damaged, or the shards are not those of one run in order.
+    """
+    shards = [read_weights(path) for path in paths]
+    expected = 0
+    for path, (tensors, metadata) in zip(paths, shards, strict=True):
+        first, stop = metadata["members"]
+        whole = metadata["run"] == shards[0][1]["run"] and stop - first == len(tensors["weights"])
+        if first != expected or not whole:
+            raise ArtifactError(f"{path}: not the shard that begins with replica {expected}")
+        expected = stop
+    metadata = dict(shards[0][1])
+    del metadata["members"]
+    for total in ("seconds", "replica_steps"):
+        metadata[total] = sum(shard[total] for _, shard in shards)
+    parts = [tensors for tensors, _ in shards]
+    write_weights(
+        output,
+        np.concatenate([part["weights"] for part in parts]),
+        parts[0]["step"],
+        np.concatenate([part["loss"] for part in parts]),
+        metadata,
+    )
 
 
 def read_weights(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

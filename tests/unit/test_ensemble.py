@@ -45,6 +45,16 @@ def test_the_same_run_has_the_same_bytes(model, tmp_path):
 
 
 @pytest.mark.parametrize("model", names())
+def test_a_part_of_the_replicas_is_trained_as_within_the_whole(model, tmp_path):
+    run, whole = train(model, tmp_path, replicas=150, **SHORT)
+    with open(tmp_path / "log", "a") as log:
+        part = ensemble.train(load(model).SIMULATION, run, log=log, members=range(64, 150))
+        with pytest.raises(ValueError, match="replica 10 does not start a block"):
+            ensemble.train(load(model).SIMULATION, run, log=log, members=range(10, 150))
+    assert part.weights.tobytes() == whole.weights[64:].tobytes()
+
+
+@pytest.mark.parametrize("model", names())
 def test_shapes_and_types(model, tmp_path):
     run, result = train(model, tmp_path, replicas=70, dtype="float32", **SHORT)
     size = run.sites if model == "gaussian_rbm" else run.size

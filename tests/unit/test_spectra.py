@@ -10,7 +10,7 @@ import dysonflow
 from dysonflow import spectra, tables
 from dysonflow.errors import ArtifactError
 from dysonflow.models import hyperparameters_of
-from dysonflow.weights import read_weights, write_weights
+from dysonflow.weights import join_weights, read_weights, write_weights
 
 RNG = np.random.default_rng(5)
 RUNS = [
@@ -173,6 +173,21 @@ class TestWeights:
         with pytest.raises(ValueError, match="replica 1"):
             write_weights(tmp_path / "w", weights, self.STEP, np.ones((2, 3)), {})
         assert list(tmp_path.iterdir()) == []
+
+    def test_shards_join_in_order(self, tmp_path):
+        weights, loss = RNG.normal(size=(5, 3, 4, 4)), RNG.normal(size=(5, 3))
+        paths = []
+        for first, stop in [(0, 2), (2, 5)]:
+            paths.append(tmp_path / f"{first}")
+            metadata = {"run": "x", "members": [first, stop], "seconds": 1.0, "replica_steps": 3}
+            part = slice(first, stop)
+            write_weights(paths[-1], weights[part], self.STEP, loss[part], metadata)
+        join_weights(paths, tmp_path / "whole")
+        tensors, metadata = read_weights(tmp_path / "whole")
+        np.testing.assert_array_equal(tensors["weights"], weights)
+        assert metadata["seconds"] == 2.0 and "members" not in metadata
+        with pytest.raises(ArtifactError, match="begins with replica 0"):
+            join_weights(paths[::-1], tmp_path / "wrong")
 
     @pytest.mark.parametrize("keep", [0, 4, 100, -8])
     def test_a_truncated_file_is_named(self, keep, tmp_path):

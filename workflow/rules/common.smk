@@ -2,9 +2,10 @@ import sys
 
 from dysonflow import figures, stages
 from dysonflow.errors import ConfigError
-from dysonflow.studies import all_runs, load_studies
+from dysonflow.studies import all_runs, load_config, load_studies, shards
 
 try:
+    SETTINGS = load_config(config)
     STUDIES = load_studies(config)
 except ConfigError as error:
     # One line for each mistake, without the traceback that an exception here would print.
@@ -18,12 +19,22 @@ wildcard_constraints:
     run=r"[^/]+-[0-9a-f]{12}",
     study="|".join(STUDIES),
     figure="|".join(figures.INPUTS),
+    first=r"\d+",
+    stop=r"\d+",
 
 
 def run_files(study, artifact):
     """Paths of one artifact for all runs of a study, in the order of the configuration."""
     folder = f"results/runs/{STUDIES[study].model}"
     return [f"{folder}/{run.run}/{artifact}" for run in STUDIES[study].runs]
+
+
+def shard_files(wildcards):
+    """Shards that a run is trained in; none if one job trains all of it."""
+    parts = shards(RUNS[wildcards.run], SETTINGS.shard_size)
+    folder = f"results/runs/{wildcards.model}/{wildcards.run}/shards"
+    names = [f"{folder}/{part.start}-{part.stop}.safetensors" for part in parts]
+    return names if len(names) > 1 else []
 
 
 def figure_inputs(wildcards):

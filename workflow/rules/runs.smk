@@ -4,7 +4,33 @@
 # stage uses re-runs that stage and what follows, editing a comment re-runs nothing.
 
 
+rule train_shard:
+    output:
+        temp("results/runs/{model}/{run}/shards/{first}-{stop}.safetensors"),
+    log:
+        "results/logs/train/{model}/{run}/{first}-{stop}.log",
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=60,
+        # Where a run is trained is not part of what it is, so it is no param.
+        device=SETTINGS.device,
+    params:
+        hyperparameters=lambda wildcards: RUNS[wildcards.run].canonical(),
+        members=lambda wildcards: [int(wildcards.first), int(wildcards.stop)],
+        source=lambda wildcards: stages.source("train", wildcards.model),
+    message:
+        "train {wildcards.model} {wildcards.run}, replicas {wildcards.first} to {wildcards.stop}"
+    script:
+        "../scripts/train.py"
+
+
+# Trains a run that fits into one shard; joins the shards of a larger one.
 rule train:
+    input:
+        shard_files,
     output:
         "results/runs/{model}/{run}/weights.safetensors",
     log:
@@ -16,8 +42,7 @@ rule train:
     resources:
         mem_mb=1000,
         runtime=60,
-        # Where a run is trained is not part of what it is, so it is no param.
-        device=config.get("device", "auto"),
+        device=SETTINGS.device,
     params:
         hyperparameters=lambda wildcards: RUNS[wildcards.run].canonical(),
         source=lambda wildcards: stages.source("train", wildcards.model),

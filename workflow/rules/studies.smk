@@ -22,6 +22,7 @@ rule scaling:
         runtime=10,
     params:
         model=lambda wildcards: STUDIES[wildcards.study].model,
+        runs=lambda wildcards: [run.run for run in STUDIES[wildcards.study].runs],
         small_noise=lambda wildcards: STUDIES[wildcards.study].small_noise,
         source=lambda wildcards: stages.source(
             "scaling", STUDIES[wildcards.study].model

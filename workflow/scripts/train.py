@@ -1,10 +1,13 @@
 from dysonflow import logs, stages
 
 with logs.job_log(snakemake.log[0]) as log:
-    stages.train(
-        snakemake.wildcards.model,
-        **snakemake.params,
-        device=snakemake.resources.device,
-        output=snakemake.output[0],
-        progress=log,
-    )
+    if snakemake.input:
+        stages.join(list(snakemake.input), snakemake.output[0])
+    else:
+        stages.train(
+            snakemake.wildcards.model,
+            **snakemake.params,
+            device=snakemake.resources.device,
+            output=snakemake.output[0],
+            progress=log,
+        )
