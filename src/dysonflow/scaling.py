@@ -1,12 +1,14 @@
 """Laws across the runs of a study: slopes and exponents against the theory's variable."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import scipy.stats
+
+from dysonflow import scaling_tests
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,11 @@ def fit_line(variable: np.ndarray, value: np.ndarray, error: np.ndarray) -> Line
 
 
 def scaling_laws(
-    study: str, fits: pd.DataFrame, slope_theory: float, small_noise: float | None = None
+    study: str,
+    fits: pd.DataFrame,
+    slope_theory: float,
+    hyperparameters: Sequence[str],
+    small_noise: float | None = None,
 ) -> list[dict[str, Any]]:
     """All laws of a study, as rows of `scaling.parquet`.
 
@@ -93,6 +99,8 @@ def scaling_laws(
         Fits of its runs. Pairs of degenerate levels that could be fitted enter.
     slope_theory : float
         Slope of the mean gap against the variable, from the model's theory.
+    hyperparameters : sequence of str
+        Columns of the fits that hold hyperparameters.
     small_noise : float, optional
         Adds the laws over the runs with learning_rate / batch_size up to this.
 
@@ -101,8 +109,9 @@ def scaling_laws(
     list of dict
         `mean_gap` and `sigma` (that is sqrt(pi) sigma) against the paper's variable; the same
         against the variable with the finite-step factors; `gap_over_sigma`, the mean gap against
-        sqrt(pi) sigma, whose slope is 1 for the Wigner surmise. `pull` is the distance of the
-        slope from theory in errors.
+        sqrt(pi) sigma, whose slope is 1 for the Wigner surmise; the slopes extrapolated to zero
+        noise; the exponent of sigma in a alone, in 1/B alone, and in a/B; and whether runs of
+        equal a/B agree. `pull` is the distance from theory in errors.
     """
     pairs = fits[(fits["multiplicity"] == 2) & fits["mean_gap"].notna()]
     ordinates = {
@@ -124,6 +133,44 @@ def scaling_laws(
     joint_error = pairs["mean_gap"] * pairs["gap_ratio_error"] / pairs["gap_ratio"]
     points = [series.to_numpy() for series in (sigma, pairs["mean_gap"], joint_error)]
     rows.append(_row(study, "gap_over_sigma", points, 1.0, 0.5))
+    return rows + [
+        {"study": study} | row for row in _tests(pairs, ordinates, slope_theory, hyperparameters)
+    ]
+
+
+def _tests(
+    pairs: pd.DataFrame,
+    ordinates: Mapping[str, tuple[pd.Series, pd.Series]],
+    slope_theory: float,
+    hyperparameters: Sequence[str],
+) -> list[dict[str, Any]]:
+    """Rows of the sharper tests; empty ones where the study has no runs for them."""
+    rows = [
+        scaling_tests.zero_noise_row(
+            f"{name}_zero_noise",
+            pairs["finite_step_variable"].to_numpy(),
+            *(value.to_numpy(), error.to_numpy()),
+            *(pairs["stochasticity"].to_numpy(), pairs["centre_theory"].to_numpy()),
+            slope_theory,
+        )
+        for name, (value, error) in ordinates.items()
+    ]
+    a_and_b = ("learning_rate", "batch_size")
+    swept = {
+        "sigma_in_learning_rate": (("learning_rate",), pairs["learning_rate"]),
+        "sigma_in_batch_size": (("batch_size",), 1.0 / pairs["batch_size"]),
+        "sigma_in_stochasticity": (a_and_b, pairs["stochasticity"]),
+    }
+    for law, (free, x) in swept.items():
+        group = scaling_tests.groups(pairs, hyperparameters, free).to_numpy()
+        value, error = (series.to_numpy() for series in ordinates["sigma"])
+        rows.append(scaling_tests.exponent_row(law, x.to_numpy(), value, error, group))
+    for law, variable in (
+        ("equal_stochasticity", "variable"),
+        ("equal_stochasticity_finite_step", "finite_step_variable"),
+    ):
+        found = scaling_tests.same_stochasticity_pairs(pairs, hyperparameters, variable)
+        rows.append(scaling_tests.same_stochasticity_row(law, found))
     return rows
 
 
@@ -168,11 +215,14 @@ def _cells(row: dict[str, Any]) -> list[str]:
     def show(name: str, pattern: str = ".4f") -> str:
         return "" if row.get(name) is None else format(row[name], pattern)
 
+    def pair(name: str) -> str:
+        return f"{show(name)} ± {show(name + '_error')}" if show(name) else ""
+
     return [
         *(row["law"], str(row["points"])),
-        f"{show('slope')} ± {show('slope_error')}",
+        pair("slope"),
         *(show("slope_theory"), show("pull", "+.1f")),
-        f"{show('exponent')} ± {show('exponent_error')}",
-        *(show("exponent_theory", ".1f"), f"{show('chi2', '.1f')}/{show('dof', 'd')}"),
+        pair("exponent"),
+        *(show("exponent_theory", ".1f"), f"{show('chi2', '.1f')}/{show('dof', 'd')}".strip("/")),
         show("p_value", ".2g"),
     ]

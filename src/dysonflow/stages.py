@@ -153,7 +153,8 @@ def scaling(
     from dysonflow.scaling import html_table, scaling_laws
 
     slope = theory.load(model).SLOPE
-    rows = scaling_laws(study, tables.read_table(fits), slope, small_noise)
+    names = list(models.hyperparameters_of(model).model_fields)
+    rows = scaling_laws(study, tables.read_table(fits), slope, names, small_noise)
     schema = tables.SCALING_SCHEMA
     columns = {name: [row.get(name) for row in rows] for name in schema.names}
     metadata = {"study": study, "runs": list(runs), "source": source}

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dysonflow import coulomb_gas, fits, scaling, theory
+from dysonflow import coulomb_gas, fits, scaling, scaling_tests, theory
 from dysonflow.models import hyperparameters_of
 from dysonflow.theory import multiplets, unit_mean_gap
 
@@ -166,7 +166,9 @@ class TestScaling:
         for batch_size in (64, 128, 256):
             run = RBM.from_config({"learning_rate": 0.01, "batch_size": batch_size})
             tables.append(frame(run, simulated_run(run, 100, 4, rng)))
-        rows = scaling.scaling_laws("s", pd.concat(tables), np.sqrt(2 * np.pi), small_noise=1e-4)
+        rows = scaling.scaling_laws(
+            "s", pd.concat(tables), np.sqrt(2 * np.pi), list(RBM.model_fields), small_noise=1e-4
+        )
         laws = pd.DataFrame(rows).set_index("law")
         assert laws.loc["mean_gap", "points"] == 12
         assert laws.loc["mean_gap_small_noise", "points"] == 8
@@ -176,8 +178,49 @@ class TestScaling:
             exponent = laws.loc[law, "exponent"] - 0.5
             assert abs(exponent) < FIVE_SIGMA * laws.loc[law, "exponent_error"]
 
+    def test_the_extrapolation_finds_the_limit_of_zero_noise(self):
+        rng = np.random.default_rng(6)
+        stochasticity = np.tile(np.geomspace(1e-4, 1e-2, 12), 2)
+        centre = np.repeat([4.0, 5.0], 12)
+        curve = 2.5 * (1 - np.where(centre == 4, 20, 35) * stochasticity)
+        pulls = []
+        for _ in range(400):
+            value = curve * (1 + 0.02 * rng.normal(size=24))
+            one = np.ones(24)
+            row = scaling_tests.zero_noise_row(
+                "law", one, value, 0.02 * value, stochasticity, centre, 2.5
+            )
+            pulls.append(row["pull"])
+        assert np.mean(pulls) == pytest.approx(0, abs=FIVE_SIGMA / 20)
+        assert np.var(pulls) == pytest.approx(1, abs=0.35)
+
+    def test_exponents_are_common_to_groups_of_different_size(self):
+        rng = np.random.default_rng(8)
+        x = np.tile(np.geomspace(1, 64, 7), 2)
+        group = np.repeat(["a", "b"], 7)
+        pulls = []
+        for _ in range(400):
+            value = np.where(group == "a", 1.0, 9.0) * x**0.5 * (1 + 0.02 * rng.normal(size=14))
+            pulls.append(scaling_tests.exponent_row("law", x, value, 0.02 * value, group)["pull"])
+        assert np.mean(pulls) == pytest.approx(0, abs=FIVE_SIGMA / 20)
+        assert np.var(pulls) == pytest.approx(1, abs=0.35)
+
+    def test_runs_of_equal_stochasticity_part_by_the_finite_step(self):
+        rng = np.random.default_rng(9)
+        runs = [
+            STUDENT.from_config({"learning_rate": a, "batch_size": b, "replicas": 2})
+            for a, b in [(0.1, 4), (0.4, 16)]
+        ]
+        tables = pd.concat(frame(run, simulated_run(run, 1000, 4, rng)) for run in runs)
+        names = list(STUDENT.model_fields)
+        for variable, part in (("variable", True), ("finite_step_variable", False)):
+            pairs = scaling_tests.same_stochasticity_pairs(tables, names, variable)
+            assert pairs["learning_rate"].tolist() == [0.4]
+            row = scaling_tests.same_stochasticity_row("law", pairs)
+            assert (abs(row["pull"]) > FIVE_SIGMA) == part
+
     def test_a_study_without_pairs_has_laws_without_numbers(self):
         run = STUDENT.from_config({"size": 3})
         table = frame(run, simulated_run(run, 100, 4, np.random.default_rng(5)))
-        rows = scaling.scaling_laws("s", table, 1.0)
+        rows = scaling.scaling_laws("s", table, 1.0, list(STUDENT.model_fields))
         assert all(row["points"] == 0 and "slope" not in row for row in rows)

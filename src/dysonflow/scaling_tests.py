@@ -1,0 +1,179 @@
+"""Sharper tests of a scaling law: its exponents, its zero-noise limit, whether a/B is all."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy.stats
+
+ENSEMBLE = ("replicas", "snapshots", "burn_in", "steps", "seed")
+"""Hyperparameters that do not enter the stationary law."""
+POLYNOMIAL_ORDER = 2
+"""Order in a/B of the extrapolation to zero noise."""
+
+
+def least_squares(
+    design: np.ndarray, value: np.ndarray, error: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, float, int]:
+    """Weighted linear least squares.
+
+    Parameters
+    ----------
+    design : np.ndarray
+        Shape (points, parameters), of full rank.
+    value, error : np.ndarray
+        Shape (points,).
+
+    Returns
+    -------
+    parameters, covariance, chi2, dof
+        The covariance is that of the given errors.
+    """
+    scaled = design / error[:, None]
+    covariance = np.linalg.inv(scaled.T @ scaled)
+    parameters = covariance @ scaled.T @ (value / error)
+    chi2 = float((((value - design @ parameters) / error) ** 2).sum())
+    return parameters, covariance, chi2, len(value) - design.shape[1]
+
+
+def groups(fits: pd.DataFrame, hyperparameters: Sequence[str], free: Sequence[str]) -> pd.Series:
+    """Label of all that a fit depends on, apart from the hyperparameters `free`.
+
+    Parameters
+    ----------
+    fits : pandas.DataFrame
+        Fits of the runs of one model.
+    hyperparameters : sequence of str
+        Columns that hold hyperparameters.
+    free : sequence of str
+        Those that may differ within a group.
+    """
+    fixed = [name for name in hyperparameters if name not in (*free, *ENSEMBLE)]
+    return fits[[*fixed, "block"]].astype(str).apply("|".join, axis=1, result_type="reduce")
+
+
+def exponent_row(
+    law: str, x: np.ndarray, value: np.ndarray, error: np.ndarray, group: np.ndarray
+) -> dict[str, Any]:
+    """Common exponent p of value ~ x^p, each group with its own factor.
+
+    Only groups in which x varies enter. The theory, sigma ~ (a/B)^(1/2), is the limit of small
+    noise: chi2 tells whether one power describes the points at all.
+    """
+    varies = pd.Series(x).groupby(group).transform("nunique").to_numpy() > 1
+    row: dict[str, Any] = {"law": law, "points": int(varies.sum()), "exponent_theory": 0.5}
+    if not varies.any():
+        return row
+    names = np.unique(group[varies])
+    design = np.column_stack(
+        [np.log(x[varies]), *[(group[varies] == name).astype(float) for name in names]]
+    )
+    relative = error[varies] / value[varies]
+    parameters, covariance, chi2, dof = least_squares(design, np.log(value[varies]), relative)
+    row |= {"exponent": parameters[0], "exponent_error": float(np.sqrt(covariance[0, 0]))}
+    row["pull"] = (row["exponent"] - 0.5) / row["exponent_error"]
+    return row | _goodness(chi2, dof)
+
+
+def zero_noise_row(
+    law: str,
+    variable: np.ndarray,
+    value: np.ndarray,
+    error: np.ndarray,
+    stochasticity: np.ndarray,
+    centre: np.ndarray,
+    slope_theory: float,
+) -> dict[str, Any]:
+    """Slope value / variable extrapolated to a/B = 0.
+
+    One intercept for all points; each centre has its own polynomial in a/B, of second order, for
+    the repulsion between modes that sets in with the noise.
+    """
+    row: dict[str, Any] = {"law": law, "points": len(value), "slope_theory": slope_theory}
+    centres = np.unique(centre)
+    columns = [np.ones(len(value))]
+    scale = stochasticity.max(initial=0.0)
+    for one in centres:
+        here = (centre == one).astype(float)
+        columns += [here * (stochasticity / scale) ** k for k in range(1, POLYNOMIAL_ORDER + 1)]
+    design = np.column_stack(columns)
+    if len(value) <= design.shape[1] or np.linalg.matrix_rank(design) < design.shape[1]:
+        return row
+    ratio = value / variable
+    parameters, _, _, _ = least_squares(design, ratio, error / variable)
+    # A second pass with errors relative to the fitted curve: errors estimated from the points
+    # themselves would favour those that lie low.
+    smooth = np.abs(design @ parameters) * error / value
+    parameters, covariance, chi2, dof = least_squares(design, ratio, smooth)
+    row |= {"slope": parameters[0], "slope_error": float(np.sqrt(covariance[0, 0]))}
+    row["pull"] = (row["slope"] - slope_theory) / row["slope_error"]
+    return row | _goodness(chi2, dof)
+
+
+def same_stochasticity_pairs(
+    fits: pd.DataFrame, hyperparameters: Sequence[str], variable: str
+) -> pd.DataFrame:
+    """Pairs of runs at equal a/B and different a, and the ratio of their sigmas.
+
+    Parameters
+    ----------
+    fits : pandas.DataFrame
+        Fits of the runs of one model.
+    hyperparameters : sequence of str
+        Columns that hold hyperparameters.
+    variable : str
+        Sigma is divided by this column first: "variable" asks whether only a/B counts,
+        "finite_step_variable" whether the finite-step theory accounts for the rest.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `learning_rate` of the run with the larger one, `smaller_learning_rate`, `stochasticity`,
+        `block`, `ratio` (larger over smaller) and `ratio_error`; one row per neighbouring pair.
+    """
+    table = fits[fits["sigma"].notna()].copy()
+    table["group"] = groups(table, hyperparameters, ("learning_rate", "batch_size"))
+    table["at"] = table["stochasticity"].map("{:.10g}".format)
+    table = table.sort_values("learning_rate")
+    rows = []
+    for _, members in table.groupby(["group", "at"]):
+        # Each run is compared with the one of the smallest step, whose own correction is least.
+        low = members.iloc[0]
+        for _, high in members.iloc[1:].iterrows():
+            ratio = (high["sigma"] / high[variable]) / (low["sigma"] / low[variable])
+            error = ratio * np.hypot(
+                high["sigma_error"] / high["sigma"], low["sigma_error"] / low["sigma"]
+            )
+            rows.append(
+                {
+                    "learning_rate": high["learning_rate"],
+                    "smaller_learning_rate": low["learning_rate"],
+                    "stochasticity": high["stochasticity"],
+                    "block": high["block"],
+                    "ratio": ratio,
+                    "ratio_error": error,
+                }
+            )
+    names = ["learning_rate", "smaller_learning_rate", "stochasticity", "block"]
+    return pd.DataFrame(rows, columns=[*names, "ratio", "ratio_error"])
+
+
+def same_stochasticity_row(law: str, pairs: pd.DataFrame) -> dict[str, Any]:
+    """Whether runs of equal a/B and different a have equal sigma: chi2 of all ratios against 1."""
+    row: dict[str, Any] = {"law": law, "points": len(pairs), "slope_theory": 1.0}
+    if pairs.empty:
+        return row
+    ratio, error = pairs["ratio"].to_numpy(), pairs["ratio_error"].to_numpy()
+    weight = error**-2.0
+    row |= {
+        "slope": float(np.average(ratio, weights=weight)),
+        "slope_error": float(weight.sum() ** -0.5),
+    }
+    row["pull"] = (row["slope"] - 1.0) / row["slope_error"]
+    return row | _goodness(float((((ratio - 1.0) / error) ** 2).sum()), len(pairs))
+
+
+def _goodness(chi2: float, dof: int) -> dict[str, Any]:
+    p_value = float(scipy.stats.chi2.sf(chi2, dof)) if dof else None
+    return {"chi2": chi2, "dof": dof, "p_value": p_value}
