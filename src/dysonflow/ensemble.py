@@ -1,6 +1,7 @@
 """Training of an ensemble: replicas in blocks of fixed size, snapshots, progress."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TextIO
 
@@ -60,11 +61,12 @@ def choose_device(name: str) -> torch.device:
 
 
 def train(
-    simulation: type[Simulation],
+    simulation: Callable[..., Simulation],
     hyperparameters: Hyperparameters,
     device: str = "cpu",
     log: TextIO | None = None,
     members: range | None = None,
+    threads: int = 1,
 ) -> Ensemble:
     """Train the replicas of a run, or some of them, and keep their snapshots.
 
@@ -74,7 +76,7 @@ def train(
     Parameters
     ----------
     simulation : type of Simulation
-        The model.
+        The model, in torch or compiled.
     hyperparameters : Hyperparameters
         Of the run.
     device : str
@@ -83,6 +85,8 @@ def train(
         Where the progress bar is drawn; standard error if None.
     members : range, optional
         Consecutive replicas to train, beginning at a multiple of `BLOCK_SIZE`; all if None.
+    threads : int
+        Threads that the simulation uses; on a CPU, blocks that are simulated side by side.
 
     Returns
     -------
@@ -104,7 +108,7 @@ def train(
     members = range(hyperparameters.replicas) if members is None else members
     if members.start % BLOCK_SIZE:
         raise ValueError(f"replica {members.start} does not start a block of {BLOCK_SIZE}")
-    block_size = BLOCK_SIZE if place.type == "cpu" else len(members)
+    block_size = BLOCK_SIZE * threads if place.type == "cpu" else len(members)
     times = hyperparameters.snapshot_steps
     began = time.perf_counter()
     weights: list[np.ndarray] = []

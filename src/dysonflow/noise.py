@@ -35,6 +35,7 @@ class NoiseStream:
         sequence = np.random.SeedSequence([seed, int(key, 16)], spawn_key=(block,))
         state = int(sequence.generate_state(1, np.uint64)[0])
         self.generator = torch.Generator(device=device).manual_seed(state)
+        self.seed, self.key, self.block = seed, key, block
         self.device = device
         self.dtype = dtype
 

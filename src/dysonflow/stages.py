@@ -37,7 +37,9 @@ def source(stage: str, model: str = "", figure: str = "") -> str:
     scaling = [*fit, "dysonflow.scaling"]
     drawn = [*scaling, f"dysonflow.figures.{figure}"]
     roots = {"train": train, "spectra": spectra, "fit": fit, "scaling": scaling, "figure": drawn}
-    files = ["figures/dysonflow.mplstyle"] if stage == "figure" else []
+    kernel = provenance.PACKAGE / "kernel"
+    files = [f"kernel/{path.name}" for path in kernel.iterdir() if path.suffix in (".cpp", ".hpp")]
+    files += ["figures/dysonflow.mplstyle"] if stage == "figure" else []
     return provenance.source_digest(roots[stage], files)
 
 
@@ -63,6 +65,7 @@ def train(
     device: str,
     output: str,
     progress: TextIO | None = None,
+    threads: int = 1,
     members: Sequence[int] | None = None,
 ) -> None:
     """Train a run, or the shard of it with the replicas `members`; write the weights.
@@ -72,13 +75,18 @@ def train(
     DivergedError
         With replica, step and hyperparameters.
     """
-    from dysonflow import ensemble, weights
+    from dysonflow import compiled, ensemble, weights
 
     run = _parse(model, hyperparameters)
     log.info("run %s: %s", run.run, run.canonical())
     replicas = range(*members) if members is not None else range(run.replicas)
+    on_cpu = ensemble.choose_device(device).type == "cpu"
+    simulation, implementation = compiled.choose(models.load(model), on_cpu, threads)
+    # Torch has one thread, so more than one block side by side would not be faster there.
+    threads = threads if implementation.startswith("compiled") else 1
+    log.info("implementation: %s", implementation)
     try:
-        result = ensemble.train(models.load(model).SIMULATION, run, device, progress, replicas)
+        result = ensemble.train(simulation, run, device, progress, replicas, threads)
     except DivergedError as error:
         raise DivergedError(
             error.replica, error.step, f"{error.reason} (hyperparameters: {run.canonical()})"
@@ -91,6 +99,7 @@ def train(
         run,
         source,
         device=result.device,
+        implementation=implementation,
         seconds=round(result.seconds, 3),
         replica_steps=steps,
         **extra,

@@ -10,4 +10,5 @@ with logs.job_log(snakemake.log[0]) as log:
             device=snakemake.resources.device,
             output=snakemake.output[0],
             progress=log,
+            threads=snakemake.threads,
         )

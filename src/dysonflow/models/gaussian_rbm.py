@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import scipy.special
 
+from dysonflow import kernel
+from dysonflow.compiled import CompiledSimulation
 from dysonflow.errors import ConfigError, DivergedError
 from dysonflow.hyperparameters import Auto, Count, Hyperparameters, quantity
 from dysonflow.simulation import LazyModule, Simulation
@@ -36,7 +38,7 @@ SLOW_STARTERS = 1e-4
 BURNT_IN = 1e-3
 """Relative distance from the fixed point at which such a replica counts as burnt in."""
 CHECK_INTERVAL = 100
-"""SGD steps between two checks of the `gibbs` sampler's precision matrix."""
+"""SGD steps between two checks of the precision matrix where sampling does not need its root."""
 
 
 class GaussianRBMHyperparameters(Hyperparameters):
@@ -60,8 +62,9 @@ class GaussianRBMHyperparameters(Hyperparameters):
     """Standard deviation of a hidden unit given the visible layer."""
     initial_width: float = quantity(0.1, gt=0)
     """Standard deviation of the independent normal weights at the start."""
-    sampler: Literal["gibbs", "wishart"] = quantity("gibbs")
-    """`gibbs`: block Gibbs sweeps on persistent chains; `wishart`: independent exact samples."""
+    sampler: Literal["gibbs", "ar1", "wishart"] = quantity("gibbs")
+    """`gibbs`: block Gibbs sweeps on persistent chains; `ar1`: the same law with the hidden layer
+    integrated out, faster; `wishart`: independent exact samples."""
     gibbs_sweeps: int = quantity(3, unit="sweeps per SGD step", ge=1)
     """Sweeps of every chain per SGD step; without effect for `sampler: wishart`."""
 
@@ -180,7 +183,7 @@ class GaussianRBMSimulation(Simulation):
         hidden, sites = int(self.h.hidden_units), self.h.sites
         self.weights = self.h.initial_width * noise.normal(replicas, hidden, sites)
         self.identity = torch.eye(sites, device=noise.device, dtype=noise.dtype)
-        if self.h.sampler == "gibbs":
+        if self.h.sampler != "wishart":
             chains = noise.normal(replicas, self.h.batch_size, sites)
             self.chains = chains / math.sqrt(self.h.rbm_mass_squared)
         self.failed_at = torch.full((replicas,), -1, device=noise.device)
@@ -193,7 +196,11 @@ class GaussianRBMSimulation(Simulation):
         DivergedError
             If K = mu^2 - sigma_h^2 W^T W lost positive definiteness, or a weight is not finite.
         """
-        draw = self._gibbs_samples if self.h.sampler == "gibbs" else self._wishart_samples
+        draw = {
+            "gibbs": self._gibbs_samples,
+            "ar1": self._ar1_samples,
+            "wishart": self._wishart_samples,
+        }[self.h.sampler]
         rate = self.h.learning_rate * self.h.hidden_width**2
         for _ in range(steps):
             self.step += 1
@@ -202,7 +209,7 @@ class GaussianRBMSimulation(Simulation):
                 self.covariance, samples.transpose(1, 2), samples, alpha=-1.0 / count
             )
             self.weights = torch.baddbmm(self.weights, self.weights, gradient, alpha=rate)
-            if self.h.sampler == "gibbs" and self.step % CHECK_INTERVAL == 0:
+            if self.h.sampler != "wishart" and self.step % CHECK_INTERVAL == 0:
                 self._note_failures(torch.linalg.cholesky_ex(self.model_precision()).info)
         self._note_failures(torch.linalg.cholesky_ex(self.model_precision()).info)
         self._raise_failures()
@@ -248,6 +255,28 @@ class GaussianRBMSimulation(Simulation):
             )
         return self.chains, batch
 
+    def _ar1_samples(self) -> tuple[torch.Tensor, int]:
+        """Visible layers (replica, B, N) after k sweeps, the hidden layer integrated out.
+
+        One sweep is v' = A v + noise of covariance (1 + A) / mu^2 with A = sigma_h^2 W^T W / mu^2;
+        k of them are v' = A^k v + L xi, L L^T = (1 + A + .. + A^(2k - 1)) / mu^2.
+        """
+        mass = self.h.rbm_mass_squared
+        step = torch.bmm(self.weights.transpose(1, 2), self.weights)
+        step = step * (self.h.hidden_width**2 / mass)
+        power = self.identity.expand_as(step)
+        total = torch.zeros_like(step)
+        for sweep in range(2 * self.h.gibbs_sweeps):
+            total = total + power
+            power = torch.bmm(power, step)
+            if sweep == self.h.gibbs_sweeps - 1:
+                memory = power
+        root = torch.linalg.cholesky_ex(total / mass).L
+        fresh = self.noise.normal(*self.chains.shape)
+        # All factors are polynomials of one symmetric matrix but the root, which is transposed.
+        self.chains = torch.bmm(self.chains, memory) + torch.bmm(fresh, root.transpose(1, 2))
+        return self.chains, self.h.batch_size
+
     def _wishart_samples(self) -> tuple[torch.Tensor, int]:
         """Rows whose sum of squares is that of B independent samples of the machine.
 
@@ -284,5 +313,32 @@ class GaussianRBMSimulation(Simulation):
         )
 
 
+class CompiledGaussianRBM(CompiledSimulation, GaussianRBMSimulation):
+    """The same block of replicas, advanced by the compiled kernel."""
+
+    def __init__(
+        self,
+        hyperparameters: GaussianRBMHyperparameters,
+        replicas: int,
+        noise: NoiseStream,
+        threads: int = 1,
+    ):
+        super().__init__(hyperparameters, replicas, noise)
+        self.kernel = kernel.GaussianRBMKernel(
+            target_covariance=np.linalg.inv(precision_matrix(self.h)),
+            learning_rate=self.h.learning_rate,
+            batch_size=self.h.batch_size,
+            mu_squared=self.h.rbm_mass_squared,
+            sigma_h=self.h.hidden_width,
+            sweeps=self.h.gibbs_sweeps,
+            sampler=self.h.sampler,
+            hidden=int(self.h.hidden_units),
+            initial_std=self.h.initial_width,
+            **self.kernel_arguments(noise, replicas, threads),
+        )
+        self._take_over()
+
+
 HYPERPARAMETERS = GaussianRBMHyperparameters
 SIMULATION = GaussianRBMSimulation
+COMPILED = CompiledGaussianRBM

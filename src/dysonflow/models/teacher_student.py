@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from dysonflow import kernel
+from dysonflow.compiled import CompiledSimulation
 from dysonflow.errors import ConfigError, DivergedError
 from dysonflow.hyperparameters import Hyperparameters, quantity
 from dysonflow.simulation import LazyModule, Simulation
@@ -125,10 +127,15 @@ def _shared_stream(h: TeacherStudentHyperparameters, stream: int) -> np.random.G
     )
 
 
+def shared_inputs(h: TeacherStudentHyperparameters) -> np.ndarray:
+    """Inputs of the training set that all replicas share, shape (training_batches, B, n)."""
+    shape = (h.training_batches, h.batch_size, h.size)
+    return _shared_stream(h, SHARED_INPUTS).standard_normal(shape)
+
+
 def shared_covariances(h: TeacherStudentHyperparameters) -> np.ndarray:
     """Sample covariance C of every batch of the training set, shape (training_batches, n, n)."""
-    shape = (h.training_batches, h.batch_size, h.size)
-    inputs = _shared_stream(h, SHARED_INPUTS).standard_normal(shape)
+    inputs = shared_inputs(h)
     return inputs.transpose(0, 2, 1) @ inputs / h.batch_size
 
 
@@ -197,5 +204,36 @@ class TeacherStudentSimulation(Simulation):
         return torch.as_tensor(array, device=self.noise.device, dtype=self.noise.dtype)
 
 
+class CompiledTeacherStudent(CompiledSimulation, TeacherStudentSimulation):
+    """The same block of students, advanced by the compiled kernel."""
+
+    def __init__(
+        self,
+        hyperparameters: TeacherStudentHyperparameters,
+        replicas: int,
+        noise: NoiseStream,
+        threads: int = 1,
+    ):
+        super().__init__(hyperparameters, replicas, noise)
+        self.kernel = kernel.TeacherStudentKernel(
+            teacher=teacher(self.h),
+            learning_rate=self.h.learning_rate,
+            batch_size=self.h.batch_size,
+            noise_scale=self.h.noise_scale,
+            initial_std=self.h.initial_width,
+            **self.kernel_arguments(noise, replicas, threads),
+        )
+        if self.h.data == "shared":
+            self.inputs = shared_inputs(self.h)
+        self._take_over()
+
+    def kernel_inputs(self, steps: int) -> dict[str, np.ndarray]:
+        """Batches of the shared training set for the next steps, shape (steps, B, n)."""
+        if self.h.data == "fresh":
+            return {}
+        return {"inputs": self.inputs[(self.step + np.arange(steps)) % self.h.training_batches]}
+
+
 HYPERPARAMETERS = TeacherStudentHyperparameters
 SIMULATION = TeacherStudentSimulation
+COMPILED = CompiledTeacherStudent

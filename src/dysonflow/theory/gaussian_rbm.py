@@ -52,7 +52,7 @@ def blocks(h: GaussianRBMHyperparameters) -> list[Block]:
             variable = math.sqrt(ratio * h.hidden_width**4 * point)
             step = h.learning_rate * h.hidden_width**4 * point / centre**2
             correction = 1.0 / (1.0 - step)
-            if h.sampler == "gibbs":
+            if h.sampler != "wishart":
                 rho = (1.0 - centre / h.rbm_mass_squared) ** (2 * h.gibbs_sweeps)
                 correction *= (1.0 + rho) / (1.0 - rho)
             finite = variable * math.sqrt(correction)

@@ -1,0 +1,67 @@
+// What the time loops need to know, in plain data: the border between the code that is compiled once
+// (kernel.cpp) and the code that is compiled once per instruction set (simulation.cpp).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace dysonflow {
+
+// Replicas that share one seed. A constant of the file format, so to speak: it must not depend on the
+// instruction set, or results would.
+constexpr int kReplicasPerBlock = 16;
+
+// 32-bit words of random state per replica: one xoshiro128++ for float32, two for float64 (random.hpp).
+constexpr int kStreamWords32 = 4;
+constexpr int kStreamWords64 = 8;
+
+enum class System { gibbs, ar1, wishart, teacher_student };
+
+enum class Failure { none, not_positive_definite, not_finite };
+
+// Every array is C-contiguous. `Real` is float or double, as `single_precision` says.
+struct Job {
+    System system;
+    bool single_precision;
+    std::int64_t replicas;
+    int hidden;   // rows of W
+    int visible;  // columns of W
+    int batch;
+    int sweeps;
+    double learning_rate;
+    double mu_squared;
+    double sigma_h;
+    double noise_scale;         // teacher-student: scale eps of the label noise of one sample
+    const void* target;         // Real (visible, visible): target covariance, or the teacher
+    void* weights;              // Real (replicas, hidden, visible), updated in place
+    void* chains;               // Real (replicas, batch, visible), in units of 1/mu, likewise, or null
+    std::uint32_t* streams;     // (replicas, words), updated in place
+    const void* noise;          // Real (replicas, steps, noise_per_step), or null: draw
+    std::int64_t noise_per_step;
+    const void* inputs;             // teacher-student: Real (.., steps, batch, visible), or null: draw
+    std::int64_t inputs_per_replica;  // 0 where all replicas see the same inputs
+    std::int64_t steps;
+    std::int64_t first_step;  // steps made before this call, for messages
+};
+
+struct Outcome {
+    Failure failure = Failure::none;
+    std::int64_t step = 0;
+    std::int64_t replica = 0;
+};
+
+// One instruction set's build of the time loops.
+struct Variant {
+    const char* name;
+    int (*lanes)(const Job&);
+    std::size_t (*scratch_bytes)(const Job&);
+    // Advances the replicas [first, first + lanes). Gives up without an outcome once `*stop` is below the
+    // step it is at: another group failed earlier than that.
+    Outcome (*advance)(const Job&, std::int64_t first, void* scratch, const std::int64_t* stop);
+};
+
+namespace baseline { Variant variant(); }
+namespace avx2 { Variant variant(); }
+namespace avx512 { Variant variant(); }
+
+}  // namespace dysonflow

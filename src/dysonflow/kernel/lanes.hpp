@@ -1,0 +1,285 @@
+// A vector of lanes, one replica in each: all arithmetic of the kernel is element by element, so what
+// happens to a replica does not depend on how many lanes the machine has.
+//
+// No operation here may be contracted or reordered by the compiler (-ffp-contract=off, no -ffast-math):
+// `mad` is where a fused multiply-add is wanted. AVX2, AVX-512 and aarch64 fuse it, so the bits
+// are the same; the x86-64 baseline has no fused instruction and rounds twice.
+//
+// Nothing from the C++ standard library is used in code compiled per instruction set: its inline functions
+// would be merged by the linker over all variants, and an old machine could run one made for a new one.
+#pragma once
+
+#include <cstdint>
+
+#if defined(__AVX2__) || defined(__AVX512F__)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+#if defined(_MSC_VER) && !defined(__clang__)
+#define DYSONFLOW_INLINE __forceinline
+#else
+#define DYSONFLOW_INLINE inline __attribute__((always_inline))
+#endif
+
+#if !defined(__GNUC__)
+#define DYSONFLOW_PLAIN 1
+#endif
+
+namespace dysonflow {
+namespace DYSONFLOW_ISA {
+
+#if defined(DYSONFLOW_PLAIN)
+// Any C++17 compiler: two float32 lanes, one float64 lane.
+constexpr int kVectorBytes = 8;
+
+template <class T, int n>
+struct Pack {
+    T lane[n];
+    Pack() = default;
+    Pack(T value) { for (int i = 0; i < n; ++i) lane[i] = value; }
+    T& operator[](int i) { return lane[i]; }
+    const T& operator[](int i) const { return lane[i]; }
+};
+#define DYSONFLOW_OPERATOR(op)                                                       \
+    template <class T, int n>                                                        \
+    DYSONFLOW_INLINE Pack<T, n> operator op(const Pack<T, n>& a, const Pack<T, n>& b) { \
+        Pack<T, n> r;                                                                \
+        for (int i = 0; i < n; ++i) r[i] = a[i] op b[i];                             \
+        return r;                                                                    \
+    }
+DYSONFLOW_OPERATOR(+)
+DYSONFLOW_OPERATOR(-)
+DYSONFLOW_OPERATOR(*)
+DYSONFLOW_OPERATOR(/)
+DYSONFLOW_OPERATOR(&)
+DYSONFLOW_OPERATOR(|)
+DYSONFLOW_OPERATOR(^)
+#undef DYSONFLOW_OPERATOR
+template <class T, int n>
+DYSONFLOW_INLINE Pack<T, n> operator<<(const Pack<T, n>& a, int by) {
+    Pack<T, n> r;
+    for (int i = 0; i < n; ++i) r[i] = a[i] << by;
+    return r;
+}
+template <class T, int n>
+DYSONFLOW_INLINE Pack<T, n> operator>>(const Pack<T, n>& a, int by) {
+    Pack<T, n> r;
+    for (int i = 0; i < n; ++i) r[i] = a[i] >> by;
+    return r;
+}
+template <class T, int n> struct VectorOf { typedef Pack<T, n> type; };
+#else
+#if defined(__AVX512F__)
+constexpr int kVectorBytes = 64;
+#elif defined(__AVX2__)
+constexpr int kVectorBytes = 32;
+#else
+constexpr int kVectorBytes = 16;
+#endif
+template <class T, int n> struct VectorOf { typedef T type __attribute__((vector_size(n * sizeof(T)))); };
+#endif
+
+constexpr int kLanes64 = kVectorBytes / 8;
+constexpr int kLanes32 = kVectorBytes / 4;
+
+using Float64 = typename VectorOf<double, kLanes64>::type;
+using Float32 = typename VectorOf<float, kLanes32>::type;
+using Half32 = typename VectorOf<float, kLanes64>::type;  // as many float32 lanes as Float64 has
+using Int32 = typename VectorOf<std::int32_t, kLanes32>::type;
+using Word32 = typename VectorOf<std::uint32_t, kLanes32>::type;
+
+template <class Real> struct LanesOf;
+template <> struct LanesOf<double> { typedef Float64 type; static constexpr int count = kLanes64; };
+template <> struct LanesOf<float> { typedef Float32 type; static constexpr int count = kLanes32; };
+
+template <class V> struct RealOf;
+template <> struct RealOf<Float64> { typedef double type; };
+template <> struct RealOf<Float32> { typedef float type; };
+
+// The same bits, read as another type.
+template <class To, class From>
+DYSONFLOW_INLINE To bits_as(const From& from) {
+    static_assert(sizeof(To) == sizeof(From), "sizes differ");
+#if defined(DYSONFLOW_PLAIN)
+    union { From from; To to; } u = {from};
+    return u.to;
+#else
+    return (To)from;
+#endif
+}
+
+DYSONFLOW_INLINE Float32 to_float(const Int32& a) {
+#if defined(DYSONFLOW_PLAIN)
+    Float32 r;
+    for (int i = 0; i < kLanes32; ++i) r[i] = (float)a[i];
+    return r;
+#else
+    return __builtin_convertvector(a, Float32);
+#endif
+}
+
+template <class V>
+DYSONFLOW_INLINE V broadcast(typename RealOf<V>::type value) {
+#if defined(DYSONFLOW_PLAIN)
+    return V(value);
+#else
+    return value - V{};
+#endif
+}
+DYSONFLOW_INLINE Word32 word(std::uint32_t value) {
+#if defined(DYSONFLOW_PLAIN)
+    return Word32(value);
+#else
+    return value - Word32{};
+#endif
+}
+DYSONFLOW_INLINE Int32 integer(std::int32_t value) {
+#if defined(DYSONFLOW_PLAIN)
+    return Int32(value);
+#else
+    return value - Int32{};
+#endif
+}
+
+DYSONFLOW_INLINE Word32 xor_three(const Word32& a, const Word32& b, const Word32& c) {
+#if defined(__AVX512F__)
+    return (Word32)_mm512_ternarylogic_epi32((__m512i)a, (__m512i)b, (__m512i)c, 0x96);
+#else
+    return a ^ b ^ c;
+#endif
+}
+
+// Flips the sign where the top bit of `bits` is set.
+DYSONFLOW_INLINE Float32 xor_top_bit(const Float32& a, const Word32& bits) {
+    const Word32 top = word(0x80000000u);
+#if defined(__AVX512F__)
+    return (Float32)_mm512_ternarylogic_epi32((__m512i)a, (__m512i)bits, (__m512i)top, 0x78);
+#else
+    return bits_as<Float32>(bits_as<Word32>(a) ^ (bits & top));
+#endif
+}
+
+// a where the top bit of `bits` is set, else b.
+DYSONFLOW_INLINE Float32 select_by_top_bit(const Word32& bits, const Float32& a, const Float32& b) {
+#if defined(__AVX512F__)
+    return _mm512_mask_blend_ps(_mm512_movepi32_mask((__m512i)bits), b, a);
+#elif defined(__AVX2__)
+    return _mm256_blendv_ps(b, a, (__m256)bits);
+#else
+    const Word32 mask = bits_as<Word32>(bits_as<Int32>(bits) >> 31);
+    const Word32 wa = bits_as<Word32>(a), wb = bits_as<Word32>(b);
+    return bits_as<Float32>(wb ^ ((wa ^ wb) & mask));
+#endif
+}
+
+// The first and the second half of the lanes, widened: the two random streams of a float64 replica.
+DYSONFLOW_INLINE void widen(const Float32& a, Float64& first, Float64& second) {
+#if defined(__AVX512F__)
+    first = _mm512_cvtps_pd(_mm512_castps512_ps256(a));
+    second = _mm512_cvtps_pd(_mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(a), 1)));
+#elif defined(__AVX2__)
+    first = _mm256_cvtps_pd(_mm256_castps256_ps128(a));
+    second = _mm256_cvtps_pd(_mm256_extractf128_ps(a, 1));
+#else
+    for (int i = 0; i < kLanes64; ++i) {
+        first[i] = (double)a[i];
+        second[i] = (double)a[i + kLanes64];
+    }
+#endif
+}
+
+// a b + c
+DYSONFLOW_INLINE Float64 mad(const Float64& a, const Float64& b, const Float64& c) {
+#if defined(__AVX512F__)
+    return _mm512_fmadd_pd(a, b, c);
+#elif defined(__FMA__)
+    return _mm256_fmadd_pd(a, b, c);
+#elif defined(__aarch64__) && !defined(DYSONFLOW_PLAIN)
+    return vfmaq_f64(c, a, b);
+#else
+    return a * b + c;
+#endif
+}
+DYSONFLOW_INLINE Float32 mad(const Float32& a, const Float32& b, const Float32& c) {
+#if defined(__AVX512F__)
+    return _mm512_fmadd_ps(a, b, c);
+#elif defined(__FMA__)
+    return _mm256_fmadd_ps(a, b, c);
+#elif defined(__aarch64__) && !defined(DYSONFLOW_PLAIN)
+    return vfmaq_f32(c, a, b);
+#else
+    return a * b + c;
+#endif
+}
+
+// c - a b, the same bits as mad(-a, b, c)
+DYSONFLOW_INLINE Float64 negative_mad(const Float64& a, const Float64& b, const Float64& c) {
+#if defined(__AVX512F__)
+    return _mm512_fnmadd_pd(a, b, c);
+#elif defined(__FMA__)
+    return _mm256_fnmadd_pd(a, b, c);
+#else
+    return mad(Float64{} - a, b, c);
+#endif
+}
+DYSONFLOW_INLINE Float32 negative_mad(const Float32& a, const Float32& b, const Float32& c) {
+#if defined(__AVX512F__)
+    return _mm512_fnmadd_ps(a, b, c);
+#elif defined(__FMA__)
+    return _mm256_fnmadd_ps(a, b, c);
+#else
+    return mad(Float32{} - a, b, c);
+#endif
+}
+
+DYSONFLOW_INLINE Float64 absolute(const Float64& a) {
+#if defined(__AVX512F__)
+    return _mm512_abs_pd(a);
+#elif defined(__AVX2__)
+    return _mm256_andnot_pd(_mm256_set1_pd(-0.0), a);
+#else
+    Float64 r = a;
+    for (int i = 0; i < kLanes64; ++i) r[i] = a[i] < 0 ? -a[i] : a[i];
+    return r;
+#endif
+}
+DYSONFLOW_INLINE Float32 absolute(const Float32& a) {
+#if defined(__AVX512F__)
+    return _mm512_abs_ps(a);
+#elif defined(__AVX2__)
+    return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a);
+#else
+    Float32 r = a;
+    for (int i = 0; i < kLanes32; ++i) r[i] = a[i] < 0 ? -a[i] : a[i];
+    return r;
+#endif
+}
+
+// IEEE square root, correctly rounded everywhere.
+DYSONFLOW_INLINE Float64 square_root(const Float64& a) {
+#if defined(__AVX512F__)
+    return _mm512_sqrt_pd(a);
+#elif defined(__AVX2__)
+    return _mm256_sqrt_pd(a);
+#else
+    Float64 r = a;
+    for (int i = 0; i < kLanes64; ++i) r[i] = __builtin_sqrt(a[i]);
+    return r;
+#endif
+}
+DYSONFLOW_INLINE Float32 square_root(const Float32& a) {
+#if defined(__AVX512F__)
+    return _mm512_sqrt_ps(a);
+#elif defined(__AVX2__)
+    return _mm256_sqrt_ps(a);
+#else
+    Float32 r = a;
+    for (int i = 0; i < kLanes32; ++i) r[i] = __builtin_sqrtf(a[i]);
+    return r;
+#endif
+}
+
+}  // namespace DYSONFLOW_ISA
+}  // namespace dysonflow

@@ -1,0 +1,181 @@
+// Dense linear algebra on matrices whose every element is a vector of lanes.
+//
+// With a whole vector per element no layout is better than another, so a matrix is a pointer and two
+// strides, and its transpose costs nothing. Products go through register tiles; each output element adds
+// its terms in order of the inner index whatever the tile, so tile sizes do not show in the numbers.
+#pragma once
+
+#include "lanes.hpp"
+
+namespace dysonflow {
+namespace DYSONFLOW_ISA {
+
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int kTileRows = 4, kTileColumns = 4;  // 32 vector registers
+#else
+constexpr int kTileRows = 2, kTileColumns = 4;  // 16 vector registers
+#endif
+
+template <class V>
+struct Matrix {
+    V* data;
+    int row_stride, column_stride;
+
+    DYSONFLOW_INLINE V& operator()(int i, int j) const {
+        return data[i * row_stride + j * column_stride];
+    }
+    DYSONFLOW_INLINE Matrix transposed() const { return {data, column_stride, row_stride}; }
+    DYSONFLOW_INLINE Matrix rows_from(int i) const {
+        return {data + i * row_stride, row_stride, column_stride};
+    }
+};
+
+struct Range { int begin, end; };
+
+// out(i, j) = end(i, j, begin(i, j) + sum_k a(i, k) b(k, j)) for one tile; `end` stores.
+template <int rows, int columns, class V, class Begin, class End>
+DYSONFLOW_INLINE void tile(int i0, int j0, Range inner, const Matrix<V>& a, const Matrix<V>& b,
+                           const Begin& begin, const End& end) {
+    V sum[rows][columns];
+    for (int i = 0; i < rows; ++i)
+        for (int j = 0; j < columns; ++j) sum[i][j] = begin(i0 + i, j0 + j);
+    for (int k = inner.begin; k < inner.end; ++k) {
+        V x[rows];
+        for (int i = 0; i < rows; ++i) x[i] = a(i0 + i, k);
+        for (int j = 0; j < columns; ++j) {
+            const V y = b(k, j0 + j);
+            for (int i = 0; i < rows; ++i) sum[i][j] = mad(x[i], y, sum[i][j]);
+        }
+    }
+    for (int i = 0; i < rows; ++i)
+        for (int j = 0; j < columns; ++j) end(i0 + i, j0 + j, sum[i][j]);
+}
+
+template <int rows, class V, class Columns, class Inner, class Begin, class End>
+DYSONFLOW_INLINE void tile_row(int i, const Matrix<V>& a, const Matrix<V>& b, const Columns& columns,
+                               const Inner& inner, const Begin& begin, const End& end) {
+    const int n = columns(i + rows);
+    int j = 0;
+    for (; j + kTileColumns <= n; j += kTileColumns)
+        tile<rows, kTileColumns>(i, j, inner(i, j, i + rows, j + kTileColumns), a, b, begin, end);
+    if (kTileColumns > 2 && j + 2 <= n) {
+        tile<rows, 2>(i, j, inner(i, j, i + rows, j + 2), a, b, begin, end);
+        j += 2;
+    }
+    if (j < n) tile<rows, 1>(i, j, inner(i, j, i + rows, j + 1), a, b, begin, end);
+}
+
+// The product above over m rows; `columns(i)` says how many columns the rows before row i need, `inner`
+// which terms of the sum are not zero in a tile.
+template <class V, class Columns, class Inner, class Begin, class End>
+DYSONFLOW_INLINE void product(int m, const Matrix<V>& a, const Matrix<V>& b, const Columns& columns,
+                              const Inner& inner, const Begin& begin, const End& end) {
+    int i = 0;
+    for (; i + kTileRows <= m; i += kTileRows)
+        tile_row<kTileRows>(i, a, b, columns, inner, begin, end);
+    if (kTileRows > 2 && i + 2 <= m) {
+        tile_row<2>(i, a, b, columns, inner, begin, end);
+        i += 2;
+    }
+    if (i < m) tile_row<1>(i, a, b, columns, inner, begin, end);
+}
+
+// (m x n) product with an inner dimension `depth`.
+template <class V, class Begin, class End>
+DYSONFLOW_INLINE void full_product(int m, int n, int depth, const Matrix<V>& a, const Matrix<V>& b,
+                                   const Begin& begin, const End& end) {
+    product(m, a, b, [=](int) { return n; }, [=](int, int, int, int) { return Range{0, depth}; },
+            begin, end);
+}
+
+// The lower triangle of a symmetric (n x n) product; parts of the upper one are computed too.
+template <class V, class Begin, class End>
+DYSONFLOW_INLINE void symmetric_product(int n, int depth, const Matrix<V>& a, const Matrix<V>& b,
+                                        const Begin& begin, const End& end) {
+    product(n, a, b, [=](int i) { return i < n ? i : n; },
+            [=](int, int, int, int) { return Range{0, depth}; }, begin, end);
+}
+
+template <class V>
+DYSONFLOW_INLINE void mirror_lower(int n, const Matrix<V>& a) {
+    for (int i = 0; i < n; ++i)
+        for (int j = 0; j < i; ++j) a(j, i) = a(i, j);
+}
+
+template <class V>
+DYSONFLOW_INLINE void clear_upper(int n, const Matrix<V>& a) {
+    for (int i = 0; i < n; ++i)
+        for (int j = i + 1; j < n; ++j) a(i, j) = V{};
+}
+
+// `rows` consecutive elements of column j of the factor, below its diagonal.
+template <int rows, class V>
+DYSONFLOW_INLINE void cholesky_rows(int i0, int j, const Matrix<V>& a, const V& inverse_pivot) {
+    V sum[rows];
+    for (int i = 0; i < rows; ++i) sum[i] = a(i0 + i, j);
+    for (int k = 0; k < j; ++k) {
+        const V y = a(j, k);
+        for (int i = 0; i < rows; ++i) sum[i] = negative_mad(a(i0 + i, k), y, sum[i]);
+    }
+    for (int i = 0; i < rows; ++i) a(i0 + i, j) = sum[i] * inverse_pivot;
+}
+
+// Replaces the lower triangle of a by its lower Cholesky factor and stores the inverse pivots. Returns the
+// last pivot before its root was taken: it is positive where a is positive definite, and there only, since a
+// pivot that is negative, zero or NaN turns all that follow it into NaN or -inf.
+template <class V>
+DYSONFLOW_INLINE V cholesky(int n, const Matrix<V>& a, V* inverse_pivots) {
+    V pivot;
+    for (int j = 0; j < n; ++j) {
+        pivot = a(j, j);
+        for (int k = 0; k < j; ++k) pivot = negative_mad(a(j, k), a(j, k), pivot);
+        const V root = square_root(pivot);
+        const V inverse = broadcast<V>(1) / root;
+        a(j, j) = root;
+        inverse_pivots[j] = inverse;
+        int i = j + 1;
+        for (; i + 8 <= n; i += 8) cholesky_rows<8>(i, j, a, inverse);
+        if (i + 4 <= n) { cholesky_rows<4>(i, j, a, inverse); i += 4; }
+        if (i + 2 <= n) { cholesky_rows<2>(i, j, a, inverse); i += 2; }
+        if (i < n) cholesky_rows<1>(i, j, a, inverse);
+    }
+    return pivot;
+}
+
+// `width` consecutive elements of row i of the solution below.
+template <int width, class V>
+DYSONFLOW_INLINE void substitute_columns(int i, int j0, int k0, const Matrix<V>& q,
+                                         const V& inverse_pivot, const Matrix<V>& t) {
+    V sum[width];
+    for (int j = 0; j < width; ++j) sum[j] = t(i, j0 + j);
+    for (int k = k0; k < i; ++k) {
+        const V x = q(i, k);
+        for (int j = 0; j < width; ++j) sum[j] = negative_mad(x, t(k, j0 + j), sum[j]);
+    }
+    for (int j = 0; j < width; ++j) t(i, j0 + j) = sum[j] * inverse_pivot;
+}
+
+// Solves q y = t in place of t; q (n x n) is lower triangular, and so is t where `triangular`, with zeros
+// stored above its diagonal; else t has `columns` columns.
+template <class V>
+DYSONFLOW_INLINE void substitute(int n, int columns, bool triangular, const Matrix<V>& q,
+                                 const V* inverse_pivots, const Matrix<V>& t) {
+    for (int i = 0; i < n; ++i) {
+        const int width = triangular ? i + 1 : columns;
+        int j = 0;
+        for (; j + 8 <= width; j += 8)
+            substitute_columns<8>(i, j, triangular ? j : 0, q, inverse_pivots[i], t);
+        if (j + 4 <= width) {
+            substitute_columns<4>(i, j, triangular ? j : 0, q, inverse_pivots[i], t);
+            j += 4;
+        }
+        if (j + 2 <= width) {
+            substitute_columns<2>(i, j, triangular ? j : 0, q, inverse_pivots[i], t);
+            j += 2;
+        }
+        if (j < width) substitute_columns<1>(i, j, triangular ? j : 0, q, inverse_pivots[i], t);
+    }
+}
+
+}  // namespace DYSONFLOW_ISA
+}  // namespace dysonflow
