@@ -85,7 +85,7 @@ def test_every_hyperparameter_changes_the_key(model):
         ("learning_rate", 7, ["learning_rate = 7", "diverges", "< "]),
         ("batch_size", 0, ["batch_size = 0", ">= 1"]),
         ("batch_size", 1.5, ["batch_size = 1.5", "a whole number >= 1"]),
-        ("sampler", "metropolis", ["sampler = 'metropolis'", "gibbs or wishart"]),
+        ("sampler", "metropolis", ["sampler = 'metropolis'", "gibbs or ar1 or wishart"]),
         ("steps", "many", ["steps = 'many'", "a whole number >= 1 or auto"]),
         ("steps", 10, ["steps = 10", "burn-in"]),
         ("snapshots", 0, ["snapshots = 0", ">= 1"]),
