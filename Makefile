@@ -8,7 +8,7 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run report test lint clean
+.PHONY: help setup run report test bench lint clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ report: setup  ## collect figures and tables in results/report.html
 
 test: setup  ## run all tests
 	PATH="$(CURDIR)/$(BIN):$$PATH" pytest
+
+bench: setup  ## time reference, torch and kernel side by side: results/benchmarks.parquet
+	PATH="$(CURDIR)/$(BIN):$$PATH" python benchmarks/speed.py
 
 lint: setup  ## ruff, snakefmt, mypy and snakemake --lint
 	$(BIN)/ruff check .
