@@ -71,6 +71,9 @@ def fit_run(hyperparameters: Hyperparameters, eigenvalues: np.ndarray) -> dict[s
             "centre_theory": block.centre,
             "sigma_theory": block.sigma,
             "mean_gap_theory": block.mean_gap,
+            "centre_block_formula": block.centre_block,
+            "sigma_block_formula": block.sigma_block,
+            "mean_gap_block_formula": block.mean_gap_block,
             "variable": block.variable,
             "finite_step_variable": block.finite_step_variable,
             "stochasticity": block.stochasticity,
@@ -79,6 +82,7 @@ def fit_run(hyperparameters: Hyperparameters, eigenvalues: np.ndarray) -> dict[s
         }
         if not block.flag:
             row |= _estimates(levels[..., block.positions])
+            row |= _pulls(row, block)
         rows.append(row)
     columns = {
         field.name: pa.array([_null_if_nan(row.get(field.name)) for row in rows], field.type)
@@ -103,6 +107,17 @@ def _estimates(levels: np.ndarray) -> dict[str, Any]:
     if levels.shape[-1] == 2:
         row["gap_ratio"], row["gap_ratio_error"] = gap_ratio(levels)
     return row
+
+
+def _pulls(row: dict[str, Any], block: theory.Block) -> dict[str, float]:
+    """(estimate - theory) / error, the error with that of the theory's own integral."""
+    pulls = {}
+    for column, name in (("centre", "centre"), ("sigma", "sigma"), ("gap", "mean_gap")):
+        if name not in row or not row[f"{name}_error"] > 0:
+            continue
+        error = math.hypot(row[f"{name}_error"], getattr(block, f"{name}_uncertainty"))
+        pulls[f"pull_{column}"] = (row[name] - getattr(block, name)) / error
+    return pulls
 
 
 def _null_if_nan(value: Any) -> Any:

@@ -38,8 +38,9 @@ FITS_FIELDS = [
     *[
         pa.field(name + suffix, pa.float64())
         for name in ("centre", "sigma", "mean_gap")
-        for suffix in ("", "_error", "_theory")
+        for suffix in ("", "_error", "_theory", "_block_formula")
     ],
+    *[pa.field(f"pull_{name}", pa.float64()) for name in ("centre", "sigma", "gap")],
     pa.field("gap_ratio", pa.float64()),
     pa.field("gap_ratio_error", pa.float64()),
     pa.field("variable", pa.float64()),

@@ -37,17 +37,22 @@ class Block:
     first, multiplicity : int
         Position of the block among the ascending levels, and its number of levels.
     centre : float
-        Common centre of the levels.
+        Mean of the block's levels.
     sigma : float
-        Width of the Coulomb gas; NaN where the levels do not fluctuate about a centre.
+        Width that the likelihood of the Coulomb gas estimates, sqrt(E[SS] / d) with SS the sum of
+        squares about the centre and d = n + n (n - 1) / 2; NaN where the levels do not fluctuate.
     mean_gap : float
         Mean distance of neighbouring levels; NaN for a single level.
+    centre_block, sigma_block, mean_gap_block : float
+        The same from the formula for a block on its own, to leading order in the noise.
     variable : float
         Variable of the paper's scaling law for the block.
     finite_step_variable : float
         The same times the square root of the corrections to sigma^2 that are known exactly.
     stochasticity : float
         learning_rate / batch_size.
+    centre_uncertainty, sigma_uncertainty, mean_gap_uncertainty : float
+        Standard errors of `centre`, `sigma` and `mean_gap` where these are Monte Carlo integrals.
     flag : str
         Why the block cannot be fitted; empty where it can.
     """
@@ -57,9 +62,15 @@ class Block:
     centre: float
     sigma: float
     mean_gap: float
+    centre_block: float
+    sigma_block: float
+    mean_gap_block: float
     variable: float
     finite_step_variable: float
     stochasticity: float
+    centre_uncertainty: float = 0.0
+    sigma_uncertainty: float = 0.0
+    mean_gap_uncertainty: float = 0.0
     flag: str = ""
 
     @property
@@ -94,3 +105,24 @@ def unit_mean_gap(multiplicity: int) -> float:
     rng = np.random.default_rng(multiplicity)
     levels = coulomb_gas.sample(multiplicity, 1.0, GAP_SIMULATIONS, rng)
     return float((levels[:, -1] - levels[:, 0]).mean() / (multiplicity - 1))
+
+
+def integrate(values: np.ndarray, controls: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means of Monte Carlo samples, with control variates.
+
+    Parameters
+    ----------
+    values : np.ndarray
+        Independent samples, shape (samples, quantities).
+    controls : np.ndarray
+        Functions of the same samples whose mean is known to be 0, shape (samples, controls).
+
+    Returns
+    -------
+    mean, error : np.ndarray
+        Shape (quantities,): intercepts of the regression on the controls, and their errors.
+    """
+    design = np.column_stack([np.ones(len(values)), controls])
+    fitted, *_ = np.linalg.lstsq(design, values, rcond=None)
+    residual = values - design @ fitted
+    return fitted[0], residual.std(axis=0) / math.sqrt(len(values))
