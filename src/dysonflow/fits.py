@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from dysonflow import coulomb_gas, theory
+from dysonflow import angles, coulomb_gas, theory
 from dysonflow.hyperparameters import Hyperparameters
 from dysonflow.tables import FITS_FIELDS, hyperparameter_columns, hyperparameter_fields
 
@@ -42,7 +42,9 @@ def gap_ratio(levels: np.ndarray) -> tuple[float, float]:
     return float(ratio(gap.mean(), squares.mean())), float(spread)
 
 
-def fit_run(hyperparameters: Hyperparameters, eigenvalues: np.ndarray) -> dict[str, Any]:
+def fit_run(
+    hyperparameters: Hyperparameters, eigenvalues: np.ndarray, weights: np.ndarray | None = None
+) -> dict[str, Any]:
     """Columns of the fits of one run: one row per block, estimates beside predictions.
 
     Parameters
@@ -51,6 +53,8 @@ def fit_run(hyperparameters: Hyperparameters, eigenvalues: np.ndarray) -> dict[s
         Of the run.
     eigenvalues : np.ndarray
         Of W^T W, ascending, shape (replica, snapshot, N).
+    weights : np.ndarray, optional
+        Shape (replica, snapshot, M, N): for the test of rotation invariance, left out without.
 
     Returns
     -------
@@ -82,6 +86,12 @@ def fit_run(hyperparameters: Hyperparameters, eigenvalues: np.ndarray) -> dict[s
         }
         if not block.flag:
             row |= _estimates(levels[..., block.positions])
+            if row["flag"] == "" or "sigma" in row:
+                row |= _tests(levels[..., block.positions])
+                if weights is not None and block.multiplicity == 2:
+                    plane = physics.pair_plane(hyperparameters, block.first)
+                    found = angles.pair_angles(weights, *plane)
+                    row["angle_p_value"] = coulomb_gas.angle_p_value(found)
             row |= _pulls(row, block)
         rows.append(row)
     columns = {
@@ -107,6 +117,24 @@ def _estimates(levels: np.ndarray) -> dict[str, Any]:
     if levels.shape[-1] == 2:
         row["gap_ratio"], row["gap_ratio_error"] = gap_ratio(levels)
     return row
+
+
+def _tests(levels: np.ndarray) -> dict[str, float]:
+    """Dyson index and tests of the block's law, none of which knows what theory predicts."""
+    # The null laws are simulated: a fixed seed makes the p-value a function of the data alone.
+    rng = np.random.default_rng(0)
+    free = coulomb_gas.fit_block(levels, dyson_index=None)
+    time, time_error = coulomb_gas.autocorrelation_time(levels)
+    found = {
+        "dyson_index": free.dyson_index,
+        "dyson_index_error": free.dyson_index_error,
+        "density_p_value": coulomb_gas.density_p_value(levels, rng),
+        "autocorrelation_time": time,
+        "autocorrelation_time_error": time_error,
+    }
+    if levels.shape[-1] == 2:
+        found["surmise_p_value"] = coulomb_gas.surmise_p_value(levels, rng)
+    return found
 
 
 def _pulls(row: dict[str, Any], block: theory.Block) -> dict[str, float]:

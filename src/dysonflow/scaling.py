@@ -150,7 +150,7 @@ def _tests(
             f"{name}_zero_noise",
             pairs["finite_step_variable"].to_numpy(),
             *(value.to_numpy(), error.to_numpy()),
-            *(pairs["stochasticity"].to_numpy(), pairs["centre_theory"].to_numpy()),
+            *(pairs["stochasticity"].to_numpy(), pairs["centre_block_formula"].to_numpy()),
             slope_theory,
         )
         for name, (value, error) in ordinates.items()

@@ -131,16 +131,23 @@ def spectra(
 
 
 def fit(
-    model: str, hyperparameters: Mapping[str, Any], source: str, spectra: str, output: str
+    model: str,
+    hyperparameters: Mapping[str, Any],
+    source: str,
+    spectra: str,
+    weights: str,
+    output: str,
 ) -> None:
     """Write the fits of all blocks of a run."""
     from dysonflow.fits import fit_run, fits_schema
     from dysonflow.spectra import read_eigenvalues
     from dysonflow.tables import write_table
+    from dysonflow.weights import read_weights
 
     run = _parse(model, hyperparameters)
     eigenvalues, _ = read_eigenvalues(spectra)
-    columns = fit_run(run, eigenvalues)
+    tensors, _ = read_weights(weights)
+    columns = fit_run(run, eigenvalues, tensors["weights"])
     for block, flag in enumerate(columns["flag"].to_pylist()):
         if flag:
             log.warning("run %s, block %d: %s", run.run, block, flag)

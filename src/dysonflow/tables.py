@@ -41,6 +41,14 @@ FITS_FIELDS = [
         for suffix in ("", "_error", "_theory", "_block_formula")
     ],
     *[pa.field(f"pull_{name}", pa.float64()) for name in ("centre", "sigma", "gap")],
+    *[
+        pa.field(name, pa.float64())
+        for name in (
+            *("dyson_index", "dyson_index_error"),
+            *("surmise_p_value", "density_p_value", "angle_p_value"),
+            *("autocorrelation_time", "autocorrelation_time_error"),
+        )
+    ],
     pa.field("gap_ratio", pa.float64()),
     pa.field("gap_ratio_error", pa.float64()),
     pa.field("variable", pa.float64()),

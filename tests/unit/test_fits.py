@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dysonflow import coulomb_gas, fits, scaling, scaling_tests, theory
-from dysonflow.models import hyperparameters_of
+from dysonflow import angles, coulomb_gas, fits, scaling, scaling_tests, theory
+from dysonflow.models import hyperparameters_of, load
 from dysonflow.theory import multiplets, unit_mean_gap
 
 FIVE_SIGMA = 5.0
@@ -59,6 +59,34 @@ def test_estimates_recover_the_theory_that_was_simulated(run):
         assert (pull.abs() < FIVE_SIGMA).all()
     pairs = table[table["multiplicity"] == 2]
     assert (((pairs["gap_ratio"] - 1) / pairs["gap_ratio_error"]).abs() < FIVE_SIGMA).all()
+
+
+@pytest.mark.parametrize("spectrum", [[2, 2, 5], [1, 2, 2]])
+def test_angles_of_a_pair(spectrum):
+    run = STUDENT.from_config({"size": 3, "teacher_spectrum": spectrum})
+    first = spectrum.index(2)
+    basis, position = theory.load(run.MODEL).pair_plane(run, first)
+    teacher = load("teacher_student").teacher(run)
+    rng = np.random.default_rng(1)
+    angle = rng.uniform(0, np.pi, 500)
+    # Lower the level along a known direction of the plane: it becomes the pair's lower level.
+    direction = np.cos(angle)[:, None] * basis[:, 0] + np.sin(angle)[:, None] * basis[:, 1]
+    weights = teacher - 0.1 * direction[:, :, None] * direction[:, None, :]
+    np.testing.assert_allclose(angles.pair_angles(weights, basis, position), angle, atol=1e-9)
+
+
+def test_fits_test_the_law_of_each_block():
+    run = RBM.from_config({"learning_rate": 0.01, "batch_size": 256})
+    table = frame(run, simulated_run(run, 200, 2, np.random.default_rng(4)))
+    pairs = table[table["multiplicity"] == 2]
+    beta = (pairs["dyson_index"] - 1) / pairs["dyson_index_error"]
+    assert (beta.abs() < FIVE_SIGMA).all()
+    assert (pairs[["surmise_p_value", "density_p_value"]] > 1e-4).all(axis=None)
+    assert table["angle_p_value"].isna().all()
+    single = table[table["multiplicity"] == 1]
+    assert single["dyson_index"].isna().all() and single["surmise_p_value"].isna().all()
+    time = (table["autocorrelation_time"] - 0.5) / table["autocorrelation_time_error"]
+    assert (time.abs() < FIVE_SIGMA).all()
 
 
 def test_a_wrong_width_is_noticed():

@@ -77,7 +77,8 @@ rule spectra:
 
 rule fit:
     input:
-        "results/runs/{model}/{run}/spectra.parquet",
+        spectra="results/runs/{model}/{run}/spectra.parquet",
+        weights="results/runs/{model}/{run}/weights.safetensors",
     output:
         "results/runs/{model}/{run}/fits.parquet",
     log:

@@ -4,6 +4,7 @@ with logs.job_log(snakemake.log[0]):
     stages.fit(
         snakemake.wildcards.model,
         **snakemake.params,
-        spectra=snakemake.input[0],
+        spectra=snakemake.input.spectra,
+        weights=snakemake.input.weights,
         output=snakemake.output[0],
     )

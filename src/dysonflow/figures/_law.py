@@ -53,7 +53,7 @@ def draw_law(
                 x = factor_of(variable) * group[variable]
                 y, dy = factor * group[value], factor * group[error]
                 style = {"fmt": marker, "color": colour}
-                name = f"$\\kappa = {group['centre_theory'].iloc[0]:.4g}$"
+                name = f"$\\kappa = {group['centre_block_formula'].iloc[0]:.4g}$"
                 top.errorbar(x, y, dy, label=name, **style)
                 reference = line["slope_theory"] * x
                 bottom.errorbar(x, y / reference, dy / reference, **style)
@@ -99,10 +99,10 @@ def factor_of(variable: str) -> float:
 
 
 def _groups(pairs: pd.DataFrame) -> list[tuple[pd.DataFrame, object, str]]:
-    centres = sorted(pairs["centre_theory"].unique())
+    centres = sorted(pairs["centre_block_formula"].unique())
     looks = zip(centres, colours(len(centres)), strict=True)
     return [
-        (pairs[pairs["centre_theory"] == centre], colour, MARKERS[i % len(MARKERS)])
+        (pairs[pairs["centre_block_formula"] == centre], colour, MARKERS[i % len(MARKERS)])
         for i, (centre, colour) in enumerate(looks)
     ]
 

@@ -60,6 +60,10 @@ class StudyData:
         """Prediction for each block that can be fitted."""
         return [block for block in self.physics.blocks(run) if not block.flag]
 
+    def block_number(self, run: Hyperparameters, block: Block) -> int:
+        """Number of a block in the table of the run's fits."""
+        return self.physics.blocks(run).index(block)
+
     def representative(self, count: int) -> list[Hyperparameters]:
         """Up to `count` runs, weakest noise first, evenly spread on a logarithmic scale."""
         runs = sorted(self.runs, key=self.strength)

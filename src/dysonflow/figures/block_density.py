@@ -33,7 +33,7 @@ def draw(data: StudyData) -> Drawing:
         for panel, (run, number), colour in zip(panels, shown, colours(len(shown)), strict=False):
             block = data.blocks(run)[number]
             fits = data.fit_table
-            row = fits[(fits["run"] == run.run) & np.isclose(fits["centre_theory"], block.centre)]
+            row = fits[(fits["run"] == run.run) & (fits["block"] == data.block_number(run, block))]
             centre, sigma = row["centre"].iloc[0], row["sigma"].iloc[0]
             edges = block.centre + BINS * block.sigma
             middle = 0.5 * (edges[1:] + edges[:-1])
@@ -42,9 +42,9 @@ def draw(data: StudyData) -> Drawing:
             panel.errorbar(middle, height, error, fmt="o", color=colour, label="levels")
             curves = {
                 "theory (no free parameter)": BlockDensity(2, block.centre, block.sigma),
-                r"fitted $\kappa$, $\sigma$": BlockDensity(2, centre, sigma),
+                r"fitted centre and $\sigma$": BlockDensity(2, centre, sigma),
             }
-            place = f"{run.run} kappa={block.centre:.4g}"
+            place = f"{run.run} kappa={block.centre_block:.4g}"
             numbers.append(curve(place, "levels", middle, height, y_error=error))
             for (name, law), look in zip(
                 curves.items(),
@@ -53,11 +53,12 @@ def draw(data: StudyData) -> Drawing:
             ):
                 panel.plot(fine, law.pdf(fine), label=name, **look)
                 numbers.append(curve(place, name, fine, law.pdf(fine)))
-            panel.set_title(rf"$\kappa = {block.centre:.4g}$; {name_of(run)}", loc="left")
+            panel.set_title(rf"$\kappa = {block.centre_block:.4g}$; {name_of(run)}", loc="left")
             panel.set_xlabel(data.physics.LEVEL)
             panel.set_ylabel("density")
             quoted.append(
-                f"kappa = {block.centre:.4g}: sigma = {quote(sigma, row['sigma_error'].iloc[0])}, "
+                f"kappa = {block.centre_block:.4g}: "
+                f"sigma = {quote(sigma, row['sigma_error'].iloc[0])}, "
                 f"theory {block.sigma:.4g}"
             )
         for panel in panels[len(shown) :]:

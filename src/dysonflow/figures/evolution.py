@@ -35,7 +35,7 @@ def draw(data: StudyData) -> Drawing:
                 ]
             for number, block in enumerate(data.blocks(run)):
                 panel.axhline(
-                    block.centre,
+                    block.centre_block,
                     color="grey",
                     lw=0.7,
                     ls=":",

@@ -38,7 +38,7 @@ def draw(data: StudyData) -> Drawing:
                 rescaled.errorbar(middle, height, error, label=name_of(run), **dots)
                 theory = surmise.pdf(fine * unit / block.mean_gap) / block.mean_gap
                 raw.plot(fine * unit, theory, color=colour, lw=1.0)
-                place = f"kappa={block.centre:.4g}"
+                place = f"kappa={block.centre_block:.4g}"
                 numbers += [
                     curve(
                         f"{place} raw", run.run, middle * unit, height / unit, y_error=error / unit
@@ -54,8 +54,8 @@ def draw(data: StudyData) -> Drawing:
             )
             raw.set_ylabel("$P(S)$")
             rescaled.set_ylabel("$P(s)$")
-            raw.set_title(rf"$\kappa = {block.centre:.4g}$", loc="left")
-            rescaled.set_title(rf"$\kappa = {block.centre:.4g}$", loc="left")
+            raw.set_title(rf"$\kappa = {block.centre_block:.4g}$", loc="left")
+            rescaled.set_title(rf"$\kappa = {block.centre_block:.4g}$", loc="left")
         panels[-1, 0].set_xlabel("gap $S$")
         panels[-1, 1].set_xlabel(r"$s = S / \langle S \rangle$")
         handles, labels = panels[0, 1].get_legend_handles_labels()

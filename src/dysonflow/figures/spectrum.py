@@ -28,7 +28,7 @@ def draw(data: StudyData) -> Drawing:
             panel.stairs(height, edges, color=colour, fill=True, alpha=0.35)
             panel.stairs(height, edges, color=colour)
             panel.errorbar(middle, height, error, fmt="none", ecolor=colour, elinewidth=0.7)
-            centres = [block.centre for block in data.blocks(run)]
+            centres = [block.centre_block for block in data.blocks(run)]
             for number, centre in enumerate(centres):
                 label = r"theory centre $\kappa$ (no free parameter)" if number == 0 else None
                 panel.axvline(centre, color="black", lw=0.8, ls="--", label=label, zorder=0)

@@ -7,6 +7,7 @@ A file defines
   the scaling law;
 - `SLOPE`, the slope of the mean gap against the variable for a pair of degenerate levels;
 - `levels(hyperparameters, eigenvalues)`, from the eigenvalues of X = W^T W to ascending levels;
+- `pair_plane(hyperparameters, first)`, the plane in which the eigenvectors of a pair turn freely;
 - `blocks(hyperparameters)`, what is predicted for each block of degenerate levels, ascending;
 - `noise_free(hyperparameters, weights, steps)`, the levels that training without noise would have.
 

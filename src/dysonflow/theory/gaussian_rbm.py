@@ -41,6 +41,27 @@ def levels(h: GaussianRBMHyperparameters, eigenvalues: np.ndarray) -> np.ndarray
     return h.rbm_mass_squared - h.hidden_width**2 * eigenvalues[..., ::-1]
 
 
+def pair_plane(h: GaussianRBMHyperparameters, first: int) -> tuple[np.ndarray, int]:
+    """Plane of a degenerate pair of modes, and where its lower level is among singular values.
+
+    Parameters
+    ----------
+    h : GaussianRBMHyperparameters
+        Of the run.
+    first : int
+        Position of the pair's lower level.
+
+    Returns
+    -------
+    basis : np.ndarray
+        Two orthonormal vectors, shape (N, 2).
+    position : int
+        Position of the lower level's singular value, counted from the largest.
+    """
+    modes = np.linalg.eigh(precision_matrix(h))[1]
+    return modes[:, first : first + 2], first
+
+
 def machine(h: GaussianRBMHyperparameters) -> Machine:
     """What the law of the machine's matrix depends on."""
     return _machine(*_physical(h))
@@ -51,7 +72,7 @@ def _physical(h: GaussianRBMHyperparameters) -> Physical:
     return (
         *(tuple(h.kappa().tolist()), tuple((h.hidden_width**2 * h.fixed_points()).tolist())),
         *(h.rbm_mass_squared, h.learning_rate * h.hidden_width**2, h.batch_size),
-        h.gibbs_sweeps if h.sampler == "gibbs" else 0,
+        h.gibbs_sweeps if h.sampler != "wishart" else 0,
     )
 
 

@@ -35,6 +35,27 @@ def levels(h: TeacherStudentHyperparameters, eigenvalues: np.ndarray) -> np.ndar
     return np.sqrt(eigenvalues)
 
 
+def pair_plane(h: TeacherStudentHyperparameters, first: int) -> tuple[np.ndarray, int]:
+    """Plane of a pair of equal teacher eigenvalues, and where its lower level is.
+
+    Parameters
+    ----------
+    h : TeacherStudentHyperparameters
+        Of the run.
+    first : int
+        Position of the pair's lower level.
+
+    Returns
+    -------
+    basis : np.ndarray
+        Two orthonormal vectors, shape (n, 2).
+    position : int
+        Position of the lower level's singular value, counted from the largest.
+    """
+    vectors = np.linalg.eigh(teacher(h))[1]
+    return vectors[:, first : first + 2], h.size - 1 - first
+
+
 def stationary_moments(h: TeacherStudentHyperparameters) -> tuple[float, float, float]:
     """Stationary (p, q, r) of E[D_ia D_jb] = p d_ij d_ab + q d_ib d_ja + r d_ia d_jb.
 
