@@ -14,6 +14,8 @@ INPUTS: dict[str, tuple[str, ...]] = {
     "sigma": ("fits", "scaling"),
     "gap_against_sigma": ("fits", "scaling"),
     "block_density": ("spectra", "fits"),
+    "pulls": ("fits",),
+    "p_values": ("fits",),
     "evolution": ("spectra", "weights"),
 }
 """What each figure reads of its study, by name of the figure."""
