@@ -1,43 +1,35 @@
-r"""Stationary law of the Gaussian machine's whole matrix, to next order in the noise T = a/B.
+r"""Stationary law of the Gaussian machine's whole matrix, to second order in the noise 1/B.
 
-All in units in which sigma_h = 1: Y = sigma_h^2 X and a sigma_h^2 in place of a obey the same
-equations. In the eigenbasis of the field's precision matrix the matrix fluctuates about
-Y_s = diag(x_i), Y = Y_s + y, under
+All in units of sigma_h = 1: Y = sigma_h^2 X and a sigma_h^2 in place of a obey the same equations.
+In the eigenbasis of the field's precision matrix Y fluctuates about Y_s = diag(x_i), y = Y - Y_s:
 
-    Y' = (1 + a G) Y (1 + a G),   G = K_phi^-1 - C,   E[C | Y] = R(Y),   R(x) = 1 / (mu^2 - x).
+    Y' = (1 + a G) Y (1 + a G),    G = K_phi^-1 - C,
 
-The law of C is invariant under rotations that leave Y unchanged, so every conditional moment is a
-function of the matrix Y and is expanded in y by divided differences, written f[i, j, ..] for those
-of f at the nodes x_i, x_j, .. (R[i, j, k] = R_i R_j R_k). Per unit of time a t:
+C being the covariance of the B samples. For independent samples it is R(Y) = 1 / (mu^2 - Y) and
+noise; for persistent chains it goes through k sweeps,
 
-    drift   b(Y) = K_phi^-1 Y + Y K_phi^-1 + 2 - 2 mu^2 R(Y) + T I(Y)
-    noise   Cov(dY_ij, dY_kl) = T [F(i,j) delta_ik delta_jl + F(i,j) delta_il delta_jk], Y diagonal
-            F(x, y) = (x + y)^2 R(x) R(y),   I_i = sum_j (1 + delta_ij) J(x_i, x_j),  J = x_j R_i R_j
-            third cumulant of C: connected pairings of three pairs of normal variables, / B^2
+    C' = A C A + (1 + A) / mu^2 + noise,    A = Y / mu^2,
 
-The moments of y that are of order T^2 at most are, with a pairing structure each (a symmetric
-Gaussian ensemble has the first),
-
-    Cov(y_ij, y_kl)       = c_ij (delta_ik delta_jl + delta_il delta_jk) + d_ik delta_ij delta_kl
-    cum(y_ij, y_kl, y_mn) = sum over the 8 connected pairings of the six indices of t_pqr,
-
-and they solve linear equations that close order by order (system-size expansion: N. G. van Kampen,
-Stochastic Processes in Physics and Chemistry, chapter X). Of order T^3 and left out: the fourth
-cumulant, and everything beyond. The terms of order T^2 are taken for a small step.
+so (Y, C) is a Markov process whose moments close order by order in 1/B at any learning rate
+(system-size expansion: N. G. van Kampen, Stochastic Processes in Physics and Chemistry, chapter X).
+All maps are polynomials; `_matrix_cumulants` sends cumulants through them. Left out is what is of
+order 1/B^3, with it the fourth cumulant.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from dysonflow.theory._matrix_cumulants import Noise, Step, Word, stationary
+
 Array = np.ndarray
 
-LEAST = 0.1
-"""Share of a variance that the Gaussian part of `draw` keeps, however strong the noise."""
-
+MATRIX, SAMPLES = 0, 1
+"""Numbers of the fields y = Y - Y_s and s = C - R(Y_s)."""
 FREE = 1e-9
 """Relaxation rate, relative to 1/kappa, below which an entry counts as free."""
+LEAST = 0.1
+"""Share of a variance that the Gaussian part of `draw` keeps, however strong the noise."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +41,7 @@ class Machine:
     kappa : np.ndarray
         Eigenvalues of the field's precision matrix, ascending, shape (N,).
     fixed : np.ndarray
-        Eigenvalue of Y at which each mode settles, 0 where it is not learnt, shape (N,).
+        Eigenvalue x_i of Y at which each mode settles, 0 where it is not learnt, shape (N,).
     mass : float
         mu^2.
     rate : float
@@ -68,101 +60,37 @@ class Machine:
     sweeps: int
 
     @property
-    def noise(self) -> float:
-        """T = a sigma_h^2 / B."""
-        return self.rate / self.batch
+    def covariance(self) -> Array:
+        """R_i = 1 / (mu^2 - x_i), of the visible layer at the fixed point."""
+        return 1.0 / (self.mass - self.fixed)
 
-    def relaxation(self) -> Array:
-        """Rate at which y_ij decays per unit of a t, shape (N, N).
+    @property
+    def gain(self) -> Array:
+        """1 + a (1/kappa_i - R_i): 1 for a mode that is learnt."""
+        return 1.0 + self.rate * (1.0 / self.kappa - self.covariance)
 
-        (x_i + x_j) / (kappa_i kappa_j) where both modes are learnt, 1/kappa_i - 1/kappa_j where
-        only i is.
+    def free(self) -> Array:
+        """Pairs of equal modes one of which was cut for want of a hidden unit, shape (N, N).
+
+        Nothing pulls such a pair back, it turns freely.
         """
-        r = self.response(self.fixed)
-        field = 1.0 / self.kappa
-        return 2.0 * self.mass * np.outer(r, r) - field[:, None] - field[None, :]
-
-    def response(self, x: Array) -> Array:
-        """R(x), the machine's covariance."""
-        return 1.0 / (self.mass - x)
-
-    def memory(self, x: Array) -> Array:
-        """Factor by which a mode of a Markov chain remembers its value over one step."""
-        return (x / self.mass) ** self.sweeps if self.sweeps else np.zeros_like(x)
-
-    def diffusion(self, x: Array, y: Array) -> Array:
-        """F(x, y); persistent chains add up over their memory to (1 + rho) / (1 - rho)."""
-        rho = self.memory(x) * self.memory(y)
-        return (x + y) ** 2 * self.response(x) * self.response(y) * (1.0 + rho) / (1.0 - rho)
-
-    def induced(self, x: Array, y: Array) -> Array:
-        """J(x, y), the drift that noise induces.
-
-        With persistent chains the noise of a step is correlated with the Y that the earlier steps
-        made of it, and the chains' own law follows Y: two terms more, from averaging over the fast
-        chains (the last is that of delta(A^k) in C' = A^k C A^k + .., A = Y / mu^2).
-        """
-        qx, qy = self.memory(x), self.memory(y)
-        common = self.response(x) * self.response(y)
-        value = y * common
-        if self.sweeps:
-            rho = qx * qy
-            # q[x, y] of a power, without a quotient.
-            k = self.sweeps
-            slope = sum(x**m * y ** (k - 1 - m) for m in range(k)) / self.mass**k
-            chain = 2.0 * rho + 4.0 * x * qx * slope / (1.0 - qx**2)
-            value = value + (x + y) * common * chain / (1.0 - rho)
-        return value
-
-
-def _slope(function: Callable[[Array], Array], x: Array, y: Array) -> Array:
-    """First divided difference f[x, y], with a derivative where the nodes meet."""
-    x, y = np.broadcast_arrays(x, y)
-    step = 1e-4 * (1.0 + np.abs(x))
-    near = np.abs(x - y) < step
-    middle = 0.5 * (x + y)
-    left = np.where(near, middle - step, x)
-    right = np.where(near, middle + step, y)
-    return (function(right) - function(left)) / (right - left)
-
-
-def _mixed(function: Callable[[Array, Array], Array], x: Array, y: Array) -> Array:
-    """Divided difference f[x, y; x, y] of a function of two variables."""
-    x, y = np.broadcast_arrays(x, y)
-    step = 1e-3 * (1.0 + np.abs(x))
-    near = np.abs(x - y) < step
-    middle = 0.5 * (x + y)
-    left = np.where(near, middle - step, x)
-    right = np.where(near, middle + step, y)
-    corners = function(left, left) - function(left, right)
-    corners = corners - function(right, left) + function(right, right)
-    return corners / (right - left) ** 2
-
-
-def _curvature(function: Callable[[Array], Array], x: Array, y: Array) -> Array:
-    """Second divided difference f[x, y, x]."""
-    x, y = np.broadcast_arrays(x, y)
-    step = 1e-3 * (1.0 + np.abs(x))
-    near = np.abs(x - y) < step
-    apart = np.where(near, x + 1.0, y)
-    far_value = (_slope(function, x, apart) - _slope(function, x, x)) / (apart - x)
-    at = (2.0 * x + y) / 3.0
-    near_value = (function(at + step) - 2.0 * function(at) + function(at - step)) / (2 * step**2)
-    return np.where(near, near_value, far_value)
+        r, field = self.covariance, 1.0 / self.kappa
+        pull = 2.0 * self.mass * np.outer(r, r) - field[:, None] - field[None, :]
+        return np.abs(pull) < FREE * field[0]
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Moments of y = Y - Y_s in the eigenbasis of the field.
+    """Cumulants of y in the eigenbasis of the field, as in `_matrix_cumulants`.
 
     Attributes
     ----------
     mean : np.ndarray
         E[y_ii], shape (N,); the other entries have none.
     variance : np.ndarray
-        c_ij, shape (N, N): Var(y_ij) off the diagonal, half of the variance on it.
+        v_ij, shape (N, N): Var(y_ij) off the diagonal, half of the variance on it but for `cross`.
     cross : np.ndarray
-        d_ik, shape (N, N), of Cov(y_ii, y_kk).
+        w_ik, shape (N, N), further part of Cov(y_ii, y_kk).
     third : np.ndarray
         t_pqr, shape (N, N, N), symmetric.
     """
@@ -171,6 +99,87 @@ class Moments:
     variance: Array
     cross: Array
     third: Array
+
+
+def moments(machine: Machine) -> Moments:
+    """Cumulants to second order in 1/B, or to first order where modes are cut."""
+    if (machine.free() & (machine.fixed == 0)).any() or (machine.gain > 1.0 + FREE).any():
+        return linear_noise(machine)
+    samples = _gibbs_sweep(machine) if machine.sweeps else _independent_samples(machine)
+    found = stationary([*[samples] * max(machine.sweeps, 1), _learning_step(machine)])
+    y = MATRIX
+    return Moments(
+        found.mean[y] + found.mean_next[y],
+        found.pair[y, y] + found.pair_next[y, y],
+        found.cross[y, y],
+        found.third[y, y, y],
+    )
+
+
+def _learning_step(machine: Machine) -> Step:
+    """Y' = (g - a s) (Y_s + y) (g - a s), g = 1 + a (K_phi^-1 - R(Y_s))."""
+    x, a, g = machine.fixed, machine.rate, machine.gain
+    one = np.ones_like(x)
+    y, s = MATRIX, SAMPLES
+    matrix = [
+        Word((y,), (g, g)),
+        Word((s,), (-a * one, x * g)),
+        Word((s,), (-a * x * g, one)),
+        Word((s, y), (-a * one, one, g)),
+        Word((y, s), (-a * g, one, one)),
+        Word((s, s), (a * a * one, x, one)),
+        Word((s, y, s), (a * a * one, one, one, one)),
+    ]
+    return Step([matrix, [Word((s,), (one, one))]])
+
+
+def _independent_samples(machine: Machine) -> Step:
+    """C = R(Y) + noise, R(Y) = R + R y R + R y R y R + ..
+
+    The noise is that of a Wishart matrix: covariance (R_ik R_jl + R_il R_jk) / B.
+    """
+    r = machine.covariance
+    one = np.ones_like(r)
+    series = [Word((MATRIX,) * k, (r,) * (k + 1)) for k in range(1, 5)]
+    noise = Noise(SAMPLES, [(1.0 / machine.batch, r, series[:2])], _cube(r) / machine.batch**2)
+    return Step([[Word((MATRIX,), (one, one))], series], noise)
+
+
+def _gibbs_sweep(machine: Machine) -> Step:
+    """One sweep of all chains, v' = A v + xi with Cov(xi) = (1 + A) / mu^2.
+
+    Given the chains, the noise of C has the covariance (E_ik E_jl - M_ik M_jl + (k <-> l)) / B with
+    M = A C A and E = M + Cov(xi), and a third cumulant that joins xi to xi and at most once M to M.
+    """
+    r = machine.covariance
+    one = np.ones_like(r)
+    a, scale = machine.fixed / machine.mass, one / machine.mass
+    y, s = MATRIX, SAMPLES
+    carried = [
+        Word((s,), (a, a)),
+        Word((y,), (scale, r * a)),
+        Word((y,), (r * a, scale)),
+        Word((y, s), (scale, one, a)),
+        Word((s, y), (a, one, scale)),
+        Word((y, y), (scale, r, scale)),
+    ]
+    fresh = Word((y,), (scale, scale))
+    # The words of E are those of C' up to the second order.
+    words = [*carried, fresh, Word((y, s, y), (scale, one, one, scale))]
+    kept, new = a * r * a, (1.0 + a) / machine.mass
+    mixed = new[:, None, None] * new[None, :, None] * kept[None, None, :]
+    third = _cube(new) + mixed + mixed.transpose(0, 2, 1) + mixed.transpose(2, 1, 0)
+    share = 1.0 / machine.batch
+    noise = Noise(
+        SAMPLES,
+        [(share, r, [*carried, fresh]), (-share, kept, carried)],
+        third / machine.batch**2,
+    )
+    return Step([[Word((y,), (one, one))], words], noise)
+
+
+def _cube(r: Array) -> Array:
+    return r[:, None, None] * r[None, :, None] * r[None, None, :]
 
 
 def linear_noise(machine: Machine) -> Moments:
@@ -189,13 +198,14 @@ def linear_noise(machine: Machine) -> Moments:
     """
     x, a, batch = machine.fixed, machine.rate, machine.batch
     size = len(x)
-    response, memory = machine.response(x), machine.memory(x)
+    response = machine.covariance
+    memory = (x / machine.mass) ** machine.sweeps if machine.sweeps else np.zeros(size)
     one = 1.0 + np.eye(size)
     r, rho = np.outer(response, response), np.outer(memory, memory)
-    gain = 1.0 + a * (1.0 / machine.kappa - response)
+    gain = machine.gain
     keep = np.outer(gain, gain)
     kick = a * ((x * gain)[:, None] + (x * gain)[None, :])
-    free = np.abs(machine.relaxation()) < FREE * (1.0 / machine.kappa[0])
+    free = machine.free()
     # Entries that nothing drives: any contraction will do.
     keep = np.where(free | (kick == 0), 0.0, keep)
     kick = np.where(free, 0.0, kick)
@@ -225,110 +235,13 @@ def linear_noise(machine: Machine) -> Moments:
         known = known - 2.0 * x * delay
     learnt = x > 0
     turning = np.where(free & learnt[:, None] & ~learnt[None, :], 1.0, 0.0)
-    kicks = machine.noise * machine.diffusion(x[:, None], x[None, :])
+    # Turning the pair adds the square of what kicks y_ij to the learnt one's eigenvalue.
+    kicks = a * (x[:, None] ** 2) * r * (1.0 + rho) / (1.0 - rho) / batch
     known = known + (turning * kicks).sum(axis=1) / np.where(learnt, x, 1.0)
-    rates = np.where(learnt, np.diagonal(machine.relaxation()), 1.0)
+    rates = np.where(learnt, 2.0 * x * response**2, 1.0)
     mean = np.where(learnt, known / rates, 0.0)
     none = np.zeros((size, size))
     return Moments(mean, variance, none, np.zeros((size, size, size)))
-
-
-def next_order(machine: Machine) -> Moments:
-    """Moments to second order in T; for machines that learn all their modes.
-
-    Letters at the terms refer to the derivation in docs/physics.md.
-    """
-    first = linear_noise(machine)
-    x, t, mass = machine.fixed, machine.noise, machine.mass
-    r, rate = machine.response(x), machine.relaxation()
-    v, m = first.variance, first.mean
-    size = len(x)
-    unit = np.eye(size)
-    n = 1.0 + unit
-    rr = np.outer(r, r)
-    loop = r**2 * ((v * n) @ r)
-    xi, xj, xk = x[:, None, None], x[None, :, None], x[None, None, :]
-    diffusion, induced = machine.diffusion, machine.induced
-
-    # Third cumulant of y. slope[s, p, q] = F[s; p, q].
-    slope = _slope(lambda z: diffusion(xi, z), xj, xk)
-    noise = _sample_third(machine)
-    widths = (x[:, None, None] + x[None, :, None]) * (xj + xk) * (xi + xk)
-    chains = v[:, :, None] * v[:, None, :]  # the two edges that meet at the first index
-    bend = chains + chains.transpose(1, 0, 2) + chains.transpose(1, 2, 0)
-    rrr = r[:, None, None] * r[None, :, None] * r[None, None, :]
-    spread = slope * v[None, :, :]
-    spread = spread + spread.transpose(1, 0, 2) + spread.transpose(1, 2, 0)
-    total = rate[:, :, None] + rate[None, :, :] + rate[:, None, :]
-    third = (-2.0 * mass * rrr * bend + t * spread - t**2 * widths * noise) / total
-
-    # Covariance at order T^2: `pair` multiplies the pairing structure, `cross` the other one.
-    diagonal = np.einsum("ijj->ij", third)  # t_ijj
-    pair = -2.0 * mass * rr * (third @ r + r[None, :] * diagonal + r[:, None] * diagonal.T)  # a
-    cross = -4.0 * mass * np.outer(r**2, r) * diagonal
-    pair += -2.0 * mass * rr * ((m * r)[:, None] + (m * r)[None, :]) * v  # b
-    pair += -2.0 * mass * (v * (np.outer(loop, r) + np.outer(r, loop)) + rr**2 * v**2)  # c
-    own = np.diagonal(v)
-    cross += -4.0 * mass * np.outer(r**2, r**2) * v * own[None, :]
-    by_first = _slope(lambda z: induced(z, xk), xi, xj)  # J[i, j; c]
-    by_second = _slope(lambda z: induced(x[:, None], z), x[None, :], x[None, :])  # J[i; c, c]
-    alone = _slope(lambda z: induced(z, z), x[:, None], x[None, :])
-    lean = alone + by_first.sum(axis=2)
-    pair += t * lean * v  # d
-    cross += 2.0 * t * by_second * own[None, :]
-    pair, cross = 2.0 * pair, cross + cross.T
-
-    turn = np.einsum("ijj->ij", slope)  # F[i; j, j]
-    pair += t * (turn * m[None, :] + turn.T * m[:, None])  # e
-    bent = _curvature(lambda z: diffusion(z, xk), xi, xj)  # F[i, c, i; j]
-    bent = np.einsum("icj,ic->ij", bent, v * n)
-    twist = _mixed(diffusion, x[:, None], x[None, :])
-    pair += t * (bent + bent.T + twist * v)  # f
-    cross += 2.0 * t * twist * v
-    weight = noise * x[None, None, :]
-    jolt = weight.sum(axis=2) + np.einsum("ijj->ij", weight) + np.einsum("iji->ij", weight)
-    pair += -2.0 * t**2 * (x[:, None] + x[None, :]) * jolt  # g
-    corner = 4.0 * (x**2)[:, None] * np.einsum("iki->ik", noise)
-    cross += -(t**2) * (corner + corner.T)
-    own_rate = np.diagonal(rate)
-    second = pair / (2.0 * rate)
-    cross = cross / (own_rate[:, None] + own_rate[None, :])
-
-    # Mean at order T^2.
-    sum_third = np.einsum("ixy,x,y->i", third, r, r)
-    sum_third = sum_third + r * (np.einsum("iiy->iy", third) @ r) * 1.0
-    sum_third = sum_third + diagonal @ r**2 + r * (np.einsum("iix->ix", third) @ r)
-    sum_third = sum_third + 4.0 * r**2 * np.einsum("iii->i", third)
-    known = r**2 * ((second * n) @ r) + r**3 * (np.diagonal(cross) + m**2)
-    known = known + r**2 * sum_third + 2.0 * m * r * loop + r**2 * ((v * n) @ (r**2 * m))
-    known = known + loop**2 / r + r**2 * ((v * n) @ loop)
-    known = known + r**3 * (v**2 @ r**2) + 3.0 * own**2 * r**5
-    known = -2.0 * mass * known
-    curved_alone = _curvature(lambda z: induced(z, z), x[:, None], x[None, :])
-    curved_first = _curvature(lambda z: induced(z, xk), xi, xj).sum(axis=2)
-    curved_second = _curvature(lambda z: induced(xi, z), xj, xk)
-    both = _mixed(induced, x, x)
-    drift = np.diagonal(lean) * m + by_second @ m
-    drift = drift + ((v * n) * (curved_alone + curved_first)).sum(axis=1)
-    drift = drift + np.einsum("ice,ce->i", curved_second, v * n) + 2.0 * own * both
-    known = known + t * drift
-    mean = m + known / own_rate
-    return Moments(mean, v + second, cross, third)
-
-
-def _sample_third(machine: Machine) -> Array:
-    """Third cumulant of B times the noise, times 1/B^2 T^-2: R_p R_q R_r with the chains' memory.
-
-    Three entries of C at times t_1, t_2, t_3 share the modes p, q, r pairwise, each with the factor
-    q^|t - t'|; summed over two of the times.
-    """
-    r = machine.response(machine.fixed)
-    memory = machine.memory(machine.fixed)
-    rho = np.outer(memory, memory)
-    lags = rho / (1.0 - rho)
-    pq, qr, pr = lags[:, :, None], lags[None, :, :], lags[:, None, :]
-    total = 1.0 + 2.0 * (pq + qr + pr) + 2.0 * (pq * pr + pq * qr + qr * pr)
-    return r[:, None, None] * r[None, :, None] * r[None, None, :] * total
 
 
 def draw(
@@ -336,10 +249,10 @@ def draw(
 ) -> tuple[Array, Array, Array]:
     """Draw matrices Y whose first three cumulants are the given ones, in antithetic pairs.
 
-    y = mean + g + Q(g) - E[Q], g Gaussian and Q_ij = sum_c beta_ijc g_ic g_cj the quadratic map that
-    gives the third cumulant, shared equally by the three entries of a pairing (a Cornish-Fisher
-    expansion of a matrix). The covariance of g is the given one less that of Q. Where only some
-    modes are learnt, the rest follows from the rank: Y_UU = Y_UL Y_LL^-1 Y_LU.
+    y = mean + g + Q(g) - E[Q], g Gaussian and Q_ij = sum_c beta_ijc g_ic g_cj the quadratic map
+    that gives the third cumulant, shared equally by the three entries of a triangle (a
+    Cornish-Fisher expansion of a matrix). The covariance of g is the given one less that of Q.
+    Where only some modes are learnt, the rest follows from the rank: Y_UU = Y_UL Y_LL^-1 Y_LU.
 
     Parameters
     ----------
@@ -394,7 +307,11 @@ def _quadratic_map(moments: Moments) -> tuple[Array, Array, Array]:
     if not moments.third.any():
         return moments.third, moments.variance, moments.cross
     full = moments.variance
-    beta = (moments.third / (3.0 * full[:, :, None] * full[:, None, :])).transpose(1, 2, 0)
+    # Where an edge of the triangle does not fluctuate of its own, the rank gives it.
+    product = full[:, :, None] * full[:, None, :]
+    alive = (product > 0) & (full[None, :, :] > 0)
+    beta = np.where(alive, moments.third / np.where(alive, 3.0 * product, 1.0), 0.0)
+    beta = beta.transpose(1, 2, 0)
     square = beta**2
     ends = np.einsum("ijj->ij", square)
     variance = full

@@ -8,7 +8,7 @@ import numpy as np
 
 from dysonflow.models.gaussian_rbm import GaussianRBMHyperparameters, precision_matrix
 from dysonflow.theory import Block, _rbm_matrix, integrate, multiplets, unit_mean_gap
-from dysonflow.theory._rbm_matrix import Machine, Moments
+from dysonflow.theory._rbm_matrix import Machine
 
 QUANTITY = "lambda = mu^2 - sigma_h^2 x, eigenvalue of the machine's precision matrix"
 LEVEL = r"$\lambda$"
@@ -20,7 +20,7 @@ SLOPE = math.sqrt(2.0 * math.pi)
 
 LARGEST_MATRIX = 64
 """Sites up to which the theory of the whole matrix is worked out."""
-MATRICES, WORK = 40_000, 4e7
+MATRICES, WORK = 40_000, 40_000_000
 """Matrices drawn for a prediction, fewer for large ones: about WORK / N^3."""
 SEED = 20240723
 """The same run always has the same prediction."""
@@ -105,16 +105,9 @@ def sample_levels(h: GaussianRBMHyperparameters, size: int, rng: np.random.Gener
         Levels, ascending, shape (2 size, N).
     """
     place = machine(h)
-    matrices, _, _ = _rbm_matrix.draw(place, _moments(place), size, rng)
+    matrices, _, _ = _rbm_matrix.draw(place, _rbm_matrix.moments(place), size, rng)
     found = np.linalg.eigvalsh(matrices).reshape(2 * size, -1)
     return h.rbm_mass_squared - found[..., ::-1]
-
-
-def _moments(place: Machine) -> Moments:
-    """Moments of the matrix to the highest order that is known for it."""
-    if (place.fixed > 0).all():
-        return _rbm_matrix.next_order(place)
-    return _rbm_matrix.linear_noise(place)
 
 
 @lru_cache
@@ -132,7 +125,7 @@ def _predictions(
     size = len(place.fixed)
     pairs = max(min(MATRICES, WORK // size**3), 500) // 2
     rng = np.random.default_rng(SEED)
-    matrices, gaussian, squares = _rbm_matrix.draw(place, _moments(place), pairs, rng)
+    matrices, gaussian, squares = _rbm_matrix.draw(place, _rbm_matrix.moments(place), pairs, rng)
     found = place.mass - np.linalg.eigvalsh(matrices)[..., ::-1]
     predictions = []
     for first, count in positions:

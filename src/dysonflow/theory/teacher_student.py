@@ -75,10 +75,10 @@ def conditional_moments(h: TeacherStudentHyperparameters) -> tuple[np.ndarray, n
     Gaussian given the inputs, with
 
         E[D_ia D_jb] = delta_ij U_ab + V_jaib,
-        U' = (1 - a C) U (1 - a C) + k 1,   V'_jaib = (1 - a C)_ac (1 - a C)_bd V_jcid + k d_ja d_ib,
+        U' = M U M + k 1,   V'_jaib = M_ac M_bd V_jcid + k delta_ja delta_ib,
 
-    k = a^2 epsilon^2 / B. Its mean and what the start adds are forgotten after the burn-in; steps
-    long before the first snapshot are left out.
+    M = 1 - a C and k = a^2 epsilon^2 / B. Its mean and what the start adds are forgotten after the
+    burn-in; steps long before the first snapshot are left out.
 
     Returns
     -------
