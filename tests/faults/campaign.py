@@ -38,7 +38,7 @@ CONFIG = {
             "hyperparameters": {"snapshots": 4},
             # Long enough to be killed in training; the last is trained in two shards.
             "sweep": [
-                {"batch_size": [8, 16], "replicas": 40, "burn_in": 8000, "steps": 12000},
+                {"batch_size": [8, 16], "replicas": 40, "burn_in": 40000, "steps": 44000},
                 {"batch_size": 32, "replicas": 128},
             ],
             "figures": ["sigma"],
@@ -146,9 +146,9 @@ def wait_for_write(folder, process, seconds):
     return False
 
 
-def round_of_kills(path, reference, kills, generator, counts):
+def round_of_kills(path, reference, kills, generator, counts, config=CONFIG):
     """One study from an empty folder to its end, killed up to `kills` times on the way."""
-    folder = Folder(path)
+    folder = Folder(path, config)
     problems = []
     killed = 0
     while True:
@@ -156,8 +156,8 @@ def round_of_kills(path, reference, kills, generator, counts):
         process = folder.start("--cores", "2")
         if killed < kills:
             at_write = generator.random() < 0.4
-            # The first seconds are python starting: nothing to be killed there.
-            time.sleep(min(1.5, generator.uniform(0, 3)) if at_write else generator.uniform(0, 9))
+            # Soon after the start, or late enough to meet the last stages too.
+            time.sleep(generator.uniform(0, 2 if at_write else generator.choice([8, 20])))
             seen = at_write and wait_for_write(folder, process, 10)
             if process.poll() is None:
                 running = folder.running()

@@ -17,7 +17,7 @@ rule runs:
     params:
         studies=lambda wildcards: {
             study.name: [study.model, [run.canonical() for run in study.runs]]
-            for study in STUDIES.values()
+            for study in sorted(STUDIES.values(), key=lambda study: study.name)
         },
     message:
         "table of all runs"
