@@ -21,3 +21,11 @@ rule all:
     default_target: True
     input:
         all_targets(),
+
+
+onsuccess:
+    update_runs_table()
+
+
+onerror:
+    update_runs_table()

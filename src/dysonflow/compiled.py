@@ -64,11 +64,11 @@ class CompiledSimulation(Simulation):
         """All that the steps to come depend on, as named arrays."""
         import numpy as np
 
-        return {name: np.asarray(value) for name, value in self.kernel.state().items()}
+        return {name: np.atleast_1d(value) for name, value in self.kernel.state().items()}
 
     def load(self, state: Mapping[str, np.ndarray]) -> None:
         """Go back to what `state` returned."""
-        self.kernel.load(state)
+        self.kernel.load({**state, "steps_done": state["steps_done"][0]})
         self._take_over()
 
     def _take_over(self) -> None:

@@ -39,6 +39,14 @@ class NoiseStream:
         self.device = device
         self.dtype = dtype
 
+    def state(self) -> np.ndarray:
+        """State of the generator, as bytes."""
+        return self.generator.get_state().numpy().copy()
+
+    def load(self, state: np.ndarray) -> None:
+        """Go back to what `state` returned."""
+        self.generator.set_state(torch.from_numpy(state.copy()))
+
     def normal(self, *shape: int) -> torch.Tensor:
         """Independent standard normal variates of the given shape."""
         drawn = torch.randn(

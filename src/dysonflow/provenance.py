@@ -38,6 +38,8 @@ def _imports(tree: ast.AST) -> set[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            raise ValueError(f"line {node.lineno}: import by full name, so that digests follow it")
         elif isinstance(node, ast.ImportFrom) and node.module:
             found.add(node.module)
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
@@ -52,8 +54,22 @@ def _file_of(module: str, package: Path) -> Path | None:
     return None
 
 
+def _function(name: str, package: Path) -> ast.AST:
+    """One function of a module of which the rest does not count."""
+    module, _, function = name.rpartition(".")
+    path = _file_of(module, package)
+    if path is not None:
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.FunctionDef) and node.name == function:
+                return node
+    raise FileNotFoundError(f"{name}: no such function in {package}")
+
+
 def source_digest(
-    modules: Iterable[str], files: Iterable[str] = (), package: Path = PACKAGE
+    modules: Iterable[str],
+    files: Iterable[str] = (),
+    package: Path = PACKAGE,
+    functions: Iterable[str] = (),
 ) -> str:
     """Digest of the package's own source that the given modules execute.
 
@@ -69,6 +85,8 @@ def source_digest(
         byte by byte.
     package : Path
         Folder of the package.
+    functions : iterable of str
+        Full names of functions whose module counts only as far as they import it.
 
     Returns
     -------
@@ -78,12 +96,17 @@ def source_digest(
     Raises
     ------
     FileNotFoundError
-        If one of `modules` or `files` does not exist.
+        If one of `modules`, `files` or `functions` does not exist.
     """
-    pending, texts = list(modules), {}
+    pending: list[str] = list(modules)
+    texts: dict[str, str] = {}
     for module in pending:
         if _file_of(module, package) is None:
             raise FileNotFoundError(f"{module}: no such module in {package}")
+    for name in functions:
+        tree = _function(name, package)
+        pending += _imports(tree)
+        texts[name] = ast.unparse(_without_text(tree))
     while pending:
         module = pending.pop()
         path = _file_of(module, package)
@@ -120,4 +143,5 @@ def git_commit() -> str:
 def versions() -> dict[str, Any]:
     """Versions of Python, of the packages that make the numbers, and the git commit."""
     found = {name: importlib.metadata.version(name) for name in RECORDED_PACKAGES}
-    return {"python": platform.python_version(), **found, "git_commit": git_commit()}
+    here = {"python": platform.python_version(), "machine": platform.machine()}
+    return {**here, **found, "git_commit": git_commit()}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
     from dysonflow.noise import NoiseStream
@@ -42,6 +44,9 @@ class Simulation(ABC):
         All random numbers come from here; its device and type are those of the weights.
     """
 
+    STATE: ClassVar[tuple[str, ...]] = ("weights",)
+    """Names of the tensors that change from step to step; all else follows from the parameters."""
+
     weights: torch.Tensor
     """Weight matrices, shape (replica, M, N)."""
 
@@ -56,3 +61,25 @@ class Simulation(ABC):
     @abstractmethod
     def loss(self) -> torch.Tensor:
         """Loss of each replica, shape (replica,)."""
+
+    def state(self) -> dict[str, np.ndarray]:
+        """All that the steps to come depend on, as named arrays.
+
+        A simulation of the same parameters that loads it goes on to the same bytes.
+        """
+        import numpy as np
+
+        tensors = {name: getattr(self, name) for name in self.STATE if hasattr(self, name)}
+        arrays = {name: tensor.cpu().numpy().copy() for name, tensor in tensors.items()}
+        return {**arrays, "step": np.array([self.step]), "noise": self.noise.state()}
+
+    def load(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go back to what `state` returned."""
+        import torch
+
+        for name in self.STATE:
+            if name in state:
+                tensor = torch.as_tensor(state[name], device=self.weights.device)
+                setattr(self, name, tensor.clone())
+        self.step = int(state["step"][0])
+        self.noise.load(state["noise"])

@@ -4,9 +4,12 @@ A stage knows its input files and its parameters and nothing else. `source` list
 the modules whose code decides its output.
 """
 
+import hashlib
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
@@ -40,7 +43,10 @@ def source(stage: str, model: str = "", figure: str = "") -> str:
     kernel = provenance.PACKAGE / "kernel"
     files = [f"kernel/{path.name}" for path in kernel.iterdir() if path.suffix in (".cpp", ".hpp")]
     files += ["figures/dysonflow.mplstyle"] if stage == "figure" else []
-    return provenance.source_digest(roots[stage], files)
+    # Of this module only the stage itself and those before it: the others do not run.
+    before = list(roots)[: list(roots).index(stage) + 1]
+    functions = [f"{__name__}.{name}" for name in ["_parse", "join", *before]]
+    return provenance.source_digest(roots[stage], files, functions=functions)
 
 
 def _parse(model: str, hyperparameters: Mapping[str, Any]) -> Hyperparameters:
@@ -54,8 +60,30 @@ def _metadata(run: Hyperparameters, source: str, **more: Any) -> dict[str, Any]:
         "hyperparameters": run.canonical(),
         "source": source,
         "versions": provenance.versions(),
+        "device": "cpu",
         **more,
     }
+
+
+def peek(path: str | Path) -> dict[str, Any]:
+    """Provenance of an artifact by its suffix: weights, table, or the PNG file of a figure."""
+    from dysonflow import tables, weights
+    from dysonflow.figures import embedded
+
+    kinds: dict[str, Any] = {".safetensors": weights.peek, ".png": embedded}
+    return dict(kinds.get(Path(path).suffix, tables.peek)(path))
+
+
+def made_from(paths: Sequence[str | Path]) -> str:
+    """One checksum of the data of the artifacts that a stage reads."""
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(str(peek(path).get("data")).encode())
+    return digest.hexdigest()
+
+
+def _since(began: float) -> float:
+    return round(time.perf_counter() - began, 3)
 
 
 def train(
@@ -67,6 +95,7 @@ def train(
     progress: TextIO | None = None,
     threads: int = 1,
     members: Sequence[int] | None = None,
+    checkpoint_seconds: float = 60.0,
 ) -> None:
     """Train a run, or the shard of it with the replicas `members`; write the weights.
 
@@ -76,6 +105,7 @@ def train(
         With replica, step and hyperparameters.
     """
     from dysonflow import compiled, ensemble, weights
+    from dysonflow.checkpoints import Checkpoint
 
     run = _parse(model, hyperparameters)
     log.info("run %s: %s", run.run, run.canonical())
@@ -85,8 +115,13 @@ def train(
     # Torch has one thread, so more than one block side by side would not be faster there.
     threads = threads if implementation.startswith("compiled") else 1
     log.info("implementation: %s", implementation)
+    identity = _metadata(run, source, members=[replicas.start, replicas.stop])
+    identity["device"] = ensemble.device_name(ensemble.choose_device(device))
+    identity |= {"implementation": implementation, "threads": threads}
+    del identity["versions"]["git_commit"]
+    checkpoint = Checkpoint(output, identity, checkpoint_seconds)
     try:
-        result = ensemble.train(simulation, run, device, progress, replicas, threads)
+        result = ensemble.train(simulation, run, device, progress, replicas, threads, checkpoint)
     except DivergedError as error:
         raise DivergedError(
             error.replica, error.step, f"{error.reason} (hyperparameters: {run.canonical()})"
@@ -105,13 +140,18 @@ def train(
         **extra,
     )
     weights.write_weights(output, result.weights, result.step, result.loss, metadata)
+    checkpoint.remove()
 
 
 def join(shards: Sequence[str], output: str) -> None:
     """Join the shards of a run; write its weights."""
     from dysonflow import weights
+    from dysonflow.checkpoints import SUFFIX
 
     weights.join_weights(shards, output)
+    # Of an interrupted job with another shard size.
+    for leftover in [Path(output + SUFFIX), *Path(output).parent.glob(f"shards/*{SUFFIX}")]:
+        leftover.unlink(missing_ok=True)
     log.info("%d shards joined", len(shards))
 
 
@@ -123,11 +163,13 @@ def spectra(
     from dysonflow.tables import write_table
     from dysonflow.weights import read_weights
 
+    began = time.perf_counter()
     run = _parse(model, hyperparameters)
     tensors, _ = read_weights(weights)
     columns = spectra_module.spectra_columns(run, tensors["weights"], tensors["step"])
     log.info("run %s: %d eigenvalues", run.run, len(columns["eigenvalue"]))
-    write_table(columns, spectra_module.spectra_schema(type(run)), output, _metadata(run, source))
+    metadata = _metadata(run, source, made_from=made_from([weights]), seconds=_since(began))
+    write_table(columns, spectra_module.spectra_schema(type(run)), output, metadata)
 
 
 def fit(
@@ -144,6 +186,7 @@ def fit(
     from dysonflow.tables import write_table
     from dysonflow.weights import read_weights
 
+    began = time.perf_counter()
     run = _parse(model, hyperparameters)
     eigenvalues, _ = read_eigenvalues(spectra)
     tensors, _ = read_weights(weights)
@@ -151,7 +194,10 @@ def fit(
     for block, flag in enumerate(columns["flag"].to_pylist()):
         if flag:
             log.warning("run %s, block %d: %s", run.run, block, flag)
-    write_table(columns, fits_schema(type(run)), output, _metadata(run, source))
+    metadata = _metadata(
+        run, source, made_from=made_from([spectra, weights]), seconds=_since(began)
+    )
+    write_table(columns, fits_schema(type(run)), output, metadata)
 
 
 def scaling(
@@ -168,14 +214,24 @@ def scaling(
     from dysonflow import tables, theory
     from dysonflow.scaling import html_table, scaling_laws
 
+    began = time.perf_counter()
     slope = theory.load(model).SLOPE
     names = list(models.hyperparameters_of(model).model_fields)
     rows = scaling_laws(study, tables.read_table(fits), slope, names, small_noise)
     schema = tables.SCALING_SCHEMA
     columns = {name: [row.get(name) for row in rows] for name in schema.names}
-    metadata = {"study": study, "runs": list(runs), "source": source}
-    versions = {"versions": provenance.versions()}
-    tables.write_table(columns, schema, output, metadata | versions)
+    metadata = {
+        "study": study,
+        "model": model,
+        "runs": list(runs),
+        "small_noise": small_noise,
+        "source": source,
+        "versions": provenance.versions(),
+        "device": "cpu",
+        "made_from": made_from(fits),
+        "seconds": _since(began),
+    }
+    tables.write_table(columns, schema, output, metadata)
     with tables.atomic(table) as path:
         path.write_text(html_table(rows))
 
@@ -185,6 +241,7 @@ def figure(
     study: str,
     model: str,
     runs: Sequence[Mapping[str, Any]],
+    source: str,
     inputs: Mapping[str, Any],
     output: Mapping[str, str],
 ) -> None:
@@ -196,6 +253,8 @@ def figure(
         Of the figure, the study and the system.
     runs : sequence of mapping
         Hyperparameters of the study's runs.
+    source : str
+        Digest of the source.
     inputs : mapping
         Paths of `spectra`, `fits`, `weights` (one for each run) and `scaling`, as far as the
         figure reads them.
@@ -205,7 +264,31 @@ def figure(
     from dysonflow import figures
     from dysonflow.figures._study import StudyData
 
+    began = time.perf_counter()
     data = StudyData(study, [_parse(model, values) for values in runs], **inputs)
     drawing = figures.load(name).draw(data)
-    drawing.save(**output)
+    read = [files if isinstance(files, list) else [files] for files in inputs.values()]
+    metadata = {
+        "figure": name,
+        "study": study,
+        "model": model,
+        "runs": [run.run for run in data.runs],
+        "source": source,
+        "versions": provenance.versions(),
+        "device": "cpu",
+        "made_from": made_from([path for files in read for path in files]),
+        "seconds": _since(began),
+    }
+    drawing.save(**output, metadata=metadata)
     log.info("%s: %d points", name, int(np.sum([len(table) for table in drawing.numbers])))
+
+
+def runs(studies: Mapping[str, Any], output: str) -> None:
+    """Write the table of all runs: which study names each, its hyperparameters, how far it is."""
+    from dysonflow import audit
+
+    named = {
+        study: [_parse(model, values) for values in points]
+        for study, (model, points) in studies.items()
+    }
+    audit.write_runs(named, Path(output).parent, output)

@@ -42,6 +42,8 @@ class Config(BaseModel):
     """Where to train; `auto`: on a GPU if one is visible. Not part of the key of a run."""
     shard_size: int = Field(default=512, ge=64, multiple_of=64)
     """Replicas trained by one job; a run with more is spread over several. Changes no number."""
+    checkpoint_seconds: int = Field(default=60, ge=0)
+    """Time between two saves of a training job's state, from which it goes on if it is killed."""
     studies: dict[str, StudyConfig] = Field(min_length=1)
     """Name of the study to its content."""
 

@@ -1,9 +1,13 @@
 """Result tables: Arrow schemas, atomic writes, readers."""
 
+import errno
+import hashlib
+import io
 import json
 import os
+import platform
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -12,12 +16,13 @@ import pyarrow as pa
 import pyarrow.dataset
 import pyarrow.parquet as pq
 
+from dysonflow import seals
 from dysonflow.errors import ArtifactError
 from dysonflow.hyperparameters import Hyperparameters
 
 METADATA_KEY = "dysonflow"
-FORMAT = 1
-"""Version of the layout of all artifacts; readers refuse a newer one."""
+FORMAT = 2
+"""Version of the layout of all artifacts; readers refuse a newer one. Format 1 had no seal."""
 
 RUN_FIELDS = [pa.field("run", pa.string(), False), pa.field("model", pa.string(), False)]
 
@@ -109,19 +114,79 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary name beside `path`; rename it to `path` when the block succeeds.
 
     A reader thus sees the whole file or none, also after a crash or on a full disk.
+
+    Raises
+    ------
+    ArtifactError
+        If the file cannot be written; the message says what to do.
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    host = platform.node() or "localhost"
+    temporary = target.with_name(f".{target.name}.{host}.{os.getpid()}.partial")
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(target, host)
         yield temporary
         with temporary.open("rb+") as stream:
             os.fsync(stream.fileno())
         temporary.replace(target)
     except OSError as error:
-        raise ArtifactError(f"{target}: cannot be written: {error.strerror or error}") from error
+        reason = error.strerror or str(error)
+        raise ArtifactError(f"{target}: cannot be written: {reason}{_remedy(error)}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _remove_leftovers(target: Path, host: str) -> None:
+    """Remove what a killed writer of this machine left of the same file."""
+    for leftover in target.parent.glob(f".{target.name}.{host}.*.partial"):
+        pid = leftover.name.split(".")[-2]
+        if pid.isdigit() and int(pid) != os.getpid() and not _is_running(int(pid)):
+            leftover.unlink(missing_ok=True)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _remedy(error: OSError) -> str:
+    # Arrow does not always set errno.
+    text = str(error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in text:
+        return "; free some space and run snakemake again"
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return "; make the folder writable and run snakemake again"
+    return ""
+
+
+class _Hash(io.RawIOBase):
+    """A file that keeps nothing of what is written to it but the checksum."""
+
+    def __init__(self) -> None:
+        self.sha256 = hashlib.sha256()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.sha256.update(data)
+        return len(data)
+
+
+def table_digest(table: pa.Table) -> str:
+    """SHA-256 of the names, types and values of a table, its metadata aside."""
+    bare = table.replace_schema_metadata(None).combine_chunks()
+    sink = _Hash()
+    with pa.PythonFile(sink, "w") as stream, pa.ipc.new_stream(stream, bare.schema) as writer:
+        writer.write_table(bare)
+    return sink.sha256.hexdigest()
 
 
 def write_table(
@@ -157,11 +222,16 @@ def write_table(
     for field in schema:
         if not field.nullable and table.column(field.name).null_count:
             raise ValueError(f"{path}: column {field.name} holds a null")
-    table = table.replace_schema_metadata(
-        {METADATA_KEY: json.dumps({"format": FORMAT, **metadata}, sort_keys=True)}
-    )
+    table = table.replace_schema_metadata(header({**metadata, "data": table_digest(table)}))
     with atomic(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
+        seals.seal(temporary)
+
+
+def header(metadata: Mapping[str, Any]) -> dict[str, str]:
+    """Key-value metadata of an artifact: provenance as JSON, and the place of its seal."""
+    provenance = json.dumps({"format": FORMAT, **metadata}, sort_keys=True)
+    return {METADATA_KEY: provenance, seals.SEAL_KEY: seals.BLANK}
 
 
 def check_format(metadata: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
@@ -173,23 +243,41 @@ def check_format(metadata: Mapping[str, Any], path: str | os.PathLike[str]) -> N
         )
 
 
-def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Provenance of a Parquet table of this project.
+def check_seal(metadata: Mapping[str, Any], sealed: bool, path: str | os.PathLike[str]) -> None:
+    """Raise `ArtifactError` for a file of a newer layout, and for one that lost its seal."""
+    check_format(metadata, path)
+    if metadata.get("format", 0) >= 2 and not sealed:
+        raise seals.damaged(path, "no checksum")
+
+
+def peek(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Provenance of a Parquet table of this project; nothing else of the file is checked.
 
     Raises
     ------
     ArtifactError
-        If the file is truncated, foreign, or of a newer layout.
+        If the file is truncated or foreign.
     """
     try:
         raw = pq.read_schema(path).metadata or {}
-        metadata = json.loads(raw[METADATA_KEY.encode()])
-    except (OSError, pa.ArrowInvalid, KeyError, json.JSONDecodeError) as error:
-        raise ArtifactError(
-            f"{path}: not a table of dysonflow, or damaged ({type(error).__name__}); delete it and "
-            "run snakemake again"
-        ) from error
-    check_format(metadata, path)
+        return dict(json.loads(raw[METADATA_KEY.encode()]))
+    except FileNotFoundError:
+        raise
+    except (OSError, pa.ArrowException, KeyError, ValueError) as error:
+        raise seals.damaged(path, type(error).__name__) from error
+
+
+def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Provenance of a Parquet table of this project, all of whose bytes are checked.
+
+    Raises
+    ------
+    ArtifactError
+        If the file is truncated, foreign, changed since it was written, or of a newer layout.
+    """
+    sealed = seals.check(path)
+    metadata = peek(path)
+    check_seal(metadata, sealed, path)
     return metadata
 
 
@@ -202,7 +290,8 @@ def read_table(
     Raises
     ------
     ArtifactError
-        If one of the files is truncated, foreign, or of a newer layout.
+        If one of the files is truncated, foreign, changed since it was written, or of a newer
+        layout.
     """
     for path in paths:
         read_metadata(path)
@@ -273,3 +362,8 @@ def read_scaling(results: str | os.PathLike[str] = "results", study: str = "*") 
     Parameters and errors are those of `read_spectra`; `docs/tables.md` explains the columns.
     """
     return read_table(_find(results, f"studies/{study}/scaling.parquet"))
+
+
+def read_runs(results: str | os.PathLike[str] = "results") -> pd.DataFrame:
+    """Read the table of all runs: hyperparameters, the studies that name each, and its status."""
+    return read_table(_find(results, "runs.parquet"))

@@ -1,5 +1,6 @@
 """Weights of a run as a safetensors file, provenance in its header."""
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -9,8 +10,86 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from dysonflow import seals
 from dysonflow.errors import ArtifactError
-from dysonflow.tables import FORMAT, METADATA_KEY, atomic, check_format
+from dysonflow.tables import METADATA_KEY, atomic, check_seal, header
+
+
+def data_digest(tensors: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 of the names, types, shapes and values of arrays."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        array = np.ascontiguousarray(tensors[name])
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(array.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def write_tensors(
+    path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any]
+) -> None:
+    """Write named arrays and their provenance as a sealed safetensors file, atomically.
+
+    Raises
+    ------
+    ArtifactError
+        If the file cannot be written.
+    """
+    arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    with atomic(path) as temporary:
+        # Not save_file: it makes files that only their owner can read, which a shared folder is
+        # no use for.
+        temporary.write_bytes(safetensors.numpy.save(arrays, metadata=header(metadata)))
+        seals.seal(temporary)
+
+
+def read_tensors(
+    path: str | os.PathLike[str], names: Sequence[str] | None = None
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read arrays and provenance of a file of `write_tensors`; all of its bytes are checked.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    names : sequence of str, optional
+        Arrays to read, all if None.
+
+    Raises
+    ------
+    ArtifactError
+        If the file is truncated, foreign, changed since it was written, or of a newer layout.
+    FileNotFoundError
+        If there is no such file.
+    """
+    sealed = seals.check(path)
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            metadata = json.loads((file.metadata() or {})[METADATA_KEY])
+            check_seal(metadata, sealed, path)
+            tensors = {
+                name: file.get_tensor(name) for name in (file.keys() if names is None else names)
+            }
+    except (OSError, safetensors.SafetensorError, KeyError, ValueError) as error:
+        raise seals.damaged(path, str(error)) from error
+    return tensors, metadata
+
+
+def peek(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Provenance of a weights file; nothing else of the file is checked.
+
+    Raises
+    ------
+    ArtifactError
+        If the file is truncated or foreign.
+    """
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            return dict(json.loads((file.metadata() or {})[METADATA_KEY]))
+    except FileNotFoundError:
+        raise
+    except (OSError, safetensors.SafetensorError, KeyError, ValueError) as error:
+        raise seals.damaged(path, str(error)) from error
 
 
 def write_weights(
@@ -45,16 +124,8 @@ def write_weights(
     if not np.isfinite(weights).all():
         replica = int(np.argwhere(~np.isfinite(weights))[0, 0])
         raise ValueError(f"{path}: the weights of replica {replica} are not all finite")
-    header = {METADATA_KEY: json.dumps({"format": FORMAT, **metadata}, sort_keys=True)}
-    tensors = {
-        "weights": np.ascontiguousarray(weights),
-        "step": np.asarray(step, dtype=np.int64),
-        "loss": np.ascontiguousarray(loss),
-    }
-    with atomic(path) as temporary:
-        # Not save_file: it makes files that only their owner can read, which a shared folder is
-        # no use for.
-        temporary.write_bytes(safetensors.numpy.save(tensors, metadata=header))
+    tensors = {"weights": weights, "step": np.asarray(step, dtype=np.int64), "loss": loss}
+    write_tensors(path, tensors, {**metadata, "data": data_digest(tensors)})
 
 
 def join_weights(paths: Sequence[str], output: str) -> None:
@@ -100,16 +171,6 @@ def read_weights(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], d
     Raises
     ------
     ArtifactError
-        If the file is truncated, foreign, or of a newer layout.
+        If the file is truncated, foreign, changed since it was written, or of a newer layout.
     """
-    try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            metadata = json.loads((file.metadata() or {})[METADATA_KEY])
-            tensors = {name: file.get_tensor(name) for name in ("weights", "step", "loss")}
-    except (OSError, safetensors.SafetensorError, KeyError, json.JSONDecodeError) as error:
-        raise ArtifactError(
-            f"{path}: not a weights file of dysonflow, or damaged ({error}); delete it and run "
-            "snakemake again"
-        ) from error
-    check_format(metadata, path)
-    return tensors, metadata
+    return read_tensors(path, ("weights", "step", "loss"))

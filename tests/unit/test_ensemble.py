@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from dysonflow import compiled, ensemble, kernel, theory
+from dysonflow.checkpoints import Checkpoint
 from dysonflow.errors import ConfigError, DivergedError
 from dysonflow.models import hyperparameters_of, load, names
 from dysonflow.noise import NoiseStream
@@ -313,3 +314,107 @@ def test_a_gpu_agrees_in_law_with_the_cpu():
         gaps.append((levels[..., 1] - levels[..., 0]).mean(axis=1))
     error = math.sqrt(sum(gap.var() / len(gap) for gap in gaps))
     assert abs(gaps[0].mean() - gaps[1].mean()) < FIVE_SIGMA * error
+
+
+SYSTEMS = [
+    ("gaussian_rbm", {"sites": 4, "sampler": "gibbs"}),
+    ("gaussian_rbm", {"sites": 4, "sampler": "wishart", "batch_size": 64}),
+    ("teacher_student", {}),
+    ("teacher_student", {"data": "shared", "dtype": "float32"}),
+]
+
+
+class Killed(Exception):
+    """Stands for the end of a process in the middle of training."""
+
+
+@implementations
+@pytest.mark.parametrize(("model", "values"), SYSTEMS)
+def test_a_loaded_state_goes_on_to_the_same_bytes(model, values, implementation):
+    run = hyperparameters_of(model).from_config({"replicas": 5, **values})
+
+    def start():
+        noise = NoiseStream(0, run.key, 0, torch.device("cpu"), getattr(torch, run.dtype))
+        return simulation_of(model, implementation)(run, 5, noise)
+
+    undisturbed, later = start(), start()
+    undisturbed.advance(7)
+    state = undisturbed.state()
+    assert all(isinstance(array, np.ndarray) for array in state.values())
+    undisturbed.advance(13)
+    later.load(state)
+    later.advance(13)
+    assert later.step == 20
+    for name, array in undisturbed.state().items():
+        assert later.state()[name].tobytes() == array.tobytes(), name
+    assert torch.equal(undisturbed.loss(), later.loss())
+
+
+@implementations
+@pytest.mark.parametrize(("model", "values"), SYSTEMS)
+def test_interrupted_training_ends_in_the_same_bytes(
+    model, values, implementation, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(ensemble, "LONGEST_STRIDE", 7)
+    times = {"burn_in": 0, "steps": 60, "snapshots": 4}
+    run = hyperparameters_of(model).from_config({"replicas": 150, **times, **values})
+    simulation = simulation_of(model, implementation)
+    whole = ensemble.train(simulation, run)
+    identity = {"run": run.run, "source": "abc"}
+    advance, interruptions = simulation.advance, 0
+    # 27 strides in three blocks, killed after every 13.
+    for _ in range(100):
+        strides = 0
+
+        def limited(self, steps):
+            nonlocal strides
+            strides += 1
+            if strides > 13:
+                raise Killed
+            advance(self, steps)
+
+        monkeypatch.setattr(simulation, "advance", limited)
+        checkpoint = Checkpoint(tmp_path / "w", identity, 0.0)
+        try:
+            resumed = ensemble.train(simulation, run, checkpoint=checkpoint)
+            break
+        except Killed:
+            interruptions += 1
+    assert interruptions == 2
+    assert resumed.weights.tobytes() == whole.weights.tobytes()
+    assert resumed.loss.tobytes() == whole.loss.tobytes()
+    checkpoint.remove()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_of_other_source_or_with_a_flipped_bit_is_ignored(tmp_path, caplog):
+    state = {"first": np.array([0]), "x": np.arange(5.0)}
+    checkpoint = Checkpoint(tmp_path / "w", {"run": "a", "source": "1"}, 60.0)
+    assert checkpoint.read() == {} and not checkpoint.is_due
+    checkpoint.write(state)
+    np.testing.assert_array_equal(checkpoint.read()["x"], state["x"])
+    assert Checkpoint(tmp_path / "w", {"run": "a", "source": "2"}, 60.0).read() == {}
+    assert Checkpoint(tmp_path / "w", {"run": "b", "source": "1"}, 60.0).read() == {}
+    raw = bytearray(checkpoint.path.read_bytes())
+    raw[-3] ^= 4
+    checkpoint.path.write_bytes(raw)
+    assert checkpoint.read() == {}
+    assert "training starts anew" in caplog.text
+
+
+def test_a_checkpoint_that_cannot_be_written_does_not_stop_training(tmp_path, caplog):
+    (tmp_path / "file").write_text("")
+    run = hyperparameters_of("teacher_student").from_config({"replicas": 3, "snapshots": 2})
+    checkpoint = Checkpoint(tmp_path / "file" / "w", {}, 0.0)
+    ensemble.train(load("teacher_student").SIMULATION, run, checkpoint=checkpoint)
+    assert "no checkpoint" in caplog.text
+
+
+def test_the_time_of_interrupted_jobs_counts(tmp_path):
+    run = hyperparameters_of("teacher_student").from_config({"replicas": 3, "snapshots": 2})
+    checkpoint = Checkpoint(tmp_path / "w", {}, 0.0)
+    simulation = load("teacher_student").SIMULATION
+    ensemble.train(simulation, run, checkpoint=checkpoint)
+    state = checkpoint.read()
+    checkpoint.write(state | {"seconds": np.array([100.0])})
+    assert ensemble.train(simulation, run, checkpoint=checkpoint).seconds > 100

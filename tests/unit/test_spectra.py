@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import dysonflow
-from dysonflow import spectra, tables
+from dysonflow import seals, spectra, tables
 from dysonflow.errors import ArtifactError
 from dysonflow.models import hyperparameters_of
 from dysonflow.weights import join_weights, read_weights, write_weights
@@ -121,6 +121,11 @@ def test_missing_rows_are_noticed(tmp_path):
     path, _ = write_run(tmp_path, RUNS[1])
     table = pq.read_table(path)
     pq.write_table(table.slice(0, len(table) - 1), path)
+    with pytest.raises(ArtifactError, match="checksum"):
+        spectra.read_eigenvalues(path)
+    blank = table.schema.metadata | {b"seal": seals.BLANK.encode()}
+    pq.write_table(table.slice(0, len(table) - 1).replace_schema_metadata(blank), path)
+    seals.seal(path)
     with pytest.raises(ArtifactError, match="rows are missing"):
         spectra.read_eigenvalues(path)
 

@@ -1,7 +1,8 @@
 import sys
+from pathlib import Path
 
-from dysonflow import figures, stages
-from dysonflow.errors import ConfigError
+from dysonflow import audit, figures, stages
+from dysonflow.errors import ArtifactError, ConfigError
 from dysonflow.studies import all_runs, load_config, load_studies, shards
 
 try:
@@ -12,6 +13,22 @@ except ConfigError as error:
     sys.exit("\n".join(f"config: {line}" for line in str(error).splitlines()))
 
 RUNS = all_runs(STUDIES)
+
+# Results that came without their .snakemake folder would be taken for up to date, whatever made
+# them.
+if workflow.is_main_process:
+    unknown = audit.unrecorded(STUDIES, Path("results"))
+    if unknown:
+        more = [f"and {len(unknown) - 5} more"] if len(unknown) > 5 else []
+        sys.exit(
+            "\n".join(
+                [
+                    *[f"results: {line}" for line in unknown[:5] + more],
+                    "results: there is no record of these files in .snakemake; bring it along, or "
+                    "`dysonflow verify --delete` deletes what is out of date or damaged",
+                ]
+            )
+        )
 
 
 wildcard_constraints:
@@ -56,4 +73,14 @@ def all_targets():
         for figure in study.figures
     ]
     fitted = [study.name for study in STUDIES.values() if study.is_stationary]
-    return drawn + [f"results/studies/{name}/scaling.parquet" for name in fitted]
+    tables = [f"results/studies/{name}/scaling.parquet" for name in fitted]
+    return drawn + tables + ["results/runs.parquet"]
+
+
+def update_runs_table():
+    """Bring the table of runs to the state at the end of the workflow, also of one that failed."""
+    named = {study.name: study.runs for study in STUDIES.values()}
+    try:
+        audit.write_runs(named, Path("results"), "results/runs.parquet")
+    except ArtifactError as error:
+        print(f"dysonflow: {error}", file=sys.stderr)

@@ -9,6 +9,8 @@ rule train_shard:
         temp("results/runs/{model}/{run}/shards/{first}-{stop}.safetensors"),
     log:
         "results/logs/train/{model}/{run}/{first}-{stop}.log",
+    # A run in a shared cache is of no use as long as its shards are to be trained for it.
+    cache: True
     conda:
         "../../environment.yml"
     threads: 1
@@ -17,6 +19,7 @@ rule train_shard:
         runtime=60,
         # Where a run is trained is not part of what it is, so it is no param.
         device=SETTINGS.device,
+        checkpoint_seconds=SETTINGS.checkpoint_seconds,
     params:
         hyperparameters=lambda wildcards: RUNS[wildcards.run].canonical(),
         members=lambda wildcards: [int(wildcards.first), int(wildcards.stop)],
@@ -43,6 +46,7 @@ rule train:
         mem_mb=1000,
         runtime=60,
         device=SETTINGS.device,
+        checkpoint_seconds=SETTINGS.checkpoint_seconds,
     params:
         hyperparameters=lambda wildcards: RUNS[wildcards.run].canonical(),
         source=lambda wildcards: stages.source("train", wildcards.model),

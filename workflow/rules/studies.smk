@@ -1,6 +1,30 @@
 # What is done over all runs of a study: laws and figures.
 
 
+# Brought up to date at the end of every run of the workflow (see the Snakefile), so that it needs
+# no input and is no reason to run anything.
+rule runs:
+    output:
+        "results/runs.parquet",
+    log:
+        "results/logs/runs.log",
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        studies=lambda wildcards: {
+            study.name: [study.model, [run.canonical() for run in study.runs]]
+            for study in sorted(STUDIES.values(), key=lambda study: study.name)
+        },
+    message:
+        "table of all runs"
+    script:
+        "../scripts/runs.py"
+
+
 rule scaling:
     input:
         lambda wildcards: run_files(wildcards.study, "fits.parquet"),

@@ -6,6 +6,7 @@ with logs.job_log(snakemake.log[0]):
         snakemake.wildcards.study,
         snakemake.params.model,
         snakemake.params.runs,
+        snakemake.params.source,
         dict(snakemake.input.items()),
         dict(snakemake.output.items()),
     )

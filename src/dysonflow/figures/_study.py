@@ -1,5 +1,6 @@
 """What a figure gets to see of its study, and what it gives back."""
 
+import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from dysonflow import tables, theory
+from dysonflow.figures import checksums
 from dysonflow.hyperparameters import Hyperparameters
 from dysonflow.spectra import read_eigenvalues
 from dysonflow.tables import atomic
@@ -117,18 +119,24 @@ class Drawing:
     caption: str
     numbers: list[pd.DataFrame] = field(default_factory=list)
 
-    def save(self, png: str, pdf: str, csv: str, caption: str) -> None:
-        """Write all four files, atomically and without time stamps."""
+    def save(
+        self, png: str, pdf: str, csv: str, caption: str, metadata: Mapping[str, Any] | None = None
+    ) -> None:
+        """Write all four files, atomically and without time stamps.
+
+        The PNG file comes last and holds `metadata` and the checksums of the others.
+        """
         picture: dict[str, Any] = {"bbox_inches": "tight"}
         with mpl.rc_context(fname=STYLE):
-            with atomic(png) as path:
-                self.figure.savefig(path, format="png", **picture)
             with atomic(pdf) as path:
                 self.figure.savefig(path, format="pdf", metadata={"CreationDate": None}, **picture)
-        with atomic(csv) as path:
-            pd.concat(self.numbers, ignore_index=True).to_csv(path, index=False)
-        with atomic(caption) as path:
-            path.write_text(self.caption + os.linesep)
+            with atomic(csv) as path:
+                pd.concat(self.numbers, ignore_index=True).to_csv(path, index=False)
+            with atomic(caption) as path:
+                path.write_text(self.caption + os.linesep)
+            text = json.dumps({**(metadata or {}), "files": checksums(png)}, sort_keys=True)
+            with atomic(png) as path:
+                self.figure.savefig(path, format="png", metadata={"dysonflow": text}, **picture)
 
 
 def curve(panel: str, name: str, x: object, y: object, **errors: object) -> pd.DataFrame:

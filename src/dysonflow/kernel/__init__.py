@@ -24,7 +24,7 @@ from dysonflow.errors import DivergedError
 
 _kernel: Any
 try:
-    from . import _kernel  # type: ignore[attr-defined,no-redef,unused-ignore]
+    from dysonflow.kernel import _kernel  # type: ignore[attr-defined,no-redef,unused-ignore]
 
     _import_error = ""
 except ImportError as _error:

@@ -171,6 +171,8 @@ def precision_matrix(hyperparameters: GaussianRBMHyperparameters) -> np.ndarray:
 class GaussianRBMSimulation(Simulation):
     """A block of replicas of the machine, trained side by side; weights (replica, M, N)."""
 
+    STATE = ("weights", "chains", "failed_at")
+
     def __init__(
         self, hyperparameters: GaussianRBMHyperparameters, replicas: int, noise: NoiseStream
     ):

@@ -1,0 +1,115 @@
+"""Command line: what an artifact was made from, and whether a results folder is up to date."""
+
+import argparse
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dysonflow import audit
+from dysonflow.errors import ArtifactError, ConfigError
+from dysonflow.studies import Study, load_studies
+
+
+def show(arguments: argparse.Namespace) -> int:
+    """Print the provenance of artifacts; check their checksums."""
+    failed = 0
+    for path in arguments.paths:
+        try:
+            metadata = audit.read_whole(path)
+        except (ArtifactError, FileNotFoundError) as error:
+            print(error, file=sys.stderr)
+            failed = 1
+            continue
+        print(path)
+        _print(metadata, "  ")
+        print("  checksum: matches" if metadata.get("format", 2) >= 2 else "  checksum: none")
+    return failed
+
+
+def _print(values: Mapping[str, Any], indent: str) -> None:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            print(f"{indent}{name}:")
+            _print(value, indent + "  ")
+        else:
+            print(f"{indent}{name}: {value}")
+
+
+def verify(arguments: argparse.Namespace) -> int:
+    """List what the workflow would make differently now; 1 if there is anything."""
+    report = audit.verify(_studies(arguments.configfile), arguments.results)
+    for kind in ("damaged", "newer", "stale"):
+        for path, text in getattr(report, kind).items():
+            print(f"{kind:8} {path}: {text}")
+    for note in report.notes:
+        print(f"note     {note}")
+    found = [*report.damaged, *report.stale]
+    if arguments.delete:
+        for path in found:
+            audit.remove(path)
+        print(f"{len(found)} files deleted; run snakemake to make them again")
+        return 1 if report.newer else 0
+    print(
+        f"{report.checked} files checked, {report.missing} not made yet: {len(report.damaged)} "
+        f"damaged, {len(report.stale)} stale, {len(report.newer)} of a newer dysonflow"
+    )
+    if found:
+        print("`dysonflow verify --delete` deletes them, so that snakemake makes them again")
+    return 1 if found or report.newer else 0
+
+
+def clean_orphans(arguments: argparse.Namespace) -> int:
+    """List the runs that no study names; delete them only if asked to."""
+    found = audit.orphans(_studies(arguments.configfile), arguments.results)
+    for folder in found:
+        print(f"{folder}  {audit.size(folder) / 1e6:.1f} MB")
+        if arguments.delete:
+            shutil.rmtree(folder)
+    hint = "deleted" if arguments.delete else "nothing deleted: add --delete to delete them"
+    print(f"{len(found)} runs that no study of {', '.join(arguments.configfile)} names; {hint}")
+    return 0
+
+
+def _studies(paths: Sequence[str]) -> dict[str, Study]:
+    """Studies of all given configuration files."""
+    found = {}
+    for path in paths:
+        try:
+            config = yaml.safe_load(Path(path).read_text())
+        except (OSError, yaml.YAMLError) as error:
+            raise ConfigError(f"{path}: cannot be read: {error}") from None
+        if not isinstance(config, dict):
+            raise ConfigError(f"{path}: not a configuration")
+        for name, study in load_studies(config).items():
+            found[name if len(paths) == 1 else f"{path}:{name}"] = study
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="dysonflow", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    command = commands.add_parser("show", help="print what artifacts were made from")
+    command.add_argument("paths", nargs="+", type=Path, metavar="PATH")
+    command.set_defaults(run=show)
+    for name, run in (("verify", verify), ("clean-orphans", clean_orphans)):
+        text = (run.__doc__ or "").splitlines()[0]
+        command = commands.add_parser(name, help=text, description=text)
+        command.add_argument("--results", type=Path, default=Path("results"), metavar="FOLDER")
+        command.add_argument("--configfile", nargs="+", default=["config/config.yaml"])
+        command.add_argument("--delete", action="store_true", help="delete what is listed")
+        command.set_defaults(run=run)
+    chosen = parser.parse_args(arguments)
+    try:
+        return int(chosen.run(chosen))
+    except (ArtifactError, ConfigError) as error:
+        print(f"dysonflow: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,92 @@
+"""A checksum inside a file that covers every byte of it.
+
+A writer puts `BLANK` somewhere into the file, as text; `seal` replaces its zeros by the SHA-256 of
+the whole file with those zeros in it. One mechanism thus serves safetensors and Parquet, whose own
+page checksums leave out the footer.
+"""
+
+import hashlib
+import mmap
+import os
+from pathlib import Path
+
+from dysonflow.errors import ArtifactError
+
+SEAL_KEY = "seal"
+"""Key of the metadata entry that holds the seal."""
+MARK = "dysonflow-sha256:"
+DIGITS = 64
+BLANK = MARK + "0" * DIGITS
+"""What a writer leaves for the seal."""
+
+
+def damaged(path: str | os.PathLike[str], reason: str) -> ArtifactError:
+    """Error that names a damaged file and the way to get it back."""
+    message = f"{path}: damaged or not of dysonflow ({reason}); delete it and run snakemake again"
+    if Path(path).is_symlink():
+        message += f" (it is a link into a shared cache: delete {os.path.realpath(path)} as well)"
+    return ArtifactError(message)
+
+
+def _locate(data: mmap.mmap) -> int:
+    """Position of the digits of the seal, 0 if there is none."""
+    mark = MARK.encode()
+    # The metadata are at the end of a Parquet file and at the start of a safetensors file.
+    found = data.rfind(mark) if data[:4] == b"PAR1" else data.find(mark)
+    whole = found >= 0 and found + len(mark) + DIGITS <= len(data)
+    return found + len(mark) if whole else 0
+
+
+def _digest(data: mmap.mmap, position: int) -> bytes:
+    hashed = hashlib.sha256()
+    with memoryview(data) as view:
+        hashed.update(view[:position])
+        hashed.update(b"0" * DIGITS)
+        hashed.update(view[position + DIGITS :])
+    return hashed.hexdigest().encode()
+
+
+def seal(path: str | os.PathLike[str]) -> None:
+    """Write the checksum of a file in the place that `BLANK` holds free in it.
+
+    Raises
+    ------
+    ValueError
+        If the file holds no `BLANK`.
+    """
+    with open(path, "rb+") as stream, mmap.mmap(stream.fileno(), 0) as data:
+        position = _locate(data)
+        if not position:
+            raise ValueError(f"{path}: no place for a seal")
+        data[position : position + DIGITS] = _digest(data, position)
+
+
+def check(path: str | os.PathLike[str]) -> bool:
+    """Check every byte of a file against its seal.
+
+    Returns
+    -------
+    bool
+        Whether there is a seal. Files of format 1 have none.
+
+    Raises
+    ------
+    ArtifactError
+        If a byte is not what was written.
+    FileNotFoundError
+        If there is no such file.
+    """
+    try:
+        with (
+            open(path, "rb") as stream,
+            mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data,
+        ):
+            position = _locate(data)
+            if position and _digest(data, position) != data[position : position + DIGITS]:
+                raise damaged(path, "checksum does not match the content")
+            return position > 0
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:
+        # An empty file cannot be mapped.
+        raise damaged(path, str(error)) from error

@@ -1,0 +1,313 @@
+"""Seals, and what is found in a results folder; without Snakemake."""
+
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+import dysonflow
+from dysonflow import audit, cli, figures, provenance, seals, stages, tables, weights
+from dysonflow.errors import ArtifactError
+from dysonflow.studies import load_studies
+
+CONFIG = {
+    "studies": {
+        "small": {
+            "model": "teacher_student",
+            "hyperparameters": {"replicas": 40, "snapshots": 2},
+            "sweep": {"batch_size": [8, 16]},
+            "figures": ["sigma"],
+        }
+    }
+}
+
+
+def make(results, studies):
+    """What the workflow makes, in this process."""
+    for study in studies.values():
+        for run in study.runs:
+            folder = audit.run_folder(run, results)
+            folder.mkdir(parents=True)
+            source = [stages.source(stage, run.MODEL) for stage in audit.RUN_FILES]
+            files = [str(folder / name) for name in audit.RUN_FILES.values()]
+            with open(results / "log", "a") as log:
+                stages.train(run.MODEL, run.canonical(), source[0], "cpu", files[0], log)
+            stages.spectra(run.MODEL, run.canonical(), source[1], *files[:2])
+            stages.fit(run.MODEL, run.canonical(), source[2], files[1], files[0], files[2])
+        paths = [str(audit.run_folder(run, results) / "fits.parquet") for run in study.runs]
+        laws = results / "studies" / study.name / "scaling.parquet"
+        names = [run.run for run in study.runs]
+        source = stages.source("scaling", study.model)
+        html = str(laws.with_suffix(".html"))
+        stages.scaling(
+            study.name, study.model, names, study.small_noise, source, paths, str(laws), html
+        )
+        values = [run.canonical() for run in study.runs]
+        for figure in study.figures:
+            stem = results / "figures" / study.name / figure
+            kinds = {"png": ".png", "pdf": ".pdf", "csv": ".csv", "caption": ".rst"}
+            output = {kind: str(stem.with_suffix(suffix)) for kind, suffix in kinds.items()}
+            source = stages.source("figure", study.model, figure)
+            inputs = {"fits": paths, "scaling": str(laws)}
+            stages.figure(figure, study.name, study.model, values, source, inputs, output)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("made")
+    make(folder / "results", load_studies(CONFIG))
+    return folder
+
+
+@pytest.fixture
+def folder(made, tmp_path, monkeypatch):
+    shutil.copytree(made, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    Path("config").mkdir()
+    Path("config/config.yaml").write_text(yaml.safe_dump(CONFIG))
+    return Path("results")
+
+
+def verify():
+    report = audit.verify(load_studies(CONFIG), Path("results"))
+    assert report.checked == 8
+    return report
+
+
+def files(results, name):
+    return sorted(results.glob(f"**/{name}"))
+
+
+def test_all_is_as_it_should_be(folder):
+    report = verify()
+    assert not (report.damaged or report.stale or report.newer or report.notes or report.missing)
+    assert cli.main(["verify"]) == 0
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "parquet", "png"])
+def test_a_flipped_bit_anywhere_is_found(folder, suffix):
+    path = files(folder, f"*.{suffix}")[0]
+    raw = path.read_bytes()
+    # Every byte of header and footer, and a sample of what is between.
+    positions = {*range(200), *range(len(raw) - 200, len(raw)), *range(0, len(raw), 97)}
+    for position in sorted(positions):
+        flipped = bytearray(raw)
+        flipped[position] ^= 1 << position % 8
+        path.write_bytes(flipped)
+        with pytest.raises(ArtifactError, match=r"damaged .*delete it and run snakemake again"):
+            audit.read_whole(path)
+
+
+def test_a_change_of_the_files_beside_a_figure_is_found(folder):
+    (csv,) = files(folder, "sigma.csv")
+    csv.write_text(csv.read_text().replace("1", "2", 1))
+    (damaged,) = verify().damaged.items()
+    assert damaged[0] == csv.with_suffix(".png") and "sigma.csv: missing or changed" in damaged[1]
+
+
+def test_damage_is_listed_and_deleted_on_demand(folder, capsys):
+    path = files(folder, "weights.safetensors")[0]
+    path.write_bytes(path.read_bytes()[:-1])
+    assert cli.main(["verify"]) == 1
+    text = capsys.readouterr().out
+    assert f"damaged  {path}" in text and "1 damaged, 0 stale" in text
+    assert path.exists()
+    assert cli.main(["verify", "--delete"]) == 0
+    assert not path.exists() and len(files(folder, "*.parquet")) == 5
+
+
+def test_damage_in_a_shared_cache_is_deleted_there(folder, tmp_path):
+    path = files(folder, "weights.safetensors")[0]
+    shared = tmp_path / "shared"
+    shutil.move(path, shared)
+    path.symlink_to(shared)
+    shared.write_bytes(shared.read_bytes()[:-1])
+    assert str(shared) in verify().damaged[path]
+    assert cli.main(["verify", "--delete"]) == 0
+    assert not path.is_symlink() and not shared.exists()
+
+
+def test_other_source_is_found_from_its_stage_on(folder, monkeypatch):
+    source = stages.source
+
+    def edited(stage, *names):
+        return source(stage, *names) if stage in ("train", "spectra") else "0" * 16
+
+    monkeypatch.setattr(stages, "source", edited)
+    stale = verify().stale
+    assert sorted({path.name for path in stale}) == ["fits.parquet", "scaling.parquet", "sigma.png"]
+    assert all("made by other source" in text for text in stale.values())
+
+
+def test_other_hyperparameters_are_named(folder):
+    first, second = files(folder, "weights.safetensors")
+    shutil.copy(first, second)
+    stale = verify().stale
+    assert stale[second].startswith("made with other run")
+    # The spectra beside it were made from other weights.
+    assert "another weights.safetensors" in stale[second.with_name("spectra.parquet")]
+    assert len(stale) == 2
+
+
+def test_other_versions_are_reported(folder, monkeypatch):
+    here = provenance.versions()
+    monkeypatch.setattr(provenance, "versions", lambda: here | {"torch": "99.0", "numpy": "98"})
+    report = verify()
+    assert report.notes == [
+        f"8 files were made with numpy {here['numpy']}; here is 98",
+        f"8 files were made with torch {here['torch']}; here is 99.0",
+    ]
+    assert not report.stale
+
+
+def test_a_newer_layout_is_no_damage(folder, monkeypatch, capsys):
+    studies = load_studies(CONFIG)
+    with monkeypatch.context() as newer:
+        newer.setattr(tables, "FORMAT", tables.FORMAT + 1)
+        make(folder / "newer", studies)
+    with pytest.raises(ArtifactError, match="written by a newer dysonflow .* update dysonflow"):
+        dysonflow.read_fits(folder / "newer")
+    assert cli.main(["verify", "--delete", "--results", str(folder / "newer")]) == 1
+    assert "newer    " in capsys.readouterr().out
+    assert len(files(folder / "newer", "*.parquet")) == 5
+    lines = audit.unrecorded(studies, folder / "newer")
+    assert "update dysonflow" in lines[0]
+
+
+def test_a_hyperparameter_that_was_renamed_is_still_read(folder):
+    path = files(folder, "fits.parquet")[0]
+    metadata = tables.read_metadata(path)
+    values = metadata["hyperparameters"]
+    values["epsilon"] = values.pop("noise_scale")
+    table = pq.read_table(path)
+    names = ["epsilon" if name == "noise_scale" else name for name in table.column_names]
+    old = table.rename_columns(names).replace_schema_metadata(None)
+    columns = {name: old.column(name) for name in names}
+    tables.write_table(columns, old.schema, path, metadata)
+    fits = dysonflow.read_fits()
+    assert fits["epsilon"].notna().sum() == 1 and fits["noise_scale"].notna().sum() == 1
+    assert "epsilon = 0.1, now None; noise_scale = None, now 0.1" in verify().stale[path]
+    assert audit.runs_table({}, folder).num_rows == 2
+
+
+def test_format_1_is_read_without_a_seal(tmp_path):
+    path = tmp_path / "old.parquet"
+    table = pa.table({"x": [1.0]}).replace_schema_metadata({"dysonflow": '{"format": 1}'})
+    pq.write_table(table, path)
+    assert tables.read_table([path])["x"].tolist() == [1.0]
+
+
+def test_results_without_a_record_are_compared_with_the_source(folder, monkeypatch):
+    studies = load_studies(CONFIG)
+    assert audit.unrecorded(studies, folder) == []
+    monkeypatch.setattr(stages, "source", lambda *names: "0" * 16)
+    assert len(audit.unrecorded(studies, folder)) == 8
+
+
+def test_show_prints_all_there_is_to_know(folder, capsys):
+    path = files(folder, "weights.safetensors")[0]
+    assert cli.main(["show", str(path), str(files(folder, "sigma.png")[0])]) == 0
+    text = capsys.readouterr().out
+    for name in (
+        "seed: 0",
+        "dtype: float64",
+        "device: cpu",
+        "seconds: ",
+        "git_commit: ",
+        "torch: ",
+    ):
+        assert name in text
+    assert text.count("source: ") == 2 and text.count("checksum: matches") == 2
+    assert cli.main(["show", "nothing.parquet"]) == 1
+
+
+def test_the_table_of_runs_has_hyperparameters_and_status(folder):
+    studies = load_studies(CONFIG)
+    first, second = studies["small"].runs
+    shutil.copytree(
+        audit.run_folder(first, folder), folder / "runs/teacher_student/old-0123456789ab"
+    )
+    files(audit.run_folder(second, folder), "fits.parquet")[0].unlink()
+    audit.write_runs({"a": [first, second], "b": [second]}, folder, folder / "runs.parquet")
+    runs = dysonflow.read_runs().set_index("key")
+    assert runs.loc[first.key, "status"] == "fitted"
+    assert runs.loc[second.key, "status"] == "diagonalised"
+    assert list(runs.loc[second.key, "studies"]) == ["a", "b"]
+    assert list(runs.loc["0123456789ab", "studies"]) == []
+    assert runs["batch_size"].tolist() == [8, 16, 8]
+    assert runs["seconds"].notna().all() and pd.isna(runs.loc[first.key, "sampler"])
+
+
+def test_orphans_are_deleted_only_on_demand(folder, capsys):
+    more = folder / "runs/teacher_student/old-0123456789ab"
+    shutil.copytree(files(folder, "weights.safetensors")[0].parent, more)
+    assert cli.main(["clean-orphans"]) == 0
+    text = capsys.readouterr().out
+    assert str(more) in text and "1 runs" in text and "nothing deleted" in text
+    assert more.exists()
+    assert cli.main(["clean-orphans", "--delete"]) == 0
+    assert not more.exists() and verify().missing == 0
+    assert cli.main(["clean-orphans", "--configfile", "nothing.yaml"]) == 2
+
+
+@pytest.mark.parametrize("parts", [3, 7])
+def test_shards_give_the_same_bytes_in_all_stages(parts, tmp_path):
+    values = {"replicas": 448, "snapshots": 2}
+    (run,) = load_studies(
+        {"studies": {"a1": {"model": "teacher_student", "hyperparameters": values}}}
+    )["a1"].runs
+    found = []
+    for starts in ([0], list(range(0, 448, 64 * -(-7 // parts)))):
+        folder = tmp_path / str(len(starts))
+        folder.mkdir()
+        shards = []
+        for first, stop in zip(starts, [*starts[1:], 448], strict=True):
+            shards.append(str(folder / f"{first}-{stop}.safetensors"))
+            with open(folder / "log", "a") as log:
+                stages.train(
+                    run.MODEL, run.canonical(), "s", "cpu", shards[-1], log, members=[first, stop]
+                )
+        paths = [str(folder / name) for name in audit.RUN_FILES.values()]
+        stages.join(shards, paths[0])
+        stages.spectra(run.MODEL, run.canonical(), "s", *paths[:2])
+        stages.fit(run.MODEL, run.canonical(), "s", paths[1], paths[0], paths[2])
+        found.append([audit.read_whole(Path(path))["data"] for path in paths])
+        assert len(shards) in (1, parts)
+    assert found[0] == found[1]
+
+
+def test_the_digest_of_the_data_does_not_see_the_metadata(tmp_path):
+    for name, seconds in (("a", 1.0), ("b", 2.0)):
+        array = np.arange(4.0).reshape(1, 1, 2, 2)
+        weights.write_weights(
+            tmp_path / name, array, np.array([1]), np.ones((1, 1)), {"seconds": seconds}
+        )
+    first, second = (weights.read_weights(tmp_path / name)[1] for name in "ab")
+    assert first["data"] == second["data"]
+    assert (tmp_path / "a").read_bytes() != (tmp_path / "b").read_bytes()
+
+
+def test_leftovers_of_a_killed_writer_are_removed(tmp_path):
+    process = subprocess.Popen(["true"])
+    process.wait()
+    dead = tmp_path / f".file.{platform.node()}.{process.pid}.partial"
+    elsewhere = tmp_path / f".file.another.{process.pid}.partial"
+    for path in (dead, elsewhere):
+        path.write_text("half")
+    with tables.atomic(tmp_path / "file") as path:
+        path.write_text("whole")
+    assert sorted(tmp_path.iterdir()) == sorted([elsewhere, tmp_path / "file"])
+
+
+def test_a_file_without_a_place_for_the_seal_is_refused(tmp_path):
+    (tmp_path / "file").write_text("text")
+    with pytest.raises(ValueError, match="no place"):
+        seals.seal(tmp_path / "file")
+    assert figures.COMPANIONS == (".pdf", ".csv", ".rst")
