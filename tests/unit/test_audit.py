@@ -172,11 +172,15 @@ def test_a_newer_layout_is_no_damage(folder, monkeypatch, capsys):
     with monkeypatch.context() as newer:
         newer.setattr(tables, "FORMAT", tables.FORMAT + 1)
         make(folder / "newer", studies)
+        audit.write_runs({}, folder / "newer", folder / "newer" / "runs.parquet")
+    with pytest.raises(ArtifactError, match="runs.parquet: written by a newer dysonflow"):
+        audit.check_folder(folder / "newer")
+    audit.check_folder(folder)
     with pytest.raises(ArtifactError, match="written by a newer dysonflow .* update dysonflow"):
         dysonflow.read_fits(folder / "newer")
     assert cli.main(["verify", "--delete", "--results", str(folder / "newer")]) == 1
     assert "newer    " in capsys.readouterr().out
-    assert len(files(folder / "newer", "*.parquet")) == 5
+    assert len(files(folder / "newer", "*.parquet")) == 6
     lines = audit.unrecorded(studies, folder / "newer")
     assert "update dysonflow" in lines[0]
 
