@@ -8,10 +8,10 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run report test bench lint clean
+.PHONY: help setup run report verify unlock clean-orphans test bench lint clean
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/ready  ## install the pinned environment into .venv
 
@@ -26,6 +26,15 @@ run: setup  ## run the studies of config/config.yaml: figures and results/report
 
 report: setup  ## collect figures and tables in results/report.html
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --report results/report.html
+
+verify: setup  ## list results that are damaged, or that would be made differently now
+	$(BIN)/dysonflow verify
+
+unlock: setup  ## let go of the lock that a killed snakemake left behind
+	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --unlock
+
+clean-orphans: setup  ## list runs that no study names; FLAGS=--delete deletes them
+	$(BIN)/dysonflow clean-orphans $(FLAGS)
 
 test: setup  ## run all tests
 	PATH="$(CURDIR)/$(BIN):$$PATH" pytest

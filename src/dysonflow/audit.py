@@ -303,3 +303,16 @@ def write_runs(
     columns = {name: table.column(name) for name in table.column_names}
     metadata = {"studies": list(studies), "versions": provenance.versions()}
     tables.write_table(columns, table.schema, output, metadata)
+
+
+def check_folder(results: Path) -> None:
+    """Refuse a results folder that a newer version of the workflow wrote.
+
+    Raises
+    ------
+    ArtifactError
+        From its table of runs, which every run of the workflow writes last.
+    """
+    path = results / "runs.parquet"
+    if path.is_file():
+        tables.check_format(tables.peek(path), path)

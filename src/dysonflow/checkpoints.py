@@ -66,3 +66,10 @@ class Checkpoint:
     def remove(self) -> None:
         """Remove the file, if there is one."""
         self.path.unlink(missing_ok=True)
+
+
+def remove_all(output: str | Path) -> None:
+    """Remove the checkpoint of a finished job, and those of its run with another shard size."""
+    path = Path(output)
+    for leftover in [Path(f"{output}{SUFFIX}"), *path.parent.glob(f"shards/*{SUFFIX}")]:
+        leftover.unlink(missing_ok=True)

@@ -116,10 +116,26 @@ def train(
     times = hyperparameters.snapshot_steps
     began = time.perf_counter()
     saved = checkpoint.read() if checkpoint else {}
-    finished = _Snapshots(saved, "finished")
-    total = len(members) * times[-1]
+    spent = float(saved["seconds"][0]) if saved else 0.0
+    finished = _Snapshots(saved, "finished", axis=0)
+
+    def save(first: int, block: Simulation, kept: _Snapshots) -> None:
+        if checkpoint is None or not checkpoint.is_due:
+            return
+        now = {
+            "first": np.array([first]),
+            "seconds": np.array([spent + time.perf_counter() - began]),
+        }
+        state = {f"state.{name}": array for name, array in block.state().items()}
+        checkpoint.write({**now, **finished.named(), **kept.named(), **state})
+
     with tqdm(
-        total=total, unit="replica-steps", unit_scale=True, mininterval=1.0, file=log, ascii=True
+        total=len(members) * times[-1],
+        unit="replica-steps",
+        unit_scale=True,
+        mininterval=1.0,
+        file=log,
+        ascii=True,
     ) as progress:
         for first in members[::block_size]:
             replicas = min(block_size, members.stop - first)
@@ -130,43 +146,31 @@ def train(
             noise = NoiseStream(hyperparameters.seed, hyperparameters.key, stream, place, dtype)
             progress.set_description(f"replicas {first}..{first + replicas - 1}")
             block = simulation(hyperparameters, replicas, noise)
-            kept = _Snapshots()
             if saved and first == saved["first"][0]:
-                block.load({name[6:]: saved[name] for name in saved if name.startswith("state.")})
-                kept = _Snapshots(saved, "kept")
+                prefix = "state."
+                state = {n.removeprefix(prefix): saved[n] for n in saved if n.startswith(prefix)}
+                block.load(state)
                 progress.update(replicas * block.step)
+                kept = _Snapshots(saved, "kept", axis=1)
+            else:
+                kept = _Snapshots({}, "kept", axis=1)
             try:
-                for step in times[kept.count(axis=1) :]:
+                for step in times[kept.count :]:
                     while block.step < step:
                         stride = min(step - block.step, LONGEST_STRIDE)
                         block.advance(stride)
                         progress.update(stride * replicas)
-                        if checkpoint and checkpoint.is_due:
-                            spent = float(saved.get("seconds", [0.0])[0])
-                            checkpoint.write(
-                                {
-                                    "first": np.array([first]),
-                                    "seconds": np.array([spent + time.perf_counter() - began]),
-                                    **finished.arrays("finished", axis=0),
-                                    **kept.arrays("kept", axis=1),
-                                    **{f"state.{k}": array for k, array in block.state().items()},
-                                }
-                            )
-                    weight = block.weights.cpu().numpy()[:, None].copy()
-                    kept.append(weight, block.loss().cpu().numpy().astype(np.float64)[:, None])
+                        save(first, block, kept)
+                    kept.append(block.weights.cpu().numpy()[:, None], block.loss()[:, None])
             except DivergedError as error:
                 if checkpoint:
                     checkpoint.remove()
                 raise DivergedError(first + error.replica, error.step, error.reason) from None
-            finished.append(*kept.arrays("", axis=1).values())
-    arrays = finished.arrays("", axis=0)
-    return Ensemble(
-        arrays[".weights"],
-        np.array(times, dtype=np.int64),
-        arrays[".loss"],
-        device_name(place),
-        float(saved.get("seconds", [0.0])[0]) + time.perf_counter() - began,
-    )
+            finished.append(*kept.arrays())
+    weights, losses = finished.arrays()
+    seconds = spent + time.perf_counter() - began
+    steps = np.array(times, dtype=np.int64)
+    return Ensemble(weights, steps, losses, device_name(place), seconds)
 
 
 def device_name(place: torch.device) -> str:
@@ -177,21 +181,27 @@ def device_name(place: torch.device) -> str:
 class _Snapshots:
     """Weights and losses that grow along one axis, taken up from a saved state if it has some."""
 
-    def __init__(self, saved: Mapping[str, np.ndarray] | None = None, name: str = ""):
-        found = [(saved or {}).get(f"{name}.{part}") for part in ("weights", "loss")]
+    def __init__(self, saved: Mapping[str, np.ndarray], name: str, axis: int):
+        self.name, self.axis = name, axis
+        found = [saved.get(f"{name}.{part}") for part in ("weights", "loss")]
         self.weights, self.losses = ([array] if array is not None else [] for array in found)
 
-    def append(self, weights: np.ndarray, losses: np.ndarray) -> None:
-        self.weights.append(weights)
+    @property
+    def count(self) -> int:
+        return sum(array.shape[self.axis] for array in self.weights)
+
+    def append(self, weights: np.ndarray, losses: np.ndarray | torch.Tensor) -> None:
+        if isinstance(losses, torch.Tensor):
+            losses = losses.cpu().numpy().astype(np.float64)
+        # A copy: the memory of the simulation's own weights may be written to again.
+        self.weights.append(weights.copy())
         self.losses.append(losses)
 
-    def count(self, axis: int) -> int:
-        return sum(array.shape[axis] for array in self.weights)
+    def arrays(self) -> tuple[np.ndarray, np.ndarray]:
+        return np.concatenate(self.weights, self.axis), np.concatenate(self.losses, self.axis)
 
-    def arrays(self, name: str, axis: int) -> dict[str, np.ndarray]:
+    def named(self) -> dict[str, np.ndarray]:
         if not self.weights:
             return {}
-        return {
-            f"{name}.weights": np.concatenate(self.weights, axis),
-            f"{name}.loss": np.concatenate(self.losses, axis),
-        }
+        weights, losses = self.arrays()
+        return {f"{self.name}.weights": weights, f"{self.name}.loss": losses}

@@ -105,7 +105,7 @@ def train(
         With replica, step and hyperparameters.
     """
     from dysonflow import compiled, ensemble, weights
-    from dysonflow.checkpoints import Checkpoint
+    from dysonflow.checkpoints import Checkpoint, remove_all
 
     run = _parse(model, hyperparameters)
     log.info("run %s: %s", run.run, run.canonical())
@@ -140,18 +140,16 @@ def train(
         **extra,
     )
     weights.write_weights(output, result.weights, result.step, result.loss, metadata)
-    checkpoint.remove()
+    remove_all(output)
 
 
 def join(shards: Sequence[str], output: str) -> None:
     """Join the shards of a run; write its weights."""
     from dysonflow import weights
-    from dysonflow.checkpoints import SUFFIX
+    from dysonflow.checkpoints import remove_all
 
     weights.join_weights(shards, output)
-    # Of an interrupted job with another shard size.
-    for leftover in [Path(output + SUFFIX), *Path(output).parent.glob(f"shards/*{SUFFIX}")]:
-        leftover.unlink(missing_ok=True)
+    remove_all(output)
     log.info("%d shards joined", len(shards))
 
 

@@ -153,7 +153,9 @@ def test_other_hyperparameters_are_named(folder):
     assert stale[second].startswith("made with other run")
     # The spectra beside it were made from other weights.
     assert "another weights.safetensors" in stale[second.with_name("spectra.parquet")]
-    assert len(stale) == 2
+    # So were the fits, which read the weights for the directions of the eigenvectors.
+    assert "made from another" in stale[second.with_name("fits.parquet")]
+    assert len(stale) == 3
 
 
 def test_other_versions_are_reported(folder, monkeypatch):
@@ -172,11 +174,15 @@ def test_a_newer_layout_is_no_damage(folder, monkeypatch, capsys):
     with monkeypatch.context() as newer:
         newer.setattr(tables, "FORMAT", tables.FORMAT + 1)
         make(folder / "newer", studies)
+        audit.write_runs({}, folder / "newer", folder / "newer" / "runs.parquet")
+    with pytest.raises(ArtifactError, match="runs.parquet: written by a newer dysonflow"):
+        audit.check_folder(folder / "newer")
+    audit.check_folder(folder)
     with pytest.raises(ArtifactError, match="written by a newer dysonflow .* update dysonflow"):
         dysonflow.read_fits(folder / "newer")
     assert cli.main(["verify", "--delete", "--results", str(folder / "newer")]) == 1
     assert "newer    " in capsys.readouterr().out
-    assert len(files(folder / "newer", "*.parquet")) == 5
+    assert len(files(folder / "newer", "*.parquet")) == 6
     lines = audit.unrecorded(studies, folder / "newer")
     assert "update dysonflow" in lines[0]
 

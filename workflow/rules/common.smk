@@ -14,6 +14,11 @@ except ConfigError as error:
 
 RUNS = all_runs(STUDIES)
 
+try:
+    audit.check_folder(Path("results"))
+except ArtifactError as error:
+    sys.exit(f"results: {error}, or give another folder with --directory")
+
 # Results that came without their .snakemake folder would be taken for up to date, whatever made
 # them.
 if workflow.is_main_process:
