@@ -8,16 +8,16 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run report test lint clean
+.PHONY: help setup run report test test-cluster lint clean
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/ready  ## install the pinned environment into .venv
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --editable '.[dev]'
+	$(BIN)/pip install --quiet --editable '.[dev,cluster]'
 	@touch $@
 
 run: setup  ## run the studies of config/config.yaml: figures and results/report.html
@@ -27,8 +27,11 @@ run: setup  ## run the studies of config/config.yaml: figures and results/report
 report: setup  ## collect figures and tables in results/report.html
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --report results/report.html
 
-test: setup  ## run all tests
-	PATH="$(CURDIR)/$(BIN):$$PATH" pytest
+test: setup  ## run all tests but those on a cluster
+	PATH="$(CURDIR)/$(BIN):$$PATH" pytest -m 'not cluster'
+
+test-cluster: setup  ## start a real Slurm on this machine and run the workflow on it (as root)
+	PATH="$(CURDIR)/$(BIN):$$PATH" pytest -rs tests/cluster
 
 lint: setup  ## ruff, snakefmt, mypy and snakemake --lint
 	$(BIN)/ruff check .

@@ -21,3 +21,8 @@ rule all:
     default_target: True
     input:
         all_targets(),
+
+
+# Last of all that is printed: which setting to change, where the log of a cluster tells.
+onerror:
+    advice.report(log)

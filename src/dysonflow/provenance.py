@@ -6,6 +6,7 @@ import importlib.metadata
 import platform
 import subprocess
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,13 @@ def _file_of(module: str, package: Path) -> Path | None:
     return None
 
 
+@cache
+def _parts(text: str) -> tuple[frozenset[str], str]:
+    """What a module imports, and its code alone; parsed once, as many digests share it."""
+    tree = ast.parse(text)
+    return frozenset(_imports(tree)), ast.unparse(_without_text(tree))
+
+
 def source_digest(
     modules: Iterable[str], files: Iterable[str] = (), package: Path = PACKAGE
 ) -> str:
@@ -87,9 +95,8 @@ def source_digest(
         path = _file_of(module, package)
         if module in texts or path is None:
             continue
-        tree = ast.parse(path.read_text())
-        pending += _imports(tree)
-        texts[module] = ast.unparse(_without_text(tree))
+        imports, texts[module] = _parts(path.read_text())
+        pending += imports
     digest = hashlib.sha256()
     for module in sorted(texts):
         digest.update(f"{module}\n{texts[module]}\n".encode())
