@@ -8,7 +8,7 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run report verify unlock clean-orphans test bench lint clean
+.PHONY: help setup run report verify unlock clean-orphans test test-cluster bench lint clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,7 +17,7 @@ setup: .venv/ready  ## install the pinned environment into .venv
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --editable '.[dev]'
+	$(BIN)/pip install --quiet --editable '.[dev,cluster]'
 	@touch $@
 
 run: setup  ## run the studies of config/config.yaml: figures and results/report.html
@@ -36,8 +36,11 @@ unlock: setup  ## let go of the lock that a killed snakemake left behind
 clean-orphans: setup  ## list runs that no study names; FLAGS=--delete deletes them
 	$(BIN)/dysonflow clean-orphans $(FLAGS)
 
-test: setup  ## run all tests
-	PATH="$(CURDIR)/$(BIN):$$PATH" pytest
+test: setup  ## run all tests but those on a cluster
+	PATH="$(CURDIR)/$(BIN):$$PATH" pytest -m 'not cluster'
+
+test-cluster: setup  ## start a real Slurm on this machine and run the workflow on it (as root)
+	PATH="$(CURDIR)/$(BIN):$$PATH" pytest -rs tests/cluster
 
 bench: setup  ## time reference, torch and kernel side by side: results/benchmarks.parquet
 	PATH="$(CURDIR)/$(BIN):$$PATH" python benchmarks/speed.py

@@ -27,5 +27,7 @@ onsuccess:
     update_runs_table()
 
 
+# Last of all that is printed: which setting to change, where the log of a cluster tells.
 onerror:
     update_runs_table()
+    advice.report(log)

@@ -7,6 +7,7 @@ import platform
 import re
 import subprocess
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,13 @@ def _function(name: str, package: Path) -> ast.AST:
     raise FileNotFoundError(f"{name}: no such function in {package}")
 
 
+@cache
+def _parts(text: str) -> tuple[frozenset[str], str]:
+    """What a module imports, and its code alone; parsed once, as many digests share it."""
+    tree = ast.parse(text)
+    return frozenset(_imports(tree)), ast.unparse(_without_text(tree))
+
+
 def source_digest(
     modules: Iterable[str],
     files: Iterable[str] = (),
@@ -112,9 +120,8 @@ def source_digest(
         path = _file_of(module, package)
         if module in texts or path is None:
             continue
-        tree = ast.parse(path.read_text())
-        pending += _imports(tree)
-        texts[module] = ast.unparse(_without_text(tree))
+        imports, texts[module] = _parts(path.read_text())
+        pending += imports
     digest = hashlib.sha256()
     for module in sorted(texts):
         digest.update(f"{module}\n{texts[module]}\n".encode())

@@ -1,7 +1,7 @@
 import sys
 from pathlib import Path
 
-from dysonflow import audit, figures, stages
+from dysonflow import advice, audit, figures, resources, stages
 from dysonflow.errors import ArtifactError, ConfigError
 from dysonflow.studies import all_runs, load_config, load_studies, shards
 
@@ -13,6 +13,8 @@ except ConfigError as error:
     sys.exit("\n".join(f"config: {line}" for line in str(error).splitlines()))
 
 RUNS = all_runs(STUDIES)
+# Making a name takes a hash; every figure of a study asks for all of them.
+NAMES = {study.name: [run.run for run in study.runs] for study in STUDIES.values()}
 
 try:
     audit.check_folder(Path("results"))
@@ -48,7 +50,7 @@ wildcard_constraints:
 def run_files(study, artifact):
     """Paths of one artifact for all runs of a study, in the order of the configuration."""
     folder = f"results/runs/{STUDIES[study].model}"
-    return [f"{folder}/{run.run}/{artifact}" for run in STUDIES[study].runs]
+    return [f"{folder}/{run}/{artifact}" for run in NAMES[study]]
 
 
 def shard_files(wildcards):
@@ -57,6 +59,53 @@ def shard_files(wildcards):
     folder = f"results/runs/{wildcards.model}/{wildcards.run}/shards"
     names = [f"{folder}/{part.start}-{part.stop}.safetensors" for part in parts]
     return names if len(names) > 1 else []
+
+
+# What a job asks of a cluster; local runs pay no heed to it. A retry asks for more.
+
+
+def needs_of_training(wildcards, attempt):
+    """Memory and time of a training job, or of one that only joins shards."""
+    run = RUNS[wildcards.run]
+    if hasattr(wildcards, "first"):
+        replicas = int(wildcards.stop) - int(wildcards.first)
+    elif run.replicas > SETTINGS.shard_size:
+        return resources.joining(run, attempt)
+    else:
+        replicas = run.replicas
+    return resources.training(run, replicas, attempt, SETTINGS.device)
+
+
+def memory_of_training(wildcards, attempt):
+    return needs_of_training(wildcards, attempt)["mem_mb"]
+
+
+def runtime_of_training(wildcards, attempt):
+    return needs_of_training(wildcards, attempt)["runtime"]
+
+
+def gpus_of_training(wildcards):
+    """One GPU where the configuration asks for it; none for a job that only joins shards."""
+    joins = (
+        not hasattr(wildcards, "first")
+        and RUNS[wildcards.run].replicas > SETTINGS.shard_size
+    )
+    return int(SETTINGS.device == "cuda" and not joins)
+
+
+def needs_of_table(wildcards, attempt):
+    """Memory and time of a job that makes or reads a table of one run, or of a whole study."""
+    whole = hasattr(wildcards, "study")
+    runs = STUDIES[wildcards.study].runs if whole else [RUNS[wildcards.run]]
+    return resources.table(runs, attempt)
+
+
+def memory_of_table(wildcards, attempt):
+    return needs_of_table(wildcards, attempt)["mem_mb"]
+
+
+def runtime_of_table(wildcards, attempt):
+    return needs_of_table(wildcards, attempt)["runtime"]
 
 
 def figure_inputs(wildcards):

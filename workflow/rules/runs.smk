@@ -15,8 +15,9 @@ rule train_shard:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=60,
+        mem_mb=memory_of_training,
+        runtime=runtime_of_training,
+        gpu=gpus_of_training,
         # Where a run is trained is not part of what it is, so it is no param.
         device=SETTINGS.device,
         checkpoint_seconds=SETTINGS.checkpoint_seconds,
@@ -43,8 +44,9 @@ rule train:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=60,
+        mem_mb=memory_of_training,
+        runtime=runtime_of_training,
+        gpu=gpus_of_training,
         device=SETTINGS.device,
         checkpoint_seconds=SETTINGS.checkpoint_seconds,
     params:
@@ -68,8 +70,8 @@ rule spectra:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=memory_of_table,
+        runtime=runtime_of_table,
     params:
         hyperparameters=lambda wildcards: RUNS[wildcards.run].canonical(),
         source=lambda wildcards: stages.source("spectra", wildcards.model),
@@ -92,8 +94,8 @@ rule fit:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=memory_of_table,
+        runtime=runtime_of_table,
     params:
         hyperparameters=lambda wildcards: RUNS[wildcards.run].canonical(),
         source=lambda wildcards: stages.source("fit", wildcards.model),

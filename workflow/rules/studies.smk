@@ -42,11 +42,11 @@ rule scaling:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=memory_of_table,
+        runtime=runtime_of_table,
     params:
         model=lambda wildcards: STUDIES[wildcards.study].model,
-        runs=lambda wildcards: [run.run for run in STUDIES[wildcards.study].runs],
+        runs=lambda wildcards: NAMES[wildcards.study],
         small_noise=lambda wildcards: STUDIES[wildcards.study].small_noise,
         source=lambda wildcards: stages.source(
             "scaling", STUDIES[wildcards.study].model
@@ -77,8 +77,8 @@ rule figure:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=memory_of_table,
+        runtime=runtime_of_table,
     params:
         model=lambda wildcards: STUDIES[wildcards.study].model,
         runs=lambda wildcards: [

@@ -1,0 +1,83 @@
+"""Cost of training against the size N, batch B and replicas R: measured, and as it is requested.
+
+Trains a few SGD steps of both systems at each point on one thread and prints the time of one step,
+replica-steps per second, and the time that `dysonflow.resources` estimates for the same steps.
+
+    python benchmarks/cost.py --csv cost.csv
+    python benchmarks/cost.py --device cuda
+"""
+
+import argparse
+import io
+from pathlib import Path
+
+import pandas as pd
+
+from dysonflow import ensemble, models, resources
+
+GRID = [
+    (
+        "gaussian_rbm",
+        {"sampler": sampler, "sites": sites, "batch_size": batch, "replicas": replicas},
+    )
+    for sampler in ("gibbs", "wishart")
+    for sites, batch, replicas in (
+        *[(10, batch, 64) for batch in (4, 16, 64, 256)],
+        *[(10, 16, replicas) for replicas in (128, 512)],
+        *[(sites, 16, 64) for sites in (32, 64, 128)],
+        (256, 16, 16),
+    )
+] + [
+    ("teacher_student", {"size": size, "batch_size": batch, "replicas": replicas})
+    for size, batch, replicas in (
+        *[(2, batch, 64) for batch in (4, 16, 64, 256)],
+        *[(2, 16, replicas) for replicas in (512, 2048)],
+        *[(size, 1024, 64) for size in (16, 64)],
+    )
+]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument(
+        "--seconds", type=float, default=1.0, help="about how long a point may take"
+    )
+    parser.add_argument("--csv", type=Path, help="table to write")
+    options = parser.parse_args()
+
+    table = pd.DataFrame([measure(*point, options.device, options.seconds) for point in GRID])
+    print(table.to_string(index=False, float_format=lambda value: f"{value:.3g}"))
+    if options.csv:
+        table.to_csv(options.csv, index=False)
+
+
+def measure(model: str, point: dict[str, object], device: str, budget: float) -> dict[str, object]:
+    """Train one point for about `budget` seconds; one row of the table."""
+    cls = models.hyperparameters_of(model)
+    # A narrow start: the time of a step does not depend on it, and large machines do not diverge.
+    fixed = {"burn_in": 0, "snapshots": 1, "learning_rate": 0.001, "initial_width": 0.01}
+    simulation = models.load(model).SIMULATION
+    # A first short run pays for what happens once, and says how many steps fit into the budget.
+    steps, result = 5, None
+    for attempt in range(4):
+        run = cls.from_config({**point, **fixed, "steps": steps})
+        result = ensemble.train(simulation, run, device, io.StringIO())
+        if attempt and result.seconds > 0.5 * budget:
+            break
+        steps = max(5, int(steps * budget / result.seconds))
+    return {
+        "model": model,
+        "sampler": point.get("sampler", ""),
+        "N": point.get("sites", point.get("size")),
+        "B": point["batch_size"],
+        "R": point["replicas"],
+        "device": result.device,
+        "step_ms": 1e3 * result.seconds / run.steps,
+        "replica_steps_per_s": run.replicas * run.steps / result.seconds,
+        "estimate_over_measured": resources.training_seconds(run, run.replicas) / result.seconds,
+    }
+
+
+if __name__ == "__main__":
+    main()
