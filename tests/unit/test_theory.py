@@ -279,6 +279,14 @@ class TestStudent:
             # The next order is (0.01 / 0.3)^2 of the shift.
             assert abs(mean.mean() - expected) < FIVE_SIGMA * error + 0.02 * np.abs(shift).max()
 
+    def test_squares_of_the_parts_of_a_matrix(self):
+        drawn = np.random.default_rng(5).normal(size=(50, 3, 3)) * [[1, 2, 3], [4, 5, 6], [1, 1, 2]]
+        moments = np.einsum("kia,kjb->iajb", drawn, drawn) / len(drawn)
+        found = teacher_student._squares_of_parts(moments)
+        for sign, square in zip((1, -1), found, strict=True):
+            part = (drawn + sign * drawn.transpose(0, 2, 1)) / 2
+            np.testing.assert_allclose(square, (part**2).mean(axis=0), atol=1e-12)
+
     def test_the_teacher_has_its_spectrum(self):
         run = STUDENT.from_config({"size": 3, "teacher_spectrum": [1, 2, 3]})
         np.testing.assert_allclose(np.linalg.eigvalsh(teacher(run)), [1, 2, 3])
