@@ -58,6 +58,14 @@ def draw_law(
                 reference = line["slope_theory"] * x
                 bottom.errorbar(x, y / reference, dy / reference, **style)
                 numbers.append(curve(variable, name.strip("$"), x, y, y_error=dy))
+                if law != "gap_over_sigma":
+                    full = factor * group[f"{value}_theory"]
+                    look = {"marker": "_", "ls": "none", "color": "black", "ms": 9}
+                    top.plot(x, full, zorder=5, **look)
+                    bottom.plot(x, full / reference, zorder=5, **look)
+                    numbers.append(curve(variable, f"{name.strip('$')} full theory", x, full))
+            if law != "gap_over_sigma":
+                top.plot([], [], label="full theory of each point (no free parameter)", **look)
             top.plot(
                 x_line,
                 line["slope_theory"] * x_line,

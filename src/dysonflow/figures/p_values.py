@@ -40,6 +40,7 @@ def draw(data: StudyData) -> Drawing:
         f"P-values of study ``{data.name}``, one for each run and block. The tests fit scale "
         "and centre themselves and know nothing of the theory of the run. Rejected at a false "
         f"discovery rate of {FALSE_DISCOVERY_RATE:.0%} (Benjamini-Hochberg): "
-        f"{'; '.join(sentences)}."
+        f"{'; '.join(sentences)}. The density is that of a block on its own: at strong noise the "
+        "repulsion of other levels distorts it, most for blocks with a near neighbour."
     )
     return Drawing(figure, caption, numbers)
