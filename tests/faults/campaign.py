@@ -3,8 +3,9 @@
     python tests/faults/campaign.py --kills 50
 
 Each round is a study in an empty folder. The whole process group of snakemake (jobs included) is
-sent SIGKILL after a random time, or at the moment at which a file is being written; then the lock
-is removed, as its message says, and the same command is given again, until a run ends by itself.
+sent SIGKILL after a random time, while a file is being written, or in a stage drawn at random; then
+the lock is removed, as its message says, and the same command given again, until a run ends by
+itself.
 """
 
 import argparse
@@ -137,13 +138,34 @@ def kill(process):
         time.sleep(0.02)
 
 
-def wait_for_write(folder, process, seconds):
-    """Wait until some file is half written, at most `seconds`; whether one was seen."""
+STAGES = ("checkpoint", "train", "spectra", "fit", "scaling", "figure")
+
+
+def wait_for(process, seconds, condition):
+    """Wait until the condition holds, the process ends or the time is over; whether it holds."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and process.poll() is None:
-        if any(folder.results.rglob("*.partial")):
+        if condition():
             return True
     return False
+
+
+def wait_for_moment(folder, process, generator):
+    """Wait for the moment to kill: any time, a file half written, or a stage not yet finished."""
+    how = generator.choice(["time", "write", "stage", "stage"])
+    if how == "time":
+        # Soon after the start, or late enough to meet the last stages too.
+        time.sleep(generator.uniform(0, generator.choice([8, 20])))
+    elif how == "write":
+        time.sleep(generator.uniform(0, 6))
+        wait_for(process, 20, lambda: any(folder.results.rglob("*.partial")))
+    else:
+        stage = generator.choice(STAGES)
+        if stage == "checkpoint":
+            wait_for(process, 30, lambda: any(folder.results.rglob("*.checkpoint")))
+        else:
+            wait_for(process, 30, lambda: stage in folder.running())
+        time.sleep(generator.uniform(0, 2))
 
 
 def round_of_kills(path, reference, kills, generator, counts, config=CONFIG):
@@ -155,10 +177,7 @@ def round_of_kills(path, reference, kills, generator, counts, config=CONFIG):
         before = folder.finished()
         process = folder.start("--cores", "2")
         if killed < kills:
-            at_write = generator.random() < 0.4
-            # Soon after the start, or late enough to meet the last stages too.
-            time.sleep(generator.uniform(0, 2 if at_write else generator.choice([8, 20])))
-            seen = at_write and wait_for_write(folder, process, 10)
+            wait_for_moment(folder, process, generator)
             if process.poll() is None:
                 running = folder.running()
                 kill(process)
@@ -167,7 +186,6 @@ def round_of_kills(path, reference, kills, generator, counts, config=CONFIG):
                 counts["kills in the middle of a write"] += bool(
                     any(folder.results.rglob("*.partial"))
                 )
-                counts["kills at a write that was seen"] += seen
                 counts["kills with a checkpoint to go on from"] += bool(
                     any(folder.results.rglob("*.checkpoint"))
                 )
@@ -225,6 +243,7 @@ def campaign(path, kills, seed, per_round=6):
         wanted = min(per_round, kills - counts["kills"])
         folder = path / f"round{counts['rounds']}"
         problems += round_of_kills(folder, reference, wanted, generator, counts)
+        print(dict(counts), problems, file=sys.stderr, flush=True)
     return counts, problems
 
 

@@ -10,6 +10,7 @@ import yaml
 
 import dysonflow
 from dysonflow import figures
+from dysonflow.studies import load_studies
 from dysonflow.tables import read_metadata
 from dysonflow.weights import read_weights
 
@@ -100,20 +101,21 @@ def test_a_new_point_trains_one_run(finished):
 
 def test_the_shard_size_changes_no_number(workflow):
     study = {"model": "teacher_student", "hyperparameters": {"replicas": 200, "snapshots": 2}}
+    (run,) = load_studies({"studies": {"small": study}})["small"].runs
+    target = f"results/runs/teacher_student/{run.run}/weights.safetensors"
     found = []
     for size in (512, 128, 64):
         workflow.configure({"shard_size": size, "studies": {"small": study}})
-        target = "results/studies/small/scaling.parquet"
         done = workflow.snakemake("--cores", "2", "--forceall", target)
         assert done.returncode == 0, done.stderr
-        (path,) = workflow.folder.glob("results/runs/*/*/weights.safetensors")
+        path = workflow.folder / target
         tensors, _ = read_weights(path)
         found.append([tensors[name].tobytes() for name in sorted(tensors)])
         assert not list(path.parent.glob("shards/*"))
-        # Another shard size is no reason to train again.
-        workflow.configure({"shard_size": 192, "studies": {"small": study}})
-        planned = workflow.snakemake("-n", target)
-        assert "Nothing to be done" in planned.stdout + planned.stderr
+    # Another shard size is no reason to train again.
+    workflow.configure({"shard_size": 192, "studies": {"small": study}})
+    planned = workflow.snakemake("-n", target)
+    assert "Nothing to be done" in planned.stdout + planned.stderr
     assert found[0] == found[1] == found[2]
 
 
