@@ -29,10 +29,16 @@ def main() -> None:
     parser.add_argument("--points", type=int, nargs="+", default=[100, 1000, 3333, 10_000])
     parser.add_argument("--replicas", type=int, default=64, help="replicas of each point")
     parser.add_argument("--shard-size", type=int, default=512)
+    parser.add_argument(
+        "--batches", type=int, default=1, help="plan only the first of so many parts"
+    )
     parser.add_argument("--csv", type=Path, help="table to write")
     options = parser.parse_args()
 
-    rows = [measure(points, options.replicas, options.shard_size) for points in options.points]
+    rows = [
+        measure(points, options.replicas, options.shard_size, options.batches)
+        for points in options.points
+    ]
     table = pd.DataFrame(rows)
     print(table.to_string(index=False, float_format=lambda value: f"{value:.3g}"))
     if options.csv:
@@ -55,7 +61,7 @@ def study(points: int, replicas: int, shard_size: int) -> dict[str, object]:
     }
 
 
-def measure(points: int, replicas: int, shard_size: int) -> dict[str, float]:
+def measure(points: int, replicas: int, shard_size: int, batches: int) -> dict[str, float]:
     """Plan one study in an empty folder; one row of the table."""
     config = study(points, replicas, shard_size)
     began = time.perf_counter()
@@ -66,16 +72,12 @@ def measure(points: int, replicas: int, shard_size: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "large.yaml")
         path.write_text(yaml.safe_dump(config))
-        command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
-        command += [
-            "--directory",
-            folder,
-            "--configfile",
-            str(path),
-            "--dry-run",
-            "--quiet",
-            "rules",
-        ]
+        command = [sys.executable, "-m", "snakemake"]
+        if batches > 1:
+            command += ["results/studies/large/scaling.parquet"]
+            command += ["--batch", f"scaling=1/{batches}"]
+        command += ["--snakefile", str(ROOT / "Snakefile"), "--directory", folder]
+        command += ["--configfile", str(path), "--dry-run", "--quiet", "rules"]
         began = time.perf_counter()
         # The output goes to a file: a full pipe would stop the clock of the planner.
         with Path(folder, "plan").open("w+") as plan:
@@ -91,8 +93,11 @@ def measure(points: int, replicas: int, shard_size: int) -> dict[str, float]:
         "points": points,
         "jobs": int(counts[-1]),
         "shards_of_a_run": parts,
+        "batches": batches,
         "configuration_s": parsing,
         "planning_s": seconds,
+        # What others do on the machine does not count in it.
+        "planning_cpu_s": usage.ru_utime + usage.ru_stime,
         "peak_memory_GB": usage.ru_maxrss * 1024 / 1e9,  # Linux counts in KiB.
         "files": points * len(FILES_OF_A_RUN),
     }

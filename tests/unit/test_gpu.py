@@ -1,0 +1,55 @@
+"""Every system on a GPU: the law is that of the CPU, and the speed is reported with the card."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from dysonflow import ensemble, models
+from dysonflow.spectra import eigenvalues
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is visible"),
+]
+FIVE_SIGMA = 5.0
+SHORT = {"replicas": 2048, "burn_in": 0, "steps": 300, "snapshots": 1}
+CASES = [
+    pytest.param(name, more, id="-".join([name, *map(str, more.values())]))
+    for name in models.names()
+    for more in (
+        [{"sampler": "gibbs"}, {"sampler": "wishart"}]
+        if "sampler" in models.hyperparameters_of(name).model_fields
+        else [{}]
+    )
+]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize(("model", "more"), CASES)
+def test_the_law_is_that_of_the_cpu(model, more, dtype):
+    run = models.hyperparameters_of(model).from_config({**SHORT, **more, "dtype": dtype})
+    simulation = models.load(model).SIMULATION
+    moments = []
+    for device in ("cpu", "cuda"):
+        levels = eigenvalues(ensemble.train(simulation, run, device).weights)[:, 0]
+        moments.append((levels.mean(axis=0), levels.var(axis=0) / len(levels)))
+    (cpu, cpu_error), (gpu, gpu_error) = moments
+    assert np.all(np.abs(cpu - gpu) < FIVE_SIGMA * np.sqrt(cpu_error + gpu_error))
+
+
+@pytest.mark.parametrize(("model", "more"), CASES)
+def test_the_speed_is_reported_with_the_card(model, more, record_property, capsys):
+    run = models.hyperparameters_of(model).from_config({**SHORT, **more})
+    simulation = models.load(model).SIMULATION
+    ensemble.train(simulation, run, "cuda")
+    speeds = {}
+    for device in ("cpu", "cuda"):
+        result = ensemble.train(simulation, run, device)
+        speeds[result.device] = run.replicas * run.steps / result.seconds
+    assert len(speeds) == 2 and all(math.isfinite(speed) for speed in speeds.values())
+    text = ", ".join(f"{device}: {speed:.3g}" for device, speed in speeds.items())
+    record_property("replica_steps_per_second", text)
+    with capsys.disabled():
+        print(f"\n{model} {more or ''} replica-steps per second: {text}")
