@@ -8,6 +8,8 @@ rule runs:
         "results/runs.parquet",
     log:
         "results/logs/runs.log",
+    # A second of work that every call repeats: no job of a cluster.
+    localrule: True
     conda:
         "../../environment.yml"
     threads: 1
