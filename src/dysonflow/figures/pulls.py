@@ -3,6 +3,7 @@
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from scipy import stats
 
 from dysonflow.figures._study import STYLE, Drawing, StudyData, colours, curve
@@ -54,6 +55,10 @@ def draw(data: StudyData) -> Drawing:
         for level in (-3, 0, 3):
             left.axhline(level, color="black", lw=0.7, ls="-" if level == 0 else ":", zorder=0)
         left.set_xscale("log")
+        # Over less than two decades matplotlib labels the minor ticks too, and they collide.
+        left.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+        left.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+        left.xaxis.set_minor_formatter(NullFormatter())
         left.set_xlabel("learning rate / batch size")
         left.set_ylabel("(estimate - theory) / error")
         right.set_xlabel("density")
