@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from dysonflow import figures, models, provenance, stages, tables
 from dysonflow.checkpoints import SUFFIX
+from dysonflow.documents import read_document
 from dysonflow.errors import ArtifactError
 from dysonflow.hyperparameters import Hyperparameters
 from dysonflow.studies import Study
@@ -75,7 +76,9 @@ def run_folder(run: Hyperparameters, results: Path) -> Path:
     return results / "runs" / run.MODEL / run.run
 
 
-def artifacts(studies: Mapping[str, Study], results: Path) -> Iterator[Artifact]:
+def artifacts(
+    studies: Mapping[str, Study], results: Path, reproduction: Mapping[str, str] | None = None
+) -> Iterator[Artifact]:
     """All files of all studies that say what they were made from, inputs first."""
     seen = set()
     fitted = {run.run for study in studies.values() if study.is_stationary for run in study.runs}
@@ -103,9 +106,24 @@ def artifacts(studies: Mapping[str, Study], results: Path) -> Iterator[Artifact]
         yield Artifact(files["scaling"][0], laws, files["fits"], study.is_stationary)
         for figure in study.figures:
             source = stages.source("figure", study.model, figure)
-            inputs = [path for kind in figures.INPUTS[figure] for path in files[kind]]
+            inputs = [path for kind in figures.FIGURES[figure].inputs for path in files[kind]]
             path = results / "figures" / study.name / f"{figure}.png"
             yield Artifact(path, {**runs, "figure": figure, "source": source}, inputs)
+    if reproduction:
+        shown = [studies[name] for name in reproduction.values()]
+        source = stages.source_of_reproduction(tuple(study.model for study in shown))
+        expected = {"studies": roles(studies, reproduction), "source": source}
+        fits = [run_folder(run, results) / RUN_FILES["fit"] for s in shown for run in s.runs]
+        tested = [results / "studies" / study.name / "scaling.parquet" for study in shown]
+        yield Artifact(results / "reproduction.md", expected, [*fits, *tested])
+
+
+def roles(studies: Mapping[str, Study], reproduction: Mapping[str, str]) -> dict[str, Any]:
+    """Studies of the document that compares results with the paper, by their role."""
+    return {
+        role: {"study": studies[name].name, "runs": [run.run for run in studies[name].runs]}
+        for role, name in reproduction.items()
+    }
 
 
 def read_whole(path: Path) -> dict[str, Any]:
@@ -118,6 +136,8 @@ def read_whole(path: Path) -> dict[str, Any]:
     """
     if path.suffix == ".safetensors":
         return read_tensors(path, ())[1]
+    if path.suffix == ".md":
+        return read_document(path)
     if path.suffix != ".png":
         return read_metadata(path)
     metadata = figures.embedded(path)
@@ -151,13 +171,15 @@ def _difference(artifact: Artifact, metadata: Mapping[str, Any]) -> str:
     return ""
 
 
-def verify(studies: Mapping[str, Study], results: Path) -> Report:
+def verify(
+    studies: Mapping[str, Study], results: Path, reproduction: Mapping[str, str] | None = None
+) -> Report:
     """Compare every artifact with what the workflow would produce now.
 
     Checksums are verified for all runs in the folder, also those that no study names.
     """
     report = Report({}, {}, {}, [], 0, 0)
-    wanted = list(artifacts(studies, results))
+    wanted = list(artifacts(studies, results, reproduction))
     named = {artifact.path for artifact in wanted}
     others = [path for name in RUN_FILES.values() for path in results.glob(f"runs/*/*/{name}")]
     wanted += [Artifact(path, {}) for path in sorted(others) if path not in named]

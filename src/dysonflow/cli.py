@@ -11,7 +11,7 @@ import yaml
 
 from dysonflow import audit
 from dysonflow.errors import ArtifactError, ConfigError
-from dysonflow.studies import Study, load_studies
+from dysonflow.studies import Study, load_config, load_studies
 
 
 def show(arguments: argparse.Namespace) -> int:
@@ -41,7 +41,8 @@ def _print(values: Mapping[str, Any], indent: str) -> None:
 
 def verify(arguments: argparse.Namespace) -> int:
     """List what the workflow would make differently now; 1 if there is anything."""
-    report = audit.verify(_studies(arguments.configfile), arguments.results)
+    studies, reproduction = _read(arguments.configfile)
+    report = audit.verify(studies, arguments.results, reproduction)
     for kind in ("damaged", "newer", "stale"):
         for path, text in getattr(report, kind).items():
             print(f"{kind:8} {path}: {text}")
@@ -64,7 +65,7 @@ def verify(arguments: argparse.Namespace) -> int:
 
 def clean_orphans(arguments: argparse.Namespace) -> int:
     """List the runs that no study names; delete them only if asked to."""
-    found = audit.orphans(_studies(arguments.configfile), arguments.results)
+    found = audit.orphans(_read(arguments.configfile)[0], arguments.results)
     for folder in found:
         print(f"{folder}  {audit.size(folder) / 1e6:.1f} MB")
         if arguments.delete:
@@ -74,9 +75,9 @@ def clean_orphans(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _studies(paths: Sequence[str]) -> dict[str, Study]:
-    """Studies of all given configuration files."""
-    found = {}
+def _read(paths: Sequence[str]) -> tuple[dict[str, Study], dict[str, str]]:
+    """Studies of all given configuration files, and the roles of those in the document."""
+    found, reproduction = {}, {}
     for path in paths:
         try:
             config = yaml.safe_load(Path(path).read_text())
@@ -85,8 +86,14 @@ def _studies(paths: Sequence[str]) -> dict[str, Study]:
         if not isinstance(config, dict):
             raise ConfigError(f"{path}: not a configuration")
         for name, study in load_studies(config).items():
-            found[name if len(paths) == 1 else f"{path}:{name}"] = study
-    return found
+            found[_name(path, name, paths)] = study
+        for role, name in load_config(config).reproduction.items():
+            reproduction[role] = _name(path, name, paths)
+    return found, reproduction
+
+
+def _name(path: str, name: str, paths: Sequence[str]) -> str:
+    return name if len(paths) == 1 else f"{path}:{name}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

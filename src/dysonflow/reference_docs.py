@@ -25,7 +25,7 @@ def json_schema() -> dict[str, Any]:
         "description": StudyConfig.model_fields["figures"].description,
         "anyOf": [
             {"const": "auto"},
-            {"type": "array", "items": {"enum": list(figures.INPUTS)}, "minItems": 1},
+            {"type": "array", "items": {"enum": list(figures.FIGURES)}, "minItems": 1},
         ],
     }
     study["allOf"] = [

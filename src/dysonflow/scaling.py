@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import scipy.stats
 
-from dysonflow import scaling_tests
+from dysonflow import html, scaling_tests
 
 
 @dataclass(frozen=True)
@@ -195,19 +195,13 @@ def _row(
 def html_table(rows: Sequence[dict[str, Any]]) -> str:
     """Laws of a study as a small HTML page for the report."""
     heads = ["law", "points", "slope", "theory", "pull", "exponent", "theory", "chi2/dof", "p"]
-    body = "".join(
-        f"<tr>{''.join(f'<td>{cell}</td>' for cell in _cells(row))}</tr>\n" for row in rows
-    )
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>Scaling laws</title>\n'
-        "<style>body{font-family:sans-serif;margin:1.5em}table{border-collapse:collapse}"
-        "td,th{padding:.35em .8em;border-bottom:1px solid #ccc;text-align:right}"
-        "td:first-child,th:first-child{text-align:left}</style></head><body>\n"
+    return html.page(
+        "Scaling laws",
         f"<h3>Scaling laws of study {rows[0]['study']}</h3>\n"
-        f"<table><tr>{''.join(f'<th>{head}</th>' for head in heads)}</tr>\n{body}</table>\n"
-        "<p>slope: weighted fit through the origin; pull: its distance from theory in errors; "
+        + html.table(heads, [_cells(row) for row in rows])
+        + "<p>slope: weighted fit through the origin; pull: its distance from theory in errors; "
         "chi2/dof and p: of the points about the fitted line; exponent: of the stochasticity "
-        "(learning rate / batch size).</p></body></html>\n"
+        "(learning rate / batch size).</p>",
     )
 
 

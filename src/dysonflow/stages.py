@@ -14,7 +14,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from dysonflow import models, provenance
+from dysonflow import figures, models, provenance
 from dysonflow.errors import DivergedError
 from dysonflow.hyperparameters import Hyperparameters
 
@@ -38,7 +38,7 @@ def source(stage: str, model: str = "", figure: str = "") -> str:
     spectra = [*train, "dysonflow.spectra"]
     fit = [*spectra, "dysonflow.fits", f"dysonflow.theory.{model}"]
     scaling = [*fit, "dysonflow.scaling"]
-    drawn = [*scaling, f"dysonflow.figures.{figure}"]
+    drawn = [*scaling, *([f"dysonflow.figures.{figures.FIGURES[figure].module}"] if figure else [])]
     roots = {"train": train, "spectra": spectra, "fit": fit, "scaling": scaling, "figure": drawn}
     kernel = provenance.PACKAGE / "kernel"
     files = [f"kernel/{path.name}" for path in kernel.iterdir() if path.suffix in (".cpp", ".hpp")]
@@ -47,6 +47,16 @@ def source(stage: str, model: str = "", figure: str = "") -> str:
     before = list(roots)[: list(roots).index(stage) + 1]
     functions = [f"{__name__}.{name}" for name in ["_parse", "join", *before]]
     return provenance.source_digest(roots[stage], files, functions=functions)
+
+
+@lru_cache
+def source_of_reproduction(models: tuple[str, ...]) -> str:
+    """Digest of the source that decides the document, and the tables of these models."""
+    own = provenance.source_digest(
+        ["dysonflow.reproduction"], functions=[f"{__name__}.reproduction"]
+    )
+    digests = [own, *(source("scaling", model) for model in sorted(set(models)))]
+    return hashlib.sha256(" ".join(digests).encode()).hexdigest()[:16]
 
 
 def _parse(model: str, hyperparameters: Mapping[str, Any]) -> Hyperparameters:
@@ -67,10 +77,15 @@ def _metadata(run: Hyperparameters, source: str, **more: Any) -> dict[str, Any]:
 
 def peek(path: str | Path) -> dict[str, Any]:
     """Provenance of an artifact by its suffix: weights, table, or the PNG file of a figure."""
-    from dysonflow import tables, weights
+    from dysonflow import documents, tables, weights
     from dysonflow.figures import embedded
 
-    kinds: dict[str, Any] = {".safetensors": weights.peek, ".png": embedded}
+    kinds: dict[str, Any] = {
+        ".safetensors": weights.peek,
+        ".png": embedded,
+        ".md": documents.read_document,
+        ".html": documents.read_document,
+    }
     return dict(kinds.get(Path(path).suffix, tables.peek)(path))
 
 
@@ -259,12 +274,11 @@ def figure(
     output : mapping
         Paths `png`, `pdf`, `csv` and `caption`.
     """
-    from dysonflow import figures
     from dysonflow.figures._study import StudyData
 
     began = time.perf_counter()
     data = StudyData(study, [_parse(model, values) for values in runs], **inputs)
-    drawing = figures.load(name).draw(data)
+    drawing = figures.load(name).draw(data, **figures.FIGURES[name].options)
     read = [files if isinstance(files, list) else [files] for files in inputs.values()]
     metadata = {
         "figure": name,
@@ -279,6 +293,65 @@ def figure(
     }
     drawing.save(**output, metadata=metadata)
     log.info("%s: %d points", name, int(np.sum([len(table) for table in drawing.numbers])))
+
+
+def reproduction(
+    studies: Mapping[str, Mapping[str, Any]],
+    source: str,
+    inputs: Mapping[str, Sequence[str]],
+    output: str,
+    page: str,
+) -> None:
+    """Write the document that compares the results with the paper, as Markdown and HTML.
+
+    Parameters
+    ----------
+    studies : mapping
+        Role to `study` (its name) and `runs` (their names).
+    source : str
+        Digest of the source.
+    inputs : mapping
+        Paths of `weights`, `spectra` and `fits` of all runs and of `scaling` of all studies, in the
+        order of `studies`.
+    output, page : str
+        Targets.
+    """
+    import pandas as pd
+
+    from dysonflow import documents, tables
+    from dysonflow.reproduction import document, html_page, markdown
+    from dysonflow.reproduction.study import Study
+
+    began = time.perf_counter()
+    found, first = {}, 0
+    for number, (role, content) in enumerate(studies.items()):
+        own = slice(first, first + len(content["runs"]))
+        first = own.stop
+        weights, spectra, fits = (list(inputs[k][own]) for k in ("weights", "spectra", "fits"))
+        trained = [peek(path) for path in weights]
+        cost = pd.DataFrame(
+            {
+                "training": [run["seconds"] for run in trained],
+                "replica_steps": [run.get("replica_steps", 0) for run in trained],
+                "analysis": [
+                    peek(one)["seconds"] + peek(two)["seconds"]
+                    for one, two in zip(spectra, fits, strict=True)
+                ],
+            }
+        )
+        laws = tables.read_table([inputs["scaling"][number]]).set_index("law")
+        found[role] = Study(content["study"], tables.read_table(fits), laws, cost)
+    parts = document(found)
+    metadata = {
+        "studies": {role: dict(content) for role, content in studies.items()},
+        "source": source,
+        "versions": provenance.versions(),
+        "device": "cpu",
+        "made_from": made_from([*inputs["fits"], *inputs["scaling"]]),
+        "seconds": _since(began),
+    }
+    documents.write_document(page, html_page(parts), metadata)
+    documents.write_document(output, markdown(parts), metadata)
 
 
 def runs(studies: Mapping[str, Any], output: str) -> None:

@@ -3,15 +3,16 @@
 import itertools
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from dysonflow import figures, models
 from dysonflow.errors import ConfigError
 from dysonflow.hyperparameters import Hyperparameters, did_you_mean
+from dysonflow.roles import ROLES
 
 NAME_PATTERN = r"^[A-Za-z][A-Za-z0-9_]+$"
 
@@ -46,6 +47,15 @@ class Config(BaseModel):
     """Time between two saves of a training job's state, from which it goes on if it is killed."""
     studies: dict[str, StudyConfig] = Field(min_length=1)
     """Name of the study to its content."""
+    reproduction: dict[str, str] = Field(default_factory=dict)
+    """Role to name of a study: makes `results/reproduction.md`, the paper against the results."""
+
+    @field_validator("reproduction")
+    @classmethod
+    def _in_order(cls, given: dict[str, str]) -> dict[str, str]:
+        order = list(ROLES)
+        known = sorted((role for role in given if role in ROLES), key=order.index)
+        return {role: given[role] for role in [*known, *(set(given) - set(known))]}
 
 
 @dataclass(frozen=True)
@@ -118,9 +128,24 @@ def load_studies(config: Mapping[str, Any]) -> dict[str, Study]:
             found[name] = _expand(name, content)
         except ConfigError as error:
             problems += [f"study {name!r}: {line}" for line in str(error).splitlines()]
+    problems += _misplaced(load_config(config).reproduction, found) if not problems else []
     if problems:
         raise ConfigError("\n".join(problems))
     return found
+
+
+def _misplaced(reproduction: Mapping[str, str], studies: Mapping[str, Study]) -> Iterator[str]:
+    """What is wrong with the roles of studies."""
+    for role, name in reproduction.items():
+        where = f"reproduction: {role}"
+        if role not in ROLES:
+            yield f"{where}: unknown role{did_you_mean(role, ROLES)}"
+        elif name not in studies:
+            yield f"{where}: there is no study {name!r}{did_you_mean(name, studies)}"
+        elif studies[name].model != ROLES[role].model:
+            yield f"{where}: study {name!r} must be of model {ROLES[role].model}"
+        elif not studies[name].is_stationary:
+            yield f"{where}: study {name!r} is not fitted; let it draw more than `evolution`"
 
 
 def _describe(problem: Any) -> str:
@@ -174,12 +199,21 @@ def _expand(name: str, content: StudyConfig) -> Study:
     for run, count in Counter(run.run for run in runs).items():
         if count > 1:
             problems.append(f"sweep: the point {run} is given {count} times; remove the copies")
-    known = list(figures.INPUTS)
+    known = list(figures.FIGURES)
     wanted = figures.STATIONARY if content.figures == "auto" else content.figures
     problems += [
         f"figures: {figure!r}: unknown figure{did_you_mean(figure, known)}"
         for figure in wanted
         if figure not in known
+    ]
+    # A figure that compares the values of a hyperparameter needs a model that has it.
+    needed = {
+        figure: figures.FIGURES[figure].options.get("over") for figure in wanted if figure in known
+    }
+    problems += [
+        f"figures: {figure!r}: {content.model} has no hyperparameter {over}"
+        for figure, over in needed.items()
+        if over and over not in hyperparameters.model_fields
     ]
     if problems:
         raise ConfigError("\n".join(dict.fromkeys(problems)))

@@ -42,7 +42,7 @@ wildcard_constraints:
     model="[a-z_]+",
     run=r"[^/]+-[0-9a-f]{12}",
     study="|".join(STUDIES),
-    figure="|".join(figures.INPUTS),
+    figure="|".join(figures.FIGURES),
     first=r"\d+",
     stop=r"\d+",
 
@@ -116,7 +116,7 @@ def figure_inputs(wildcards):
         "weights": run_files(wildcards.study, "weights.safetensors"),
         "scaling": f"results/studies/{wildcards.study}/scaling.parquet",
     }
-    return {kind: kinds[kind] for kind in figures.INPUTS[wildcards.figure]}
+    return {kind: kinds[kind] for kind in figures.FIGURES[wildcards.figure].inputs}
 
 
 def all_targets():
@@ -128,7 +128,31 @@ def all_targets():
     ]
     fitted = [study.name for study in STUDIES.values() if study.is_stationary]
     tables = [f"results/studies/{name}/scaling.parquet" for name in fitted]
-    return drawn + tables + ["results/runs.parquet"]
+    document = ["results/reproduction.md"] if SETTINGS.reproduction else []
+    return drawn + tables + document + ["results/runs.parquet"]
+
+
+def reproduction_inputs(wildcards):
+    """The tables of the studies that the document compares with the paper, by kind."""
+    names = SETTINGS.reproduction.values()
+    kinds = {
+        "weights": "weights.safetensors",
+        "spectra": "spectra.parquet",
+        "fits": "fits.parquet",
+    }
+    files = {
+        kind: [path for name in names for path in run_files(name, artifact)]
+        for kind, artifact in kinds.items()
+    }
+    return files | {
+        "scaling": [f"results/studies/{name}/scaling.parquet" for name in names]
+    }
+
+
+def runs_of_reproduction():
+    return [
+        run for name in SETTINGS.reproduction.values() for run in STUDIES[name].runs
+    ]
 
 
 def update_runs_table():

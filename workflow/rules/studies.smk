@@ -93,3 +93,37 @@ rule figure:
         "figure {wildcards.figure} of {wildcards.study}"
     script:
         "../scripts/figure.py"
+
+
+rule reproduction:
+    input:
+        unpack(reproduction_inputs),
+    output:
+        document="results/reproduction.md",
+        page=report(
+            "results/reproduction.html",
+            caption="../report/reproduction.rst",
+            category="The paper against the results",
+            labels={"study": "all", "figure": "every statement, measured"},
+        ),
+    log:
+        "results/logs/reproduction.log",
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: resources.table(
+            runs_of_reproduction(), attempt
+        )["mem_mb"],
+        runtime=lambda wildcards, attempt: resources.table(
+            runs_of_reproduction(), attempt
+        )["runtime"],
+    params:
+        studies=lambda wildcards: audit.roles(STUDIES, SETTINGS.reproduction),
+        source=lambda wildcards: stages.source_of_reproduction(
+            tuple(STUDIES[name].model for name in SETTINGS.reproduction.values())
+        ),
+    message:
+        "the paper against the results"
+    script:
+        "../scripts/reproduction.py"

@@ -1,7 +1,8 @@
 """Figures of a study: one file each, tables in, a matplotlib figure and its numbers out.
 
-A figure's file defines `draw(data: StudyData) -> Drawing`. The dictionary `INPUTS` says what it
-reads; nothing here imports matplotlib, so that the workflow can be planned without it.
+A figure's file defines `draw(data: StudyData, **options) -> Drawing`. The dictionary `FIGURES` says
+which file draws a figure and what it reads; nothing here imports matplotlib, so that the workflow
+can be planned without it.
 """
 
 import hashlib
@@ -9,36 +10,79 @@ import importlib
 import json
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from dysonflow.seals import damaged
 
-INPUTS: dict[str, tuple[str, ...]] = {
-    "spectrum": ("spectra",),
-    "gap_distribution": ("spectra", "fits"),
-    "mean_gap": ("fits", "scaling"),
-    "sigma": ("fits", "scaling"),
-    "gap_against_sigma": ("fits", "scaling"),
-    "block_density": ("spectra", "fits"),
-    "pulls": ("fits",),
-    "p_values": ("fits",),
-    "evolution": ("spectra", "weights"),
+
+@dataclass(frozen=True)
+class Kind:
+    """How a figure is made.
+
+    Attributes
+    ----------
+    module : str
+        File that draws it.
+    inputs : tuple of str
+        What it reads of its study: `spectra`, `fits`, `weights`, `scaling`.
+    options : mapping
+        Keyword arguments of the file's `draw`; `over` names the hyperparameter whose values the
+        figure compares.
+    """
+
+    module: str
+    inputs: tuple[str, ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+SWEPT = ("learning_rate", "batch_size", "noise_scale")
+"""Hyperparameters over which gap distributions can be compared."""
+PAIRS = (1, 2, 3, 4)
+"""Degenerate pairs that have a figure of their own, counted from the lowest."""
+
+_DEFAULT = {
+    "spectrum": Kind("spectrum", ("spectra",)),
+    "gap_distribution": Kind("gap_distribution", ("spectra", "fits")),
+    "mean_gap": Kind("mean_gap", ("fits", "scaling")),
+    "sigma": Kind("sigma", ("fits", "scaling")),
+    "gap_against_sigma": Kind("gap_against_sigma", ("fits", "scaling")),
+    "block_density": Kind("block_density", ("spectra", "fits")),
+    "pulls": Kind("pulls", ("fits",)),
+    "p_values": Kind("p_values", ("fits",)),
 }
-"""What each figure reads of its study, by name of the figure."""
+
+FIGURES: dict[str, Kind] = {
+    **_DEFAULT,
+    "evolution": Kind("evolution", ("spectra", "weights")),
+    "spectrum_lambda": Kind("spectrum", ("spectra",), {"over": "learning_rate"}),
+    "spectrum_x": Kind("spectrum", ("spectra",), {"over": "learning_rate", "axis": "eigenvalue"}),
+    **{
+        f"gap_distribution_{over}_pair{pair}": Kind(
+            "gap_distribution", ("spectra", "fits"), {"over": over, "pair": pair}
+        )
+        for over in SWEPT
+        for pair in PAIRS
+    },
+    "centre": Kind("centre", ("fits",)),
+    "semicircle": Kind("semicircle", ("spectra", "fits")),
+    "shared_data": Kind("shared_data", ("fits",)),
+}
+"""All figures by name."""
 
 FROM_THE_START = ("evolution",)
 """Figures of the approach to stationarity: their runs are not fitted."""
 
-STATIONARY = tuple(name for name in INPUTS if name not in FROM_THE_START)
-"""Figures of the stationary state, those a study draws by default."""
+STATIONARY = tuple(_DEFAULT)
+"""Figures of the stationary state that a study draws by default."""
 
 
 def load(name: str) -> ModuleType:
-    """Import the file of the figure `name`."""
-    return importlib.import_module(f"{__name__}.{name}")
+    """Import the file that draws the figure `name`."""
+    return importlib.import_module(f"{__name__}.{FIGURES[name].module}")
 
 
 COMPANIONS = (".pdf", ".csv", ".rst")

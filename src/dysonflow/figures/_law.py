@@ -8,7 +8,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from dysonflow.figures._study import STYLE, Drawing, StudyData, colours, curve, quote
+from dysonflow.figures._study import STYLE, Drawing, StudyData, colours, curve
+from dysonflow.quoting import quote
 
 MARKERS = "osD^vP*Xhp"
 

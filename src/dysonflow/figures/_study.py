@@ -16,6 +16,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from dysonflow import tables, theory
+from dysonflow.errors import ConfigError
 from dysonflow.figures import checksums
 from dysonflow.hyperparameters import Hyperparameters
 from dysonflow.spectra import read_eigenvalues
@@ -23,6 +24,7 @@ from dysonflow.tables import atomic
 from dysonflow.theory import Block
 from dysonflow.weights import read_weights
 
+TIMES = ("burn_in", "steps")
 STYLE = Path(__file__).with_name("dysonflow.mplstyle")
 
 
@@ -74,18 +76,43 @@ class StudyData:
         chosen = sorted({int(np.abs(scale - target).argmin()) for target in wanted})
         return [runs[i] for i in chosen]
 
+    def swept(self, name: str) -> list[Hyperparameters]:
+        """Runs that differ in the hyperparameter `name` alone, ascending; the largest such set.
+
+        The times of training follow from the rest, so they may differ too.
+
+        Raises
+        ------
+        ConfigError
+            If there are no two such runs.
+        """
+        families: dict[str, list[Hyperparameters]] = {}
+        for run in self.runs:
+            same = {k: v for k, v in run.canonical().items() if k not in (name, *TIMES)}
+            families.setdefault(str(sorted(same.items())), []).append(run)
+        largest = max(families.values(), key=len)
+        if len(largest) < 2:
+            raise ConfigError(
+                f"study {self.name}: no two runs differ in {name} alone; sweep it, or leave the "
+                "figure out"
+            )
+        return sorted(largest, key=lambda run: float(getattr(run, name)))
+
+    def file(self, kind: str, run: Hyperparameters) -> str:
+        """Path of the `spectra`, `fits` or `weights` of a run."""
+        return str(getattr(self, kind)[list(self.runs).index(run)])
+
     def levels(self, run: Hyperparameters) -> np.ndarray:
         """Ascending levels of a run, shape (replica, snapshot, level)."""
-        path = self.spectra[list(self.runs).index(run)]
-        return self.physics.levels(run, read_eigenvalues(path)[0])
+        return self.physics.levels(run, read_eigenvalues(self.file("spectra", run))[0])
 
     def steps(self, run: Hyperparameters) -> np.ndarray:
         """SGD steps of the snapshots of a run, shape (snapshot,)."""
-        return read_eigenvalues(self.spectra[list(self.runs).index(run)])[1]
+        return read_eigenvalues(self.file("spectra", run))[1]
 
     def start(self, run: Hyperparameters) -> np.ndarray:
         """Weights of the first snapshot of a run, shape (replica, M, N)."""
-        return read_weights(self.weights[list(self.runs).index(run)])[0]["weights"][:, 0]
+        return read_weights(self.file("weights", run))[0]["weights"][:, 0]
 
     @cached_property
     def fit_table(self) -> pd.DataFrame:
@@ -175,12 +202,3 @@ def name_of(run: Hyperparameters, labels: Mapping[str, str] | None = None) -> st
     symbols = {"learning_rate": r"\alpha", "batch_size": "B", "noise_scale": r"\epsilon"}
     shown = labels or {name: text for name, text in symbols.items() if hasattr(run, name)}
     return ", ".join(f"${text} = {getattr(run, name):g}$" for name, text in shown.items())
-
-
-def quote(value: float, error: float) -> str:
-    """A value with its error in parentheses, two digits of it: 1.7731(21)."""
-    if not (math.isfinite(value) and math.isfinite(error) and error > 0):
-        return f"{value:.4g}"
-    digits = max(1 - math.floor(math.log10(error)), 0)
-    scaled = round(error * 10**digits)
-    return f"{value:.{digits}f}({scaled})" if digits else f"{value:.0f}({error:.0f})"

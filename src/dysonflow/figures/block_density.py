@@ -12,9 +12,9 @@ from dysonflow.figures._study import (
     curve,
     density,
     name_of,
-    quote,
 )
 from dysonflow.laws import BlockDensity
+from dysonflow.quoting import quote
 
 PANELS = 4
 BINS = np.linspace(-3.6, 3.6, 25)

@@ -6,23 +6,43 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
+from dysonflow.errors import ConfigError
 from dysonflow.figures._study import STYLE, Drawing, StudyData, colours, curve, density, name_of
+from dysonflow.hyperparameters import Hyperparameters
 from dysonflow.laws import WignerSurmise
 
 RUNS = 4
 BINS = np.linspace(0.0, 3.2, 17)
 
 
-def draw(data: StudyData) -> Drawing:
-    """Draw one row per pair: the gap S on the left, S over its mean on the right."""
-    runs = data.representative(RUNS)
+def draw(data: StudyData, over: str | None = None, pair: int | None = None) -> Drawing:
+    """Draw one row per pair: the gap S on the left, S over its mean on the right.
+
+    Parameters
+    ----------
+    data : StudyData
+        The study.
+    over : str, optional
+        Draw all values of this hyperparameter among runs that differ in nothing else; by default
+        four strengths of noise.
+    pair : int, optional
+        Draw only this degenerate pair, counted from 1; by default all.
+    """
+    runs = data.representative(RUNS) if over is None else data.swept(over)
     pairs = [n for n, block in enumerate(data.blocks(runs[0])) if block.multiplicity == 2]
+    if pair is not None:
+        if pair > len(pairs):
+            raise ConfigError(
+                f"study {data.name}: no pair {pair}, there are {len(pairs)} degenerate pair(s)"
+            )
+        pairs = [pairs[pair - 1]]
     surmise = WignerSurmise(1)
     fine = np.linspace(0.0, BINS[-1], 200)
     middle = 0.5 * (BINS[1:] + BINS[:-1])
     numbers = [curve("rescaled", "wigner_surmise", fine, surmise.pdf(fine))]
     with mpl.rc_context(fname=STYLE):
-        figure = Figure(figsize=(7.5, 2.3 * len(pairs) + 0.8))
+        tall = 2.3 * len(pairs) + 0.8 if pair is None else 3.9
+        figure = Figure(figsize=(7.5, tall))
         panels = figure.subplots(len(pairs), 2, squeeze=False)
         for (raw, rescaled), number in zip(panels, pairs, strict=True):
             for run, colour in zip(runs, colours(len(runs)), strict=True):
@@ -64,14 +84,19 @@ def draw(data: StudyData) -> Drawing:
         f"Gaps of the {len(pairs)} degenerate pair(s) of study ``{data.name}``. Left: as measured; "
         "the lines are the Wigner surmise with the mean gap that theory predicts (no free "
         "parameter). Right: over the measured mean gap, all on one Wigner surmise. Error bars: "
-        f"standard error over replicas. {_agreement(data)}"
+        f"standard error over replicas. {_agreement(data, runs, pairs)}"
     )
     return Drawing(figure, caption, numbers)
 
 
-def _agreement(data: StudyData) -> str:
+def _agreement(data: StudyData, runs: list[Hyperparameters], pairs: list[int]) -> str:
+    """What the tests of the pairs shown say."""
     fits = data.fit_table
-    pulls = (fits["mean_gap"] - fits["mean_gap_theory"]) / fits["mean_gap_error"]
-    pulls = pulls.dropna()
+    numbers = [data.block_number(runs[0], data.blocks(runs[0])[n]) for n in pairs]
+    shown = fits[fits["run"].isin([run.run for run in runs]) & fits["block"].isin(numbers)]
+    pulls, p_values = shown["pull_gap"].dropna(), shown["surmise_p_value"].dropna()
     within = int((pulls.abs() < 3).sum())
-    return f"Of {len(pulls)} mean gaps, {within} lie within three errors of theory."
+    return (
+        f"Of {len(pulls)} mean gaps, {within} lie within three errors of theory; smallest of the "
+        f"{len(p_values)} p-values of the surmise: {p_values.min():.2g}."
+    )

@@ -7,6 +7,8 @@ A file defines
   the scaling law;
 - `SLOPE`, the slope of the mean gap against the variable for a pair of degenerate levels;
 - `levels(hyperparameters, eigenvalues)`, from the eigenvalues of X = W^T W to ascending levels;
+- `eigenvalues(hyperparameters, levels)`, the eigenvalue of X that belongs to a level;
+- `expected_levels(hyperparameters, edges)`, the mean number of levels in each bin;
 - `pair_plane(hyperparameters, first)`, the plane in which the eigenvectors of a pair turn freely;
 - `blocks(hyperparameters)`, what is predicted for each block of degenerate levels, ascending;
 - `noise_free(hyperparameters, weights, steps)`, the levels that training without noise would have.
@@ -16,6 +18,7 @@ Predictions are kept apart from the dynamics, so that an edit here re-fits and t
 
 import importlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from types import ModuleType
@@ -23,6 +26,7 @@ from types import ModuleType
 import numpy as np
 
 from dysonflow import coulomb_gas
+from dysonflow.laws import BlockDensity
 
 DEGENERATE = 1e-9
 """Relative difference below which two centres are one."""
@@ -91,6 +95,16 @@ def multiplets(centres: np.ndarray) -> list[tuple[int, int]]:
         i for i in range(1, len(centres)) if centres[i] - centres[i - 1] > DEGENERATE * centres[i]
     ]
     return [(a, b - a) for a, b in zip(starts, [*starts[1:], len(centres)], strict=True)]
+
+
+def levels_of_blocks(blocks: Sequence[Block], edges: np.ndarray) -> np.ndarray:
+    """Mean number of levels in each bin, shape (bins,), if no block knew of the others."""
+    laws = [
+        (block.multiplicity, BlockDensity(block.multiplicity, block.centre, block.sigma))
+        for block in blocks
+        if not block.flag
+    ]
+    return sum((count * np.diff(law.cdf(edges)) for count, law in laws), np.zeros(len(edges) - 1))
 
 
 @lru_cache

@@ -7,7 +7,14 @@ from functools import lru_cache
 import numpy as np
 
 from dysonflow.models.gaussian_rbm import GaussianRBMHyperparameters, precision_matrix
-from dysonflow.theory import Block, _rbm_matrix, integrate, multiplets, unit_mean_gap
+from dysonflow.theory import (
+    Block,
+    _rbm_matrix,
+    integrate,
+    levels_of_blocks,
+    multiplets,
+    unit_mean_gap,
+)
 from dysonflow.theory._rbm_matrix import Machine
 
 QUANTITY = "lambda = mu^2 - sigma_h^2 x, eigenvalue of the machine's precision matrix"
@@ -22,6 +29,8 @@ LARGEST_MATRIX = 64
 """Sites up to which the theory of the whole matrix is worked out."""
 MATRICES, WORK = 40_000, 40_000_000
 """Matrices drawn for a prediction, fewer for large ones: about WORK / N^3."""
+DENSITY_MATRICES = 200_000
+"""Matrices drawn for a density, fewer for large ones."""
 SEED = 20240723
 """The same run always has the same prediction."""
 
@@ -39,6 +48,11 @@ def levels(h: GaussianRBMHyperparameters, eigenvalues: np.ndarray) -> np.ndarray
         Ascending eigenvalues x of W^T W, shape (..., N).
     """
     return h.rbm_mass_squared - h.hidden_width**2 * eigenvalues[..., ::-1]
+
+
+def eigenvalues(h: GaussianRBMHyperparameters, levels: np.ndarray) -> np.ndarray:
+    """Eigenvalues x = (mu^2 - lambda) / sigma_h^2 of W^T W, in the order of the levels."""
+    return (h.rbm_mass_squared - np.asarray(levels)) / h.hidden_width**2
 
 
 def pair_plane(h: GaussianRBMHyperparameters, first: int) -> tuple[np.ndarray, int]:
@@ -108,6 +122,19 @@ def sample_levels(h: GaussianRBMHyperparameters, size: int, rng: np.random.Gener
     matrices, _, _ = _rbm_matrix.draw(place, _rbm_matrix.moments(place), size, rng)
     found = np.linalg.eigvalsh(matrices).reshape(2 * size, -1)
     return h.rbm_mass_squared - found[..., ::-1]
+
+
+def expected_levels(h: GaussianRBMHyperparameters, edges: np.ndarray) -> np.ndarray:
+    """Mean number of levels of a machine in each bin, shape (bins,).
+
+    From `DENSITY_MATRICES` matrices of the full theory with a fixed seed; beyond `LARGEST_MATRIX`
+    sites the blocks count as if on their own.
+    """
+    if h.sites > LARGEST_MATRIX:
+        return levels_of_blocks(blocks(h), edges)
+    pairs = max(min(DENSITY_MATRICES, 5 * WORK // h.sites**3), 500) // 2
+    drawn = sample_levels(h, pairs, np.random.default_rng(SEED))
+    return np.histogram(drawn, edges)[0] / len(drawn)
 
 
 @lru_cache

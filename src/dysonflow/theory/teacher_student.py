@@ -12,7 +12,13 @@ from dysonflow.models.teacher_student import (
     shared_covariances,
     teacher,
 )
-from dysonflow.theory import Block, integrate, multiplets, unit_mean_gap
+from dysonflow.theory import (
+    Block,
+    integrate,
+    levels_of_blocks,
+    multiplets,
+    unit_mean_gap,
+)
 
 QUANTITY = "singular value of W"
 LEVEL = r"singular value $\sqrt{x}$"
@@ -33,6 +39,16 @@ HEAVIEST = 1.5
 def levels(h: TeacherStudentHyperparameters, eigenvalues: np.ndarray) -> np.ndarray:
     """Singular values of W, ascending, from ascending eigenvalues of W^T W, shape (..., n)."""
     return np.sqrt(eigenvalues)
+
+
+def eigenvalues(h: TeacherStudentHyperparameters, levels: np.ndarray) -> np.ndarray:
+    """Eigenvalues of W^T W that belong to singular values of W, shape as given."""
+    return np.asarray(levels) ** 2
+
+
+def expected_levels(h: TeacherStudentHyperparameters, edges: np.ndarray) -> np.ndarray:
+    """Mean number of levels of a student in each bin, each block on its own, shape (bins,)."""
+    return levels_of_blocks(blocks(h), edges)
 
 
 def pair_plane(h: TeacherStudentHyperparameters, first: int) -> tuple[np.ndarray, int]:

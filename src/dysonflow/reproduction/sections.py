@@ -1,0 +1,211 @@
+"""The statements of the paper, one section for each system."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+
+import pandas as pd
+
+from dysonflow.reproduction.checks import (
+    Check,
+    estimate,
+    law,
+    over_theory,
+    squares,
+    tests,
+    weighted_mean,
+    with_p_value,
+)
+from dysonflow.reproduction.study import FULL_THEORY_ENDS, Study, within_theory
+
+
+def _dyson_index(pairs: pd.DataFrame) -> Check:
+    value = weighted_mean(pairs["dyson_index"], pairs["dyson_index_error"])
+    return estimate("Dyson index of pairs, all runs", *value, 1.0)
+
+
+def _surmise(study: Study) -> list[Check | None]:
+    pairs = study.pairs
+    found = [
+        tests(
+            "Rescaled gaps of every pair and run follow one Wigner surmise",
+            pairs["surmise_p_value"],
+            "no rejection",
+        ),
+        law("`<S> = sqrt(pi) sigma` (slope over all points)", study.laws, "gap_over_sigma"),
+        _dyson_index(pairs),
+    ]
+    if pairs["angle_p_value"].notna().any():
+        text = "Eigenvectors of a pair turn freely in their plane"
+        found.append(tests(text, pairs["angle_p_value"], "no rejection"))
+    return found
+
+
+def _gaussian_rbm(study: Study) -> Iterator[tuple[str, list[Check | None]]]:
+    fits, pairs, laws = study.fits, study.pairs, study.laws
+    inner = within_theory(pairs)
+    reach = f"a/B <= {FULL_THEORY_ENDS:g}"
+    yield (
+        "Gaussian RBM: the scaling rule",
+        [
+            law("`<S>` against sqrt(a/B kappa^2 Omega), all points", laws, "mean_gap"),
+            law("... the points of weakest noise", laws, "mean_gap_small_noise"),
+            law("... extrapolated to zero noise", laws, "mean_gap_zero_noise"),
+            law("`sqrt(pi) sigma` against the same, all points", laws, "sigma"),
+            law("... the points of weakest noise", laws, "sigma_small_noise"),
+            law("... extrapolated to zero noise", laws, "sigma_zero_noise"),
+            law("`sigma` ~ a^p at fixed B: p", laws, "sigma_in_learning_rate", "exponent"),
+            law("`sigma` ~ B^-p at fixed a: p", laws, "sigma_in_batch_size", "exponent"),
+            over_theory(f"`<S>` over the theory of the whole matrix, {reach}", inner, "mean_gap"),
+            squares(
+                f"`<S>` of every pair and run about that theory, {reach}",
+                inner["pull_gap"],
+                "scatter of the errors",
+            ),
+            over_theory(
+                "`<S>` over that theory beyond its end",
+                pairs.drop(inner.index),
+                "mean_gap",
+            ),
+        ],
+    )
+    yield ("Gaussian RBM: the Wigner surmise", _surmise(study))
+    lowest = fits[fits["block"] == 0].sort_values("stochasticity")
+    strong = within_theory(lowest).iloc[-1]
+    bare = (fits["centre"] - fits["centre_block_formula"]) / fits["centre_error"]
+    place = f"a = {strong['learning_rate']:g}, B = {strong['batch_size']:g}"
+    error = (strong["centre"] - strong["centre_theory"]) / strong["pull_centre"]
+    yield (
+        "Gaussian RBM: repulsion between modes",
+        [
+            squares("Centres stay at kappa (no repulsion)", bare, "scatter of the errors"),
+            squares(
+                f"Centres shift as the theory of the whole matrix says, {reach}",
+                within_theory(fits)["pull_centre"],
+                "scatter of the errors",
+            ),
+            estimate(
+                f"Lowest mode (kappa = {strong['centre_block_formula']:.4g}) at {place}",
+                strong["centre"],
+                error,
+                strong["centre_theory"],
+            ),
+        ],
+    )
+
+
+def _weak_noise(study: Study) -> Iterator[tuple[str, list[Check | None]]]:
+    laws = study.laws
+    yield (
+        "Gaussian RBM: weak noise, independent samples",
+        [
+            law(
+                "`<S>` against sqrt(a/B kappa^2 Omega), weakest noise", laws, "mean_gap_small_noise"
+            ),
+            law("`sqrt(pi) sigma` against the same", laws, "sigma_small_noise"),
+            law("`<S>` extrapolated to zero noise", laws, "mean_gap_zero_noise"),
+            law("`sqrt(pi) sigma` extrapolated to zero noise", laws, "sigma_zero_noise"),
+            over_theory("`<S>` over the theory of the whole matrix", study.pairs, "mean_gap"),
+            *_surmise(study),
+        ],
+    )
+
+
+def _teacher_student(study: Study) -> Iterator[tuple[str, list[Check | None]]]:
+    pairs, laws = study.pairs, study.laws
+    yield (
+        "Teacher-student model: the scaling rule",
+        [
+            law("`<S>` against sqrt(a A/B), all points", laws, "mean_gap"),
+            law("... with the finite-step factor in the variable", laws, "mean_gap_finite_step"),
+            law("... extrapolated to zero noise", laws, "mean_gap_zero_noise"),
+            law("`sqrt(pi) sigma` against sqrt(a A/B), all points", laws, "sigma"),
+            law("... with the finite-step factor in the variable", laws, "sigma_finite_step"),
+            over_theory("`<S>` over the exact theory", pairs, "mean_gap"),
+            squares(
+                "`<S>` of every run about the exact theory",
+                pairs["pull_gap"],
+                "scatter of the errors",
+            ),
+        ],
+    )
+    yield ("Teacher-student model: the Wigner surmise", _surmise(study))
+
+
+def _semicircle(study: Study) -> Iterator[tuple[str, list[Check | None]]]:
+    checks: list[Check | None] = []
+    for _, row in study.fits.sort_values("multiplicity").iterrows():
+        n = row["multiplicity"]
+        checks += [
+            with_p_value(
+                f"Density of n = {n} equal levels",
+                f"p = {row['density_p_value']:.2g}",
+                "exact law of n levels",
+                row["density_p_value"],
+            ),
+            estimate(
+                f"Radius of the semicircle over sigma sqrt(2n), n = {n}",
+                row["sigma"] / row["sigma_theory"],
+                row["sigma_error"] / row["sigma_theory"],
+                1.0,
+            ),
+            estimate(f"Dyson index, n = {n}", row["dyson_index"], row["dyson_index_error"], 1.0),
+        ]
+    yield ("Many equal levels: towards the semicircle", checks)
+
+
+def _shared_data(study: Study) -> Iterator[tuple[str, list[Check | None]]]:
+    pairs = study.pairs
+    ratio = pairs["mean_gap"] / pairs["mean_gap_block_formula"]
+    given = pairs["mean_gap_theory"] / pairs["mean_gap_block_formula"]
+    fresh = math.sqrt(math.pi) * pairs["finite_step_variable"]
+    about_fresh = (pairs["mean_gap"] - fresh) / pairs["mean_gap_error"]
+    span = Check(
+        f"`<S>` over the small-step formula, {len(pairs)} runs",
+        f"{ratio.min():.2f} to {ratio.max():.2f}",
+        f"{given.min():.2f} to {given.max():.2f} given the inputs",
+        math.nan,
+        "",
+    )
+    yield (
+        "Teacher-student model: one training set for all replicas",
+        [
+            span,
+            squares(
+                "`<S>` of every run about the theory for fresh inputs", about_fresh, "no scatter"
+            ),
+            squares(
+                "`<S>` of every run about the theory given its inputs",
+                pairs["pull_gap"],
+                "scatter of the errors",
+            ),
+            *_surmise(study),
+        ],
+    )
+
+
+def _released(study: Study) -> Iterator[tuple[str, list[Check | None]]]:
+    checks: list[Check | None] = []
+    pairs = study.pairs.sort_values(["learning_rate", "batch_size"])
+    for _, row in pairs.iterrows():
+        place = f"a = {row['learning_rate']:g}, B = {row['batch_size']:g}"
+        small = row["mean_gap_block_formula"]
+        checks.append(
+            estimate(
+                f"`<S>` at {place} ({row['mean_gap'] / small:.3f} times the small-step formula), "
+                "theory for fresh inputs",
+                row["mean_gap"],
+                row["mean_gap_error"],
+                row["mean_gap_theory"],
+            )
+        )
+    yield ("Weights released by the authors", [*checks, *_surmise(study)])
+
+
+SECTIONS: Mapping[str, Callable[[Study], Iterator[tuple[str, list[Check | None]]]]] = {
+    "gaussian_rbm": _gaussian_rbm,
+    "gaussian_rbm_weak_noise": _weak_noise,
+    "teacher_student": _teacher_student,
+    "shared_data": _shared_data,
+    "semicircle": _semicircle,
+    "released": _released,
+}

@@ -1,0 +1,158 @@
+"""Verdicts of the document against the paper, on tables whose truth is known."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dysonflow import html
+from dysonflow.documents import read_document, write_document
+from dysonflow.errors import ArtifactError, ConfigError
+from dysonflow.figures._study import StudyData
+from dysonflow.models import hyperparameters_of
+from dysonflow.reproduction import Table, html_page, markdown
+from dysonflow.reproduction.checks import (
+    estimate,
+    goodness,
+    law,
+    over_theory,
+    squares,
+    with_p_value,
+)
+from dysonflow.reproduction.checks import (
+    tests as many_tests,
+)
+from dysonflow.theory import load
+
+
+def test_the_verdict_follows_the_errors():
+    for value, verdict in ((1.29, "agrees"), (1.31, "in tension"), (1.51, "differs")):
+        check = estimate("x", value, 0.1, 1.0)
+        assert check.verdict == verdict
+        assert check.distance == pytest.approx(10.0 * (value - 1.0))
+    # The error of theory counts too.
+    assert estimate("x", 1.31, 0.1, 1.0, 0.1).verdict == "agrees"
+
+
+def test_a_p_value_is_worth_its_two_sided_errors():
+    for p_value, errors in ((0.3173105, 1.0), (0.0026998, 3.0), (5.733e-7, 5.0)):
+        assert with_p_value("x", "", "", p_value).distance == pytest.approx(errors, abs=1e-3)
+    assert with_p_value("x", "", "", 0.0).verdict == "differs"
+
+
+def test_squares_of_standard_normal_pulls_agree_and_wide_ones_do_not():
+    rng = np.random.default_rng(3)
+    pulls = pd.Series([*rng.standard_normal(400), math.nan])
+    assert "/400" in squares("x", pulls, "").measured
+    assert squares("x", pulls, "").verdict == "agrees"
+    assert squares("x", 1.5 * pulls, "").verdict == "differs"
+    assert squares("x", pulls[400:], "") is None
+    assert goodness("x", 400.0, 400, "").verdict == "agrees"
+
+
+def test_many_tests_are_corrected_for_their_number():
+    rng = np.random.default_rng(5)
+    uniform = pd.Series(rng.random(2000))
+    assert many_tests("x", uniform, "").verdict == "agrees"
+    few = pd.Series([1e-9, *rng.random(1999)])
+    found = many_tests("x", few, "")
+    assert found.measured.startswith("1 of 2000") and found.verdict == "in tension"
+
+
+def test_the_mean_over_theory_has_the_error_of_both():
+    rng = np.random.default_rng(7)
+    count, own, theirs, truth = 400, 0.02, 0.01, 1.1
+    theory = rng.uniform(1.0, 3.0, count)
+    total = theory * math.hypot(own, theirs)
+    value = truth * theory + total * rng.standard_normal(count)
+    rows = pd.DataFrame(
+        {"mean_gap": value, "mean_gap_theory": theory, "pull_gap": (value - theory) / total}
+    )
+    check = over_theory("x", rows, "mean_gap")
+    error = math.hypot(own, theirs) / math.sqrt(count)
+    # Twice the same seed, five errors: fails once in two million seeds.
+    assert check.distance == pytest.approx((truth - 1.0) / error, abs=5.0)
+    assert over_theory("x", rows[:0], "mean_gap") is None
+
+
+def test_a_law_without_points_is_left_out():
+    laws = pd.DataFrame(
+        {
+            "slope": [2.5, math.nan],
+            "slope_error": [0.1, math.nan],
+            "slope_theory": [2.5066, 2.5066],
+        },
+        index=["mean_gap", "sigma"],
+    )
+    assert law("x", laws, "mean_gap").measured == "2.50(10)"
+    assert law("x", laws, "sigma") is None
+    assert law("x", laws, "nothing") is None
+
+
+def test_markdown_and_html_hold_the_same_cells():
+    parts = ["# Title", "## Part", "some `code` & <more>", Table(["a", "b"], [["`x`", "1 < 2"]])]
+    assert markdown(parts) == (
+        "# Title\n\n## Part\n\nsome `code` & <more>\n\n| a | b |\n| --- | --- |\n| `x` | 1 < 2 |\n"
+    )
+    page = html_page(parts)
+    assert "<h2>Title</h2>" in page and "<h3>Part</h3>" in page
+    assert "<code>code</code> &amp; &lt;more&gt;" in page
+    assert "<td><code>x</code></td><td>1 &lt; 2</td>" in page
+    assert html.code("`a<b`") == "<code>a&lt;b</code>"
+
+
+def test_a_document_knows_its_own_text(tmp_path):
+    path = tmp_path / "text.md"
+    write_document(path, "# 2.507(9)\n", {"source": "abc"})
+    assert read_document(path)["source"] == "abc"
+    for change in (("2.507", "2.508"), (" -->", ""), ("<!-- dysonflow ", "<!-- other ")):
+        path.write_text(path.read_text().replace(*change))
+        with pytest.raises(ArtifactError, match=r"text\.md"):
+            read_document(path)
+        write_document(path, "# 2.507(9)\n", {"source": "abc"})
+
+
+def students(**values):
+    return hyperparameters_of("teacher_student").from_config(values)
+
+
+def test_runs_swept_in_one_hyperparameter_are_found():
+    runs = [
+        *[students(learning_rate=a) for a in (0.3, 0.1, 0.2)],
+        *[students(learning_rate=0.1, batch_size=b) for b in (4, 8)],
+        students(learning_rate=0.5, batch_size=64, noise_scale=0.05),
+    ]
+    data = StudyData("mine", runs)
+    assert [run.learning_rate for run in data.swept("learning_rate")] == [0.1, 0.2, 0.3]
+    assert [run.batch_size for run in data.swept("batch_size")] == [4, 8, 16]
+    with pytest.raises(ConfigError, match="study mine: no two runs differ in noise_scale alone"):
+        data.swept("noise_scale")
+
+
+@pytest.mark.parametrize(
+    ("model", "values"),
+    [
+        ("teacher_student", {"size": 3, "teacher_spectrum": [1.0, 2.0, 2.0]}),
+        ("gaussian_rbm", {"sites": 6, "batch_size": 32}),
+    ],
+)
+def test_the_expected_density_counts_every_level_and_has_the_right_means(model, values):
+    h = hyperparameters_of(model).from_config(values)
+    physics = load(model)
+    edges = np.linspace(0.0, 12.0, 6001)
+    expected = physics.expected_levels(h, edges)
+    blocks = physics.blocks(h)
+    assert expected.sum() == pytest.approx(sum(block.multiplicity for block in blocks), rel=1e-3)
+    middle = 0.5 * (edges[1:] + edges[:-1])
+    mean = sum(block.multiplicity * block.centre for block in blocks) / len(edges)
+    assert (middle * expected).sum() / len(edges) == pytest.approx(mean, rel=1e-3)
+
+
+@pytest.mark.parametrize("model", ["teacher_student", "gaussian_rbm"])
+def test_levels_and_eigenvalues_are_inverse(model):
+    h = hyperparameters_of(model).from_config({"hidden_width": 0.8} if "rbm" in model else {})
+    physics = load(model)
+    x = np.array([0.5, 1.0, 4.0])
+    found = physics.eigenvalues(h, physics.levels(h, x))
+    assert np.sort(found) == pytest.approx(x)
