@@ -28,7 +28,8 @@ class StudyConfig(BaseModel):
     sweep: dict[str, Any] | list[dict[str, Any]] = Field(default_factory=dict)
     """A grid (hyperparameter: list of values), or a list of grids and single points."""
     figures: list[str] | Literal["auto"] = "auto"
-    """Figures to draw; `auto`: all that fit a stationary study."""
+    """Figures to draw; `auto`: all that fit a stationary study, or its spectrum alone where theory
+    does not say which levels there are."""
     small_noise: float | None = Field(default=None, gt=0)
     """Largest learning_rate / batch_size of the runs in the laws named `..._small_noise`."""
 
@@ -74,8 +75,12 @@ class Study:
 
     @property
     def is_stationary(self) -> bool:
-        """Whether the study is fitted: one that draws only the evolution from the start is not."""
-        return any(figure not in figures.FROM_THE_START for figure in self.figures)
+        """Whether the study is fitted.
+
+        One that draws only the evolution from the start is not, nor one without levels to fit.
+        """
+        drawn = any(figure not in figures.FROM_THE_START for figure in self.figures)
+        return drawn and all(run.fitted for run in self.runs)
 
 
 def load_config(config: Mapping[str, Any]) -> Config:
@@ -175,12 +180,18 @@ def _expand(name: str, content: StudyConfig) -> Study:
         if count > 1:
             problems.append(f"sweep: the point {run} is given {count} times; remove the copies")
     known = list(figures.INPUTS)
-    wanted = figures.STATIONARY if content.figures == "auto" else content.figures
-    problems += [
-        f"figures: {figure!r}: unknown figure{did_you_mean(figure, known)}"
-        for figure in wanted
-        if figure not in known
-    ]
+    fitted = all(run.fitted for run in runs)
+    wanted = list(figures.STATIONARY) if content.figures == "auto" else content.figures
+    if content.figures == "auto" and not fitted:
+        wanted = [figure for figure in wanted if not figures.needs_fits(figure)]
+    for figure in wanted:
+        if figure not in known:
+            problems.append(f"figures: {figure!r}: unknown figure{did_you_mean(figure, known)}")
+        elif figures.needs_fits(figure) and not fitted:
+            problems.append(
+                f"figures: {figure!r} shows fits, and nothing is fitted without centres: give "
+                "centres and noise_scale, or figures: auto"
+            )
     if problems:
         raise ConfigError("\n".join(dict.fromkeys(problems)))
     return Study(name, content.model, tuple(runs), tuple(wanted), content.small_noise)

@@ -36,6 +36,11 @@ STATIONARY = tuple(name for name in INPUTS if name not in FROM_THE_START)
 """Figures of the stationary state, those a study draws by default."""
 
 
+def needs_fits(name: str) -> bool:
+    """Whether a figure reads the fits of its runs, or laws made of them."""
+    return bool({"fits", "scaling"} & set(INPUTS[name]))
+
+
 def load(name: str) -> ModuleType:
     """Import the file of the figure `name`."""
     return importlib.import_module(f"{__name__}.{name}")

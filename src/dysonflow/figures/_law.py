@@ -8,7 +8,15 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from dysonflow.figures._study import STYLE, Drawing, StudyData, colours, curve, quote
+from dysonflow.figures._study import (
+    STYLE,
+    Drawing,
+    StudyData,
+    colours,
+    curve,
+    nothing_fitted,
+    quote,
+)
 
 MARKERS = "osD^vP*Xhp"
 
@@ -39,8 +47,9 @@ def draw_law(
     factor : float
         Multiplies value and error.
     """
-    pairs = data.fit_table
-    pairs = pairs[(pairs["multiplicity"] == 2) & pairs[value].notna()]
+    pairs = data.pairs
+    if pairs.empty:
+        return nothing_fitted(data)
     numbers, sentences = [], []
     with mpl.rc_context(fname=STYLE):
         figure = Figure(figsize=(4.6 * len(panels) + 0.4, 5.4))

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import matplotlib as mpl
@@ -50,13 +49,18 @@ class StudyData:
     scaling: str | None = None
 
     @property
-    def physics(self) -> ModuleType:
+    def physics(self) -> Any:
         """Predictions for the study's model."""
-        return theory.load(self.runs[0].MODEL)
+        return theory.of(self.runs[0])
 
     def strength(self, run: Hyperparameters) -> float:
         """Variable of the scaling law for the lowest block: orders the runs by their noise."""
-        return self.blocks(run)[0].variable
+        blocks = self.blocks(run)
+        if blocks:
+            return blocks[0].variable
+        # Without a prediction the stochasticity is all that is known of the noise.
+        values = run.canonical()
+        return math.sqrt(values["learning_rate"] / values["batch_size"])
 
     def blocks(self, run: Hyperparameters) -> list[Block]:
         """Prediction for each block that can be fitted."""
@@ -67,9 +71,14 @@ class StudyData:
         return self.physics.blocks(run).index(block)
 
     def representative(self, count: int) -> list[Hyperparameters]:
-        """Up to `count` runs, weakest noise first, evenly spread on a logarithmic scale."""
+        """Up to `count` runs, weakest noise first, evenly spread on a logarithmic scale.
+
+        Of runs that all have the same noise, evenly spread in their order.
+        """
         runs = sorted(self.runs, key=self.strength)
         scale = np.log([max(self.strength(run), 1e-300) for run in runs])
+        if scale[0] == scale[-1]:
+            scale = np.arange(float(len(runs)))
         wanted = np.linspace(scale[0], scale[-1], count)
         chosen = sorted({int(np.abs(scale - target).argmin()) for target in wanted})
         return [runs[i] for i in chosen]
@@ -91,6 +100,12 @@ class StudyData:
     def fit_table(self) -> pd.DataFrame:
         """Fits of all runs of the study."""
         return tables.read_table(self.fits)
+
+    @property
+    def pairs(self) -> pd.DataFrame:
+        """Fits of the pairs of degenerate levels that could be fitted."""
+        fits = self.fit_table
+        return fits[(fits["multiplicity"] == 2) & fits["mean_gap"].notna()]
 
     @cached_property
     def laws(self) -> pd.DataFrame:
@@ -162,7 +177,27 @@ def density(values: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarr
     flat = values.reshape(len(values), -1)
     counts = np.stack([np.histogram(row, edges)[0] for row in flat]) / flat.shape[1]
     counts = counts / np.diff(edges)
-    return counts.mean(axis=0), counts.std(axis=0, ddof=1) / math.sqrt(len(counts))
+    return counts.mean(axis=0), spread(counts) / math.sqrt(len(counts))
+
+
+def spread(values: np.ndarray) -> np.ndarray:
+    """Standard deviation over replicas, shape (replica, ...) to (...); NaN for a single replica."""
+    if len(values) < 2:
+        return np.full(values.shape[1:], np.nan)
+    return values.std(axis=0, ddof=1)
+
+
+def nothing_fitted(data: StudyData, what: str = "pair of degenerate levels") -> Drawing:
+    """What is drawn where a figure shows fits of `what`, and there are none."""
+    with mpl.rc_context(fname=STYLE):
+        figure = Figure(figsize=(6.5, 2.4))
+        text = f"no {what} could be fitted"
+        figure.text(0.5, 0.5, text, ha="center", va="center")
+    caption = (
+        f"In study ``{data.name}`` {text}: there is none, or the column ``flag`` of the fits says "
+        "why."
+    )
+    return Drawing(figure, caption, [curve("none", "none", [], [])])
 
 
 def colours(count: int) -> list[tuple[float, float, float, float]]:
@@ -173,7 +208,8 @@ def colours(count: int) -> list[tuple[float, float, float, float]]:
 def name_of(run: Hyperparameters, labels: Mapping[str, str] | None = None) -> str:
     """Values that tell the runs of a study apart, for a legend."""
     symbols = {"learning_rate": r"\alpha", "batch_size": "B", "noise_scale": r"\epsilon"}
-    shown = labels or {name: text for name, text in symbols.items() if hasattr(run, name)}
+    known = [name for name in symbols if getattr(run, name, None) is not None]
+    shown = labels or {name: symbols[name] for name in known}
     return ", ".join(f"${text} = {getattr(run, name):g}$" for name, text in shown.items())
 
 

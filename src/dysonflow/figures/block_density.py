@@ -12,6 +12,7 @@ from dysonflow.figures._study import (
     curve,
     density,
     name_of,
+    nothing_fitted,
     quote,
 )
 from dysonflow.laws import BlockDensity
@@ -22,6 +23,8 @@ BINS = np.linspace(-3.6, 3.6, 25)
 
 def draw(data: StudyData) -> Drawing:
     """Draw up to four pairs: all of the run with the weakest noise, or one of several runs."""
+    if data.pairs.empty:
+        return nothing_fitted(data)
     weakest = data.representative(1)[0]
     pairs = [n for n, block in enumerate(data.blocks(weakest)) if block.multiplicity == 2]
     runs = [weakest] if len(pairs) > 1 else data.representative(PANELS)

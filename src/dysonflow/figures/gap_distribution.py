@@ -6,7 +6,16 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from dysonflow.figures._study import STYLE, Drawing, StudyData, colours, curve, density, name_of
+from dysonflow.figures._study import (
+    STYLE,
+    Drawing,
+    StudyData,
+    colours,
+    curve,
+    density,
+    name_of,
+    nothing_fitted,
+)
 from dysonflow.laws import WignerSurmise
 
 RUNS = 4
@@ -15,6 +24,8 @@ BINS = np.linspace(0.0, 3.2, 17)
 
 def draw(data: StudyData) -> Drawing:
     """Draw one row per pair: the gap S on the left, S over its mean on the right."""
+    if data.pairs.empty:
+        return nothing_fitted(data)
     runs = data.representative(RUNS)
     pairs = [n for n, block in enumerate(data.blocks(runs[0])) if block.multiplicity == 2]
     surmise = WignerSurmise(1)
