@@ -130,7 +130,7 @@ def _sentence(data: StudyData, law: str) -> str:
         f"Law ``{law}`` over {line['points']} points: slope "
         f"{quote(line['slope'], line['slope_error'])}, theory {line['slope_theory']:.4f} "
         f"({line['pull']:+.1f} errors); chi2/dof of the points about the fitted line "
-        f"{line['chi2']:.1f}/{line['dof']}, p = {line['p_value']:.2g}; exponent of the "
+        f"{line['chi2']:.1f}/{line['dof']:.0f}, p = {line['p_value']:.2g}; exponent of the "
         f"stochasticity {quote(line['exponent'], line['exponent_error'])}, theory "
         f"{line['exponent_theory']:.1f}."
     )

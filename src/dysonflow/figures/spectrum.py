@@ -43,7 +43,7 @@ def draw(data: StudyData) -> Drawing:
     caption = (
         f"Density of the levels ({data.physics.QUANTITY}) of study ``{data.name}`` at "
         f"{len(runs)} strengths of the noise, weakest on top, from {levels[0].shape[0]} replicas "
-        f"with {levels[0].shape[1]} snapshots each. Dashed: the centres that theory predicts. "
+        f"with {levels[0].shape[1]} snapshot(s) each. Dashed: the centres that theory predicts. "
         "Error bars: standard error over replicas."
     )
     return Drawing(figure, caption, numbers)
