@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 import pickle
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -104,7 +105,7 @@ def _one_line(path: str | os.PathLike[str]) -> Iterator[None]:
         raise
     except (
         *(OSError, ValueError, KeyError, EOFError, RuntimeError, NotImplementedError),
-        *(zipfile.BadZipFile, zlib.error, safetensors.SafetensorError),
+        *(zipfile.BadZipFile, zlib.error, struct.error, safetensors.SafetensorError),
     ) as error:
         reason = error.strerror if isinstance(error, OSError) else None
         raise _unreadable(path, reason or str(error)) from error
