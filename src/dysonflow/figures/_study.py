@@ -68,14 +68,28 @@ class StudyData:
 
     def block_number(self, run: Hyperparameters, block: Block) -> int:
         """Number of a block in the table of the run's fits."""
-        return self.physics.blocks(run).index(block)
+        return [one.first for one in self.physics.blocks(run)].index(block.first)
 
-    def representative(self, count: int) -> list[Hyperparameters]:
+    def pair_numbers(self, run: Hyperparameters) -> list[int]:
+        """Which of the `blocks` of a run are pairs that were fitted."""
+        fitted = set(self.pairs.loc[self.pairs["run"] == run.run, "block"])
+        kept = [k for k, block in enumerate(self.physics.blocks(run)) if not block.flag]
+        return [n for n, number in enumerate(kept) if number in fitted]
+
+    def with_pairs(self) -> list[Hyperparameters]:
+        """Runs with a fitted pair."""
+        fitted = set(self.pairs["run"])
+        return [run for run in self.runs if run.run in fitted]
+
+    def representative(
+        self, count: int, among: Sequence[Hyperparameters] | None = None
+    ) -> list[Hyperparameters]:
         """Up to `count` runs, weakest noise first, evenly spread on a logarithmic scale.
 
-        Of runs that all have the same noise, evenly spread in their order.
+        Of all runs, or of those `among` which it looks; where these have the same noise, evenly
+        spread in their order.
         """
-        runs = sorted(self.runs, key=self.strength)
+        runs = sorted(self.runs if among is None else among, key=self.strength)
         scale = np.log([max(self.strength(run), 1e-300) for run in runs])
         if scale[0] == scale[-1]:
             scale = np.arange(float(len(runs)))

@@ -25,10 +25,9 @@ def draw(data: StudyData) -> Drawing:
     """Draw up to four pairs: all of the run with the weakest noise, or one of several runs."""
     if data.pairs.empty:
         return nothing_fitted(data)
-    weakest = data.representative(1)[0]
-    pairs = [n for n, block in enumerate(data.blocks(weakest)) if block.multiplicity == 2]
-    runs = [weakest] if len(pairs) > 1 else data.representative(PANELS)
-    shown = [(run, n) for run in runs for n in pairs][:PANELS]
+    runs = data.representative(PANELS, data.with_pairs())
+    runs = runs[:1] if len(data.pair_numbers(runs[0])) > 1 else runs
+    shown = [(run, n) for run in runs for n in data.pair_numbers(run)][:PANELS]
     numbers, quoted = [], []
     with mpl.rc_context(fname=STYLE):
         figure = Figure(figsize=(7.5, 2.5 * ((len(shown) + 1) // 2) + 0.7))

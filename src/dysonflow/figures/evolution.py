@@ -46,7 +46,8 @@ def draw(data: StudyData) -> Drawing:
             panel.set_title(f"{name_of(run)}\n{len(levels)} replicas", loc="left")
             panel.set_xlabel("SGD step")
             panel.set_ylabel(data.physics.LEVEL)
-            panel.set_xlim(0, steps[-1])
+            if len(steps) > 1:
+                panel.set_xlim(steps[0], steps[-1])
             panel.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2)
     dashed = (
         ""
@@ -54,7 +55,8 @@ def draw(data: StudyData) -> Drawing:
         else "Dashed: mean over the same starts, trained on the exact gradient. "
     )
     caption = (
-        f"Levels ({data.physics.QUANTITY}) of study ``{data.name}`` from the random start. Colour: "
+        f"Levels ({data.physics.QUANTITY}) of study ``{data.name}`` "
+        f"{'against the SGD step' if drift is None else 'from the random start'}. Colour: "
         "mean and standard deviation over replicas of each ordered level. "
         f"{dashed}Dotted: the centres that theory predicts."
     )

@@ -26,8 +26,8 @@ def draw(data: StudyData) -> Drawing:
     """Draw one row per pair: the gap S on the left, S over its mean on the right."""
     if data.pairs.empty:
         return nothing_fitted(data)
-    runs = data.representative(RUNS)
-    pairs = [n for n, block in enumerate(data.blocks(runs[0])) if block.multiplicity == 2]
+    runs = data.representative(RUNS, data.with_pairs())
+    pairs = sorted({number for run in runs for number in data.pair_numbers(run)})
     surmise = WignerSurmise(1)
     fine = np.linspace(0.0, BINS[-1], 200)
     middle = 0.5 * (BINS[1:] + BINS[:-1])
@@ -36,7 +36,9 @@ def draw(data: StudyData) -> Drawing:
         figure = Figure(figsize=(7.5, 2.3 * len(pairs) + 0.8))
         panels = figure.subplots(len(pairs), 2, squeeze=False)
         for (raw, rescaled), number in zip(panels, pairs, strict=True):
-            for run, colour in zip(runs, colours(len(runs)), strict=True):
+            there = [run for run in runs if number in data.pair_numbers(run)]
+            for run in there:
+                colour = colours(len(runs))[runs.index(run)]
                 block = data.blocks(run)[number]
                 levels = data.levels(run)[..., block.positions]
                 gap = levels[..., 1] - levels[..., 0]
@@ -61,7 +63,7 @@ def draw(data: StudyData) -> Drawing:
             raw.set_xscale("log")
             raw.set_yscale("log")
             raw.set_xlim(
-                left=0.5 * middle[0] * min(data.blocks(run)[number].mean_gap for run in runs)
+                left=0.5 * middle[0] * min(data.blocks(run)[number].mean_gap for run in there)
             )
             raw.set_ylabel("$P(S)$")
             rescaled.set_ylabel("$P(s)$")
@@ -69,8 +71,11 @@ def draw(data: StudyData) -> Drawing:
             rescaled.set_title(rf"$\kappa = {block.centre_block:.4g}$", loc="left")
         panels[-1, 0].set_xlabel("gap $S$")
         panels[-1, 1].set_xlabel(r"$s = S / \langle S \rangle$")
-        handles, labels = panels[0, 1].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper center", ncols=math.ceil(len(labels) / 2))
+        named = [panel.get_legend_handles_labels() for panel in panels[:, 1]]
+        look = {label: handle for found in named for handle, label in zip(*found, strict=True)}
+        figure.legend(
+            look.values(), look.keys(), loc="outside upper center", ncols=math.ceil(len(look) / 2)
+        )
     caption = (
         f"Gaps of the {len(pairs)} degenerate pair(s) of study ``{data.name}``. Left: as measured; "
         "the lines are the Wigner surmise with the mean gap that theory predicts (no free "

@@ -18,6 +18,8 @@ def draw(data: StudyData) -> Drawing:
     edges = np.linspace(low - margin, high + margin, BINS + 1)
     middle = 0.5 * (edges[1:] + edges[:-1])
     numbers = []
+    predicted = bool(data.blocks(runs[0]))
+    dashed = "Dashed: the centres that theory predicts. " if predicted else ""
     with mpl.rc_context(fname=STYLE):
         figure = Figure(figsize=(6.5, 1.7 * len(runs) + 0.6))
         panels = figure.subplots(len(runs), 1, sharex=True, squeeze=False)[:, 0]
@@ -38,12 +40,13 @@ def draw(data: StudyData) -> Drawing:
                 curve(run.run, "density", middle, height, y_error=error),
                 curve(run.run, "centre_theory", centres, np.nan),
             ]
-        panels[0].legend(loc="upper right", bbox_to_anchor=(1.0, 1.25))
+        if predicted:
+            panels[0].legend(loc="upper right", bbox_to_anchor=(1.0, 1.25))
         panels[-1].set_xlabel(data.physics.LEVEL)
     caption = (
         f"Density of the levels ({data.physics.QUANTITY}) of study ``{data.name}`` at "
-        f"{len(runs)} strengths of the noise, weakest on top, from {levels[0].shape[0]} replicas "
-        f"with {levels[0].shape[1]} snapshot(s) each. Dashed: the centres that theory predicts. "
+        f"{len(runs)} strength(s) of the noise, weakest on top, from "
+        f"{levels[0].shape[0]} replica(s) with {levels[0].shape[1]} snapshot(s) each. {dashed}"
         "Error bars: standard error over replicas."
     )
     return Drawing(figure, caption, numbers)
