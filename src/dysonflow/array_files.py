@@ -76,19 +76,24 @@ def read(path: str | os.PathLike[str], array: str) -> np.ndarray:
         return np.asarray(values, dtype=found.dtype)
 
 
+def record(paths: Sequence[str | os.PathLike[str]]) -> dict[str, Any]:
+    """Checksums of some files, for the metadata of what is made from them.
+
+    Returns
+    -------
+    dict
+        `sources`, the SHA-256 of each file by name, or how many there are and a joint one;
+        `made_from`, the joint one.
+    """
+    each = {str(path): _file_digest(path) for path in paths}
+    joint = hashlib.sha256("".join(each.values()).encode()).hexdigest()
+    many = {"files": len(paths), "sha256": joint}
+    return {"sources": each if len(paths) <= NAMED_FILES else many, "made_from": joint}
+
+
 def digest(paths: Sequence[str | os.PathLike[str]]) -> str:
     """One SHA-256 over the contents of some files, in their order."""
-    joint = hashlib.sha256()
-    for path in paths:
-        joint.update(_file_digest(path).encode())
-    return joint.hexdigest()
-
-
-def record(paths: Sequence[str | os.PathLike[str]]) -> dict[str, Any]:
-    """Names and checksums of some files for the metadata of what is made from them."""
-    if len(paths) > NAMED_FILES:
-        return {"files": len(paths), "sha256": digest(paths)}
-    return {str(path): _file_digest(path) for path in paths}
+    return str(record(paths)["made_from"])
 
 
 def _file_digest(path: str | os.PathLike[str]) -> str:

@@ -147,6 +147,9 @@ class Hyperparameters(BaseModel):
         """Files that the weights are read from; none for a model that is trained."""
         return []
 
+    def check_sources(self) -> None:
+        """Raise `ConfigError` where the `sources` are not what the hyperparameters say of them."""
+
     def auto_steps(self) -> int:
         """SGD steps in all: the burn-in, then decorrelated snapshots."""
         return max(int(self.burn_in) + (self.snapshots - 1) * self.auto_spacing(), 1)

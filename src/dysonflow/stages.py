@@ -170,13 +170,7 @@ def read_checkpoints(
     values, step = models.load(model).read(run)
     files = run.sources
     log.info("run %s: weights of shape %s from %d files", run.run, values.shape, len(files))
-    metadata = _metadata(
-        run,
-        source,
-        sources=array_files.record(files),
-        made_from=array_files.digest(files),
-        seconds=_since(began),
-    )
+    metadata = _metadata(run, source, **array_files.record(files), seconds=_since(began))
     loss = np.full(values.shape[:2], np.nan)
     weights.write_weights(output, values, step, loss, metadata)
 

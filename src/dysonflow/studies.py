@@ -173,7 +173,10 @@ def _expand(name: str, content: StudyConfig) -> Study:
         problems += [f"{key}: given both under hyperparameters and in the sweep" for key in twice]
         try:
             points = grid(values)
-            runs += [hyperparameters.from_config(content.hyperparameters | p) for p in points]
+            found = [hyperparameters.from_config(content.hyperparameters | p) for p in points]
+            for point in found:
+                point.check_sources()
+            runs += found
         except ConfigError as error:
             problems += str(error).splitlines()
     for run, count in Counter(run.run for run in runs).items():

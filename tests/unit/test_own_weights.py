@@ -355,6 +355,15 @@ def test_without_centres_there_is_only_a_spectrum():
     assert "'mean_gap' shows fits" in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_files_are_looked_for_where_every_number_is_given(folder):
+    save("a.npz", w=pairs())
+    values = run_of("a.npz").canonical()
+    load_studies({"studies": {"own": {"model": "checkpoints", "hyperparameters": values}}})
+    (folder / "a.npz").unlink()
+    with pytest.raises(ConfigError, match="study 'own': path = 'a.npz': no such file"):
+        load_studies({"studies": {"own": {"model": "checkpoints", "hyperparameters": values}}})
+
+
 def test_with_centres_all_figures_are_drawn():
     save("a.npz", w=pairs())
     found = load_studies(study(sweep={"centres": [[2, 2]], "noise_scale": SCALE}))["own"]

@@ -108,6 +108,10 @@ class CheckpointHyperparameters(Hyperparameters):
         """Files that hold the snapshots that are kept, in the order of replicas."""
         return [Path(path) for row in _kept(self)[0] for path in row]
 
+    def check_sources(self) -> None:
+        """Look into the files, also where every number was given by hand."""
+        self.held()
+
     def held(self) -> Held:
         """What the files hold, compared with what is known already.
 
