@@ -12,8 +12,9 @@ import safetensors.torch
 import torch
 
 import dysonflow
-from dysonflow import audit, cli, fits, models, resources, spectra, stages, tables, theory
+from dysonflow import audit, cli, figures, fits, models, resources, spectra, stages, tables, theory
 from dysonflow.errors import ConfigError
+from dysonflow.figures._study import StudyData
 from dysonflow.studies import load_studies
 from dysonflow.weights import read_weights
 
@@ -368,6 +369,34 @@ def test_with_centres_all_figures_are_drawn():
     save("a.npz", w=pairs())
     found = load_studies(study(sweep={"centres": [[2, 2]], "noise_scale": SCALE}))["own"]
     assert found.is_stationary and "mean_gap" in found.figures
+
+
+def blocks_about(centres, replicas, seed):
+    normal = np.random.default_rng(seed).standard_normal((replicas, 2, len(centres), len(centres)))
+    return np.diag(centres) + SIGMA * (normal + normal.swapaxes(2, 3)) / 2.0
+
+
+def test_runs_of_one_study_may_have_other_blocks(folder):
+    # A pair, a pair between others, too few replicas, no pair at all.
+    centres = [[2.0, 2.0], [1.0, 2.0, 2.0, 4.0], [2.0, 2.0], [1.0, 3.0]]
+    runs = []
+    for k, (levels, replicas) in enumerate(zip(centres, (50, 50, 5, 50), strict=True)):
+        save(f"{k}.npz", w=blocks_about(levels, replicas, k))
+        runs.append(run_of(f"{k}.npz", centres=levels, noise_scale=SCALE))
+    paths = {"spectra": [], "fits": []}
+    for run in runs:
+        values, source, files = make_run(run, folder / "results")
+        stages.spectra(run.MODEL, values, source[1], *files[:2])
+        stages.fit(run.MODEL, values, source[2], files[1], files[0], files[2])
+        paths["spectra"].append(files[1])
+        paths["fits"].append(files[2])
+    data = StudyData("mixed", runs, **paths)
+    assert [data.pair_numbers(run) for run in runs] == [[0], [1], [], []]
+    assert data.with_pairs() == runs[:2]
+    for name, curves in (("gap_distribution", 7), ("block_density", 6), ("spectrum", 6)):
+        assert len(figures.load(name).draw(data).numbers) == curves, name
+    # Runs of the same noise are shown side by side, not one for all.
+    assert len(data.representative(3)) == 3
 
 
 # --- what is refused ------------------------------------------------------------------------------
