@@ -3,14 +3,14 @@
 import json
 from base64 import urlsafe_b64encode
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from dysonflow import figures, models, provenance, stages, tables
+from dysonflow import array_files, figures, models, provenance, stages, tables
 from dysonflow.checkpoints import SUFFIX
 from dysonflow.documents import read_document
 from dysonflow.errors import ArtifactError
@@ -45,6 +45,7 @@ class Artifact:
     expected: Mapping[str, Any]
     inputs: Sequence[Path] = ()
     needed: bool = True
+    made_from: Callable[[Sequence[Path]], str] = stages.made_from
 
 
 @dataclass(frozen=True)
@@ -87,13 +88,16 @@ def artifacts(
             if run.run in seen:
                 continue
             seen.add(run.run)
-            before: tuple[Path, ...] = ()
+            before: tuple[Path, ...] = tuple(run.sources)
+            made_from = array_files.digest if before else stages.made_from
             for stage, name in RUN_FILES.items():
                 source = stages.source(stage, run.MODEL)
                 expected = {"run": run.run, "hyperparameters": run.canonical(), "source": source}
                 path = run_folder(run, results) / name
-                yield Artifact(path, expected, before, stage != "fit" or run.run in fitted)
-                before = (path, *before)
+                needed = stage != "fit" or run.run in fitted
+                yield Artifact(path, expected, before, needed, made_from)
+                before = (path,) if stage == "train" else (path, *before)
+                made_from = stages.made_from
     for study in studies.values():
         runs: dict[str, Any] = {"study": study.name, "runs": [run.run for run in study.runs]}
         files: dict[str, list[Path]] = {
@@ -164,7 +168,7 @@ def _difference(artifact: Artifact, metadata: Mapping[str, Any]) -> str:
     recorded = metadata.get("made_from")
     if recorded and all(path.is_file() for path in artifact.inputs):
         try:
-            if recorded != stages.made_from(artifact.inputs):
+            if recorded != artifact.made_from(artifact.inputs):
                 return f"made from another {artifact.inputs[0].name} than the one there is now"
         except ArtifactError:
             return ""  # The input is listed itself.

@@ -62,7 +62,7 @@ def fit_run(
         Columns of `fits_schema`. A block that cannot be fitted has no estimates and says why in
         its `flag`.
     """
-    physics = theory.load(hyperparameters.MODEL)
+    physics = theory.of(hyperparameters)
     levels = physics.levels(hyperparameters, eigenvalues)
     rows = []
     for number, block in enumerate(physics.blocks(hyperparameters)):
@@ -90,8 +90,9 @@ def fit_run(
                 row |= _tests(levels[..., block.positions])
                 if weights is not None and block.multiplicity == 2:
                     plane = physics.pair_plane(hyperparameters, block.first)
-                    found = angles.pair_angles(weights, *plane)
-                    row["angle_p_value"] = coulomb_gas.angle_p_value(found)
+                    if plane is not None:
+                        found = angles.pair_angles(weights, *plane)
+                        row["angle_p_value"] = coulomb_gas.angle_p_value(found)
             row |= _pulls(row, block)
         rows.append(row)
     columns = {

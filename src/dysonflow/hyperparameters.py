@@ -9,7 +9,8 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from types import UnionType
+from pathlib import Path
+from types import NoneType, UnionType
 from typing import Annotated, Any, ClassVar, Literal, Self, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -105,7 +106,7 @@ class Hyperparameters(BaseModel):
         for name, value in data.items():
             if isinstance(value, bool):
                 raise ConfigError(f"{name}: {value} is a boolean, where a number or a word belongs")
-        return {name: normalise(value) for name, value in data.items()}
+        return {name: cls._normal(name, value) for name, value in data.items()}
 
     @model_validator(mode="after")
     def _resolve_auto(self) -> Self:
@@ -129,6 +130,25 @@ class Hyperparameters(BaseModel):
                 "steps after burn_in; lower snapshots or raise steps"
             )
         return self
+
+    @classmethod
+    def _normal(cls, name: str, value: Any) -> Any:
+        field = cls.model_fields.get(name)
+        # A name stays as it is written, also one that spells a number.
+        return value if field is not None and field.annotation is str else normalise(value)
+
+    @property
+    def fitted(self) -> bool:
+        """Whether theory says which levels there are, so that they can be fitted."""
+        return True
+
+    @property
+    def sources(self) -> list[Path]:
+        """Files that the weights are read from; none for a model that is trained."""
+        return []
+
+    def check_sources(self) -> None:
+        """Raise `ConfigError` where the `sources` are not what the hyperparameters say of them."""
 
     def auto_steps(self) -> int:
         """SGD steps in all: the burn-in, then decorrelated snapshots."""
@@ -156,7 +176,8 @@ class Hyperparameters(BaseModel):
 
     def canonical(self) -> dict[str, Any]:
         """All hyperparameters under their config names, defaults filled in, numbers normalised."""
-        return {name: normalise(value) for name, value in self.model_dump(mode="json").items()}
+        values = self.model_dump(mode="json")
+        return {name: self._normal(name, value) for name, value in values.items()}
 
     @property
     def key(self) -> str:
@@ -197,7 +218,8 @@ class Hyperparameters(BaseModel):
         field = cls.model_fields[name]
         is_union = get_origin(field.annotation) in (Union, UnionType)
         options = get_args(field.annotation) if is_union else (field.annotation,)
-        return " or ".join(_in_words(option, field.metadata) for option in options)
+        words = [_in_words(option, field.metadata) for option in options if option is not NoneType]
+        return " or ".join(words)
 
     @classmethod
     def from_config(cls, values: Mapping[str, Any]) -> Self:
@@ -231,7 +253,10 @@ def _in_words(option: Any, constraints: list[Any]) -> str:
         constraints = [item for field in nested for item in field.metadata]
     if get_origin(option) is Literal:
         return " or ".join(str(value) for value in get_args(option))
-    kind = {int: "a whole number", float: "a number"}.get(option, "a list of numbers")
+    if get_origin(option) is list and get_origin(get_args(option)[0]) is Literal:
+        return f"a list of {_in_words(get_args(option)[0], [])}"
+    kinds: dict[Any, str] = {int: "a whole number", float: "a number", str: "a text"}
+    kind = kinds.get(option, "a list of numbers")
     signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
     bounds = [
         f"{sign} {getattr(constraint, limit)}"

@@ -60,8 +60,14 @@ def markdown_tables() -> str:
     parts = [_table("Every model", Hyperparameters, common)]
     for name in models.names():
         cls = models.hyperparameters_of(name)
-        parts.append(_table(f"`{name}`", cls, set(cls.model_fields) - common))
+        parts.append(_table(f"`{name}`", cls, set(cls.model_fields) - common | _changed(cls)))
     return "\n".join(parts)
+
+
+def _changed(cls: type[Hyperparameters]) -> set[str]:
+    """Common hyperparameters that mean something else for a model, or have another default."""
+    common = Hyperparameters.model_fields.items()
+    return {name for name, field in common if repr(field) != repr(cls.model_fields[name])}
 
 
 def _table(title: str, cls: type[Hyperparameters], shown: set[str]) -> str:
@@ -75,7 +81,8 @@ def _table(title: str, cls: type[Hyperparameters], shown: set[str]) -> str:
             unit = (
                 field.json_schema_extra["unit"] if isinstance(field.json_schema_extra, dict) else ""
             )
-            cells = (f"`{name}`", f"`{field.default}`", cls.allowed(name), unit, field.description)
+            default = "required" if field.is_required() else f"`{field.default}`"
+            cells = (f"`{name}`", default, cls.allowed(name), unit, field.description)
             lines.append("| " + " | ".join(" ".join(str(cell).split()) for cell in cells) + " |")
     return "\n".join(lines) + "\n"
 

@@ -35,8 +35,8 @@ SHORTEST_TABLE = 4
 ROW_BYTES = 400
 """One row of spectra while it is made or read: its columns, copies and the sort."""
 
-ROWS = ("hidden_units", "outputs", "size", "width")
-COLUMNS = ("sites", "inputs", "size", "width")
+ROWS = ("hidden_units", "outputs", "size", "width", "rows")
+COLUMNS = ("sites", "inputs", "size", "width", "columns")
 """Names under which the models keep the shape of W; the first that exists counts."""
 
 
@@ -131,6 +131,14 @@ def joining(run: Hyperparameters, attempt: int = 1) -> dict[str, int]:
     size = run.replicas * run.snapshots * math.prod(weight_shape(run)) * BYTES
     # Read and written on a slow shared file system: 20 MB/s.
     return _grown(TABLE_MB, 3 * size, SHORTEST_TABLE, size / 20e6, attempt)
+
+
+def reading(run: Hyperparameters, attempt: int = 1) -> dict[str, int]:
+    """What the job asks for that reads the weights of a run from files; shape as of `training`."""
+    kept = run.replicas * run.snapshots * math.prod(weight_shape(run)) * BYTES
+    there = max(sum(path.stat().st_size for path in run.sources), kept)
+    # All of a file and what is kept of it, then as in `joining`; with torch for its own format.
+    return _grown(TRAIN_MB, 2 * there + 3 * kept, SHORTEST_TABLE, there / 20e6, attempt)
 
 
 def table(runs: Sequence[Hyperparameters], attempt: int = 1) -> dict[str, int]:

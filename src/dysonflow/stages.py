@@ -28,24 +28,29 @@ def source(stage: str, model: str = "", figure: str = "") -> str:
     Parameters
     ----------
     stage : str
-        `train`, `spectra`, `fit`, `scaling` or `figure`.
+        `train`, `spectra`, `fit`, `scaling` or `figure`. The first of a model that is not trained
+        reads its weights from files instead.
     model : str
         Name of the system.
     figure : str
         Name of the figure, for the last stage.
     """
-    train = [f"dysonflow.models.{model}", "dysonflow.ensemble", "dysonflow.weights"]
+    is_trained = model in models.trained()
+    train = [f"dysonflow.models.{model}", "dysonflow.weights"]
+    train += ["dysonflow.ensemble"] if is_trained else []
     spectra = [*train, "dysonflow.spectra"]
     fit = [*spectra, "dysonflow.fits", f"dysonflow.theory.{model}"]
     scaling = [*fit, "dysonflow.scaling"]
     drawn = [*scaling, *([f"dysonflow.figures.{figures.FIGURES[figure].module}"] if figure else [])]
     roots = {"train": train, "spectra": spectra, "fit": fit, "scaling": scaling, "figure": drawn}
     kernel = provenance.PACKAGE / "kernel"
-    files = [f"kernel/{path.name}" for path in kernel.iterdir() if path.suffix in (".cpp", ".hpp")]
+    compiled = kernel.iterdir() if is_trained else []
+    files = [f"kernel/{path.name}" for path in compiled if path.suffix in (".cpp", ".hpp")]
     files += ["figures/dysonflow.mplstyle"] if stage == "figure" else []
     # Of this module only the stage itself and those before it: the others do not run.
     before = list(roots)[: list(roots).index(stage) + 1]
-    functions = [f"{__name__}.{name}" for name in ["_parse", "join", *before]]
+    first = ["join", "train"] if is_trained else ["read_checkpoints"]
+    functions = [f"{__name__}.{name}" for name in ["_parse", *first, *before[1:]]]
     return provenance.source_digest(roots[stage], files, functions=functions)
 
 
@@ -166,6 +171,23 @@ def join(shards: Sequence[str], output: str) -> None:
     weights.join_weights(shards, output)
     remove_all(output)
     log.info("%d shards joined", len(shards))
+
+
+def read_checkpoints(
+    model: str, hyperparameters: Mapping[str, Any], source: str, output: str
+) -> None:
+    """Write the weights of a run that was trained elsewhere, read from the user's own files."""
+    from dysonflow import array_files, weights
+
+    began = time.perf_counter()
+    run = _parse(model, hyperparameters)
+    log.info("run %s: %s", run.run, run.canonical())
+    values, step = models.load(model).read(run)
+    files = run.sources
+    log.info("run %s: weights of shape %s from %d files", run.run, values.shape, len(files))
+    metadata = _metadata(run, source, **array_files.record(files), seconds=_since(began))
+    loss = np.full(values.shape[:2], np.nan)
+    weights.write_weights(output, values, step, loss, metadata)
 
 
 def spectra(

@@ -29,7 +29,8 @@ class StudyConfig(BaseModel):
     sweep: dict[str, Any] | list[dict[str, Any]] = Field(default_factory=dict)
     """A grid (hyperparameter: list of values), or a list of grids and single points."""
     figures: list[str] | Literal["auto"] = "auto"
-    """Figures to draw; `auto`: all that fit a stationary study."""
+    """Figures to draw; `auto`: all that fit a stationary study, or its spectrum alone where theory
+    does not say which levels there are."""
     small_noise: float | None = Field(default=None, gt=0)
     """Largest learning_rate / batch_size of the runs in the laws named `..._small_noise`."""
 
@@ -84,8 +85,12 @@ class Study:
 
     @property
     def is_stationary(self) -> bool:
-        """Whether the study is fitted: one that draws only the evolution from the start is not."""
-        return any(figure not in figures.FROM_THE_START for figure in self.figures)
+        """Whether the study is fitted.
+
+        One that draws only the evolution from the start is not, nor one without levels to fit.
+        """
+        drawn = any(figure not in figures.FROM_THE_START for figure in self.figures)
+        return drawn and all(run.fitted for run in self.runs)
 
 
 def load_config(config: Mapping[str, Any]) -> Config:
@@ -193,28 +198,33 @@ def _expand(name: str, content: StudyConfig) -> Study:
         problems += [f"{key}: given both under hyperparameters and in the sweep" for key in twice]
         try:
             points = grid(values)
-            runs += [hyperparameters.from_config(content.hyperparameters | p) for p in points]
+            found = [hyperparameters.from_config(content.hyperparameters | p) for p in points]
+            for point in found:
+                point.check_sources()
+            runs += found
         except ConfigError as error:
             problems += str(error).splitlines()
     for run, count in Counter(run.run for run in runs).items():
         if count > 1:
             problems.append(f"sweep: the point {run} is given {count} times; remove the copies")
     known = list(figures.FIGURES)
-    wanted = figures.STATIONARY if content.figures == "auto" else content.figures
-    problems += [
-        f"figures: {figure!r}: unknown figure{did_you_mean(figure, known)}"
-        for figure in wanted
-        if figure not in known
-    ]
-    # A figure that compares the values of a hyperparameter needs a model that has it.
-    needed = {
-        figure: figures.FIGURES[figure].options.get("over") for figure in wanted if figure in known
-    }
-    problems += [
-        f"figures: {figure!r}: {content.model} has no hyperparameter {over}"
-        for figure, over in needed.items()
-        if over and over not in hyperparameters.model_fields
-    ]
+    fitted = all(run.fitted for run in runs)
+    wanted = list(figures.STATIONARY) if content.figures == "auto" else content.figures
+    if content.figures == "auto" and not fitted:
+        wanted = [figure for figure in wanted if not figures.needs_fits(figure)]
+    for figure in wanted:
+        if figure not in known:
+            problems.append(f"figures: {figure!r}: unknown figure{did_you_mean(figure, known)}")
+            continue
+        if figures.needs_fits(figure) and not fitted:
+            problems.append(
+                f"figures: {figure!r} shows fits, and nothing is fitted without centres: give "
+                "centres and noise_scale, or figures: auto"
+            )
+        # A figure that compares the values of a hyperparameter needs a model that has it.
+        over = figures.FIGURES[figure].options.get("over")
+        if over and over not in hyperparameters.model_fields:
+            problems.append(f"figures: {figure!r}: {content.model} has no hyperparameter {over}")
     if problems:
         raise ConfigError("\n".join(dict.fromkeys(problems)))
     return Study(name, content.model, tuple(runs), tuple(wanted), content.small_noise)

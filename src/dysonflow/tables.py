@@ -9,7 +9,8 @@ import platform
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import pandas as pd
 import pyarrow as pa
@@ -18,7 +19,7 @@ import pyarrow.parquet as pq
 
 from dysonflow import seals
 from dysonflow.errors import ArtifactError
-from dysonflow.hyperparameters import Hyperparameters
+from dysonflow.hyperparameters import Auto, Hyperparameters
 
 METADATA_KEY = "dysonflow"
 FORMAT = 2
@@ -84,16 +85,22 @@ SCALING_SCHEMA = pa.schema(
 def hyperparameter_fields(hyperparameters: type[Hyperparameters]) -> list[pa.Field]:
     """Columns that hold the hyperparameters of a model, under their config names."""
     return [
-        pa.field(name, _arrow_type(field.annotation), False)
+        pa.field(name, _arrow_type(field.annotation), NoneType in get_args(field.annotation))
         for name, field in hyperparameters.model_fields.items()
     ]
 
 
 def _arrow_type(annotation: Any) -> pa.DataType:
-    text = str(annotation)
-    if "list[float]" in text:
-        return pa.list_(pa.float64())
-    if get_origin(annotation) is Literal and isinstance(get_args(annotation)[0], str):
+    """Type of a column; that of the list where a number or a list may be given."""
+    if get_origin(annotation) is Annotated:
+        return _arrow_type(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        # `auto` is resolved, and None is a null.
+        options = [item for item in get_args(annotation) if item not in (Auto, NoneType)]
+        return _arrow_type(next((item for item in options if get_origin(item) is list), options[0]))
+    if get_origin(annotation) is list:
+        return pa.list_(_arrow_type(get_args(annotation)[0]))
+    if annotation is str or get_origin(annotation) is Literal:
         return pa.string()
     return pa.float64() if annotation is float else pa.int64()
 

@@ -6,7 +6,9 @@ import tomllib
 from pathlib import Path
 
 import jsonschema
+import numpy as np
 import pytest
+import torch
 import yaml
 
 from dysonflow import figures, reference_docs
@@ -48,6 +50,20 @@ def test_the_default_configuration_is_valid():
     jsonschema.validate(read_config(), reference_docs.json_schema())
 
 
+def test_the_configuration_of_the_released_weights_is_valid(tmp_path, monkeypatch):
+    config = yaml.safe_load((ROOT / "config" / "release.yaml").read_text())
+    jsonschema.validate(config, reference_docs.json_schema())
+    monkeypatch.chdir(tmp_path)
+    for point in config["studies"]["released_teacher_student"]["sweep"]:
+        path = Path(point["path"])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(path, W=np.zeros((3, 6, 2, 2)))
+    (study,) = load_studies(config).values()
+    assert [run.batch_size for run in study.runs] == [4, 8, 16, 32, 64]
+    assert [run.snapshots for run in study.runs] == [1] * 5
+    assert study.is_stationary
+
+
 @pytest.mark.parametrize(
     "change",
     [{"hyperparameters": {"batch_size": 0}}, {"sweep": {"batchsize": [1]}}, {"figures": ["x"]}],
@@ -87,3 +103,17 @@ def test_every_dependency_is_pinned():
 def test_the_readme_runs_as_written(tmp_path, monkeypatch):
     blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "config" / "README.md").read_text(), re.S)
     assert load_studies(yaml.safe_load(blocks[0]))
+
+
+def test_the_example_of_own_weights_runs_as_written(tmp_path, monkeypatch):
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    config = yaml.safe_load(next(block for block in blocks if "checkpoints" in block))
+    jsonschema.validate(config, reference_docs.json_schema())
+    monkeypatch.chdir(tmp_path)
+    for replica in range(2):
+        Path(f"runs/seed{replica}").mkdir(parents=True)
+        for step in range(0, 700, 100):
+            content = {"model": {"fc1.weight": torch.zeros(4, 3)}}
+            torch.save(content, f"runs/seed{replica}/step{step}.pt")
+    (run,) = load_studies(config)["my_network"].runs
+    assert (run.replicas, run.snapshots, run.burn_in, run.steps) == (2, 5, 200, 600)

@@ -11,7 +11,7 @@ import torch
 from dysonflow import compiled, ensemble, kernel, theory
 from dysonflow.checkpoints import Checkpoint
 from dysonflow.errors import ConfigError, DivergedError
-from dysonflow.models import hyperparameters_of, load, names
+from dysonflow.models import hyperparameters_of, load, trained
 from dysonflow.noise import NoiseStream
 from dysonflow.spectra import eigenvalues
 
@@ -41,14 +41,14 @@ SHORT = {"burn_in": 0, "steps": 20, "snapshots": 3}
 def test_hyperparameters_do_not_import_torch():
     code = (
         "import sys; from dysonflow import models, studies; "
-        "[models.hyperparameters_of(m).from_config({}) for m in models.names()]; "
+        "[models.hyperparameters_of(m).from_config({}) for m in models.trained()]; "
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 @implementations
-@pytest.mark.parametrize("model", names())
+@pytest.mark.parametrize("model", trained())
 def test_the_same_run_has_the_same_bytes(model, implementation, tmp_path):
     first = train(model, tmp_path, implementation, replicas=70, **SHORT)[1]
     again = train(model, tmp_path, implementation, replicas=70, **SHORT)[1]
@@ -57,7 +57,7 @@ def test_the_same_run_has_the_same_bytes(model, implementation, tmp_path):
 
 
 @implementations
-@pytest.mark.parametrize("model", names())
+@pytest.mark.parametrize("model", trained())
 def test_a_part_of_the_replicas_is_trained_as_within_the_whole(model, implementation, tmp_path):
     run, whole = train(model, tmp_path, implementation, replicas=150, **SHORT)
     simulation = simulation_of(model, implementation)
@@ -70,7 +70,7 @@ def test_a_part_of_the_replicas_is_trained_as_within_the_whole(model, implementa
 
 @needs_kernel
 @pytest.mark.parametrize("data", ["fresh", "shared"])
-@pytest.mark.parametrize("model", names())
+@pytest.mark.parametrize("model", trained())
 def test_threads_change_no_number(model, data, tmp_path):
     values = {"replicas": 200, **SHORT} | ({"data": data} if model == "teacher_student" else {})
     run, one = train(model, tmp_path, "kernel", **values)
@@ -114,7 +114,7 @@ def test_kernel_and_torch_agree_in_law(case, tmp_path):
 
 
 @implementations
-@pytest.mark.parametrize("model", names())
+@pytest.mark.parametrize("model", trained())
 def test_shapes_and_types(model, implementation, tmp_path):
     run, result = train(model, tmp_path, implementation, replicas=70, dtype="float32", **SHORT)
     size = run.sites if model == "gaussian_rbm" else run.size

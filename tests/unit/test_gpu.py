@@ -17,7 +17,7 @@ FIVE_SIGMA = 5.0
 SHORT = {"replicas": 2048, "burn_in": 0, "steps": 300, "snapshots": 1}
 CASES = [
     pytest.param(name, more, id="-".join([name, *map(str, more.values())]))
-    for name in models.names()
+    for name in models.trained()
     for more in (
         [{"sampler": "gibbs"}, {"sampler": "wishart"}]
         if "sampler" in models.hyperparameters_of(name).model_fields

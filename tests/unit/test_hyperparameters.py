@@ -5,7 +5,7 @@ import pytest
 from scipy.integrate import solve_ivp
 
 from dysonflow.errors import ConfigError
-from dysonflow.models import hyperparameters_of, names
+from dysonflow.models import hyperparameters_of, trained
 
 RBM = hyperparameters_of("gaussian_rbm")
 STUDENT = hyperparameters_of("teacher_student")
@@ -39,7 +39,7 @@ def test_defaults_written_out_and_left_out_are_one_run():
     assert RBM.from_config(run.canonical()) == run
 
 
-@pytest.mark.parametrize("model", names())
+@pytest.mark.parametrize("model", trained())
 def test_every_hyperparameter_changes_the_key(model):
     cls = hyperparameters_of(model)
     base = cls.from_config(

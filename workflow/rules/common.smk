@@ -1,7 +1,7 @@
 import sys
 from pathlib import Path
 
-from dysonflow import advice, audit, figures, resources, stages
+from dysonflow import advice, audit, figures, models, resources, stages
 from dysonflow.errors import ArtifactError, ConfigError
 from dysonflow.studies import all_runs, load_config, load_studies, shards
 
@@ -61,6 +61,10 @@ def shard_files(wildcards):
     return names if len(names) > 1 else []
 
 
+TRAINED = models.trained()
+READ = [name for name in models.names() if name not in TRAINED]
+
+
 # What a job asks of a cluster; local runs pay no heed to it. A retry asks for more.
 
 
@@ -82,6 +86,14 @@ def memory_of_training(wildcards, attempt):
 
 def runtime_of_training(wildcards, attempt):
     return needs_of_training(wildcards, attempt)["runtime"]
+
+
+def memory_of_reading(wildcards, attempt):
+    return resources.reading(RUNS[wildcards.run], attempt)["mem_mb"]
+
+
+def runtime_of_reading(wildcards, attempt):
+    return resources.reading(RUNS[wildcards.run], attempt)["runtime"]
 
 
 def gpus_of_training(wildcards):

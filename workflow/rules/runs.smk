@@ -39,6 +39,8 @@ rule train:
         "results/runs/{model}/{run}/weights.safetensors",
     log:
         "results/logs/train/{model}/{run}.log",
+    wildcard_constraints:
+        model="|".join(TRAINED),
     cache: True
     conda:
         "../../environment.yml"
@@ -56,6 +58,33 @@ rule train:
         "train {wildcards.model} {wildcards.run}"
     script:
         "../scripts/train.py"
+
+
+# Reads what was trained elsewhere. Other numbers in a file are a reason to read it again; a new time
+# stamp alone is none.
+rule read_checkpoints:
+    input:
+        lambda wildcards: RUNS[wildcards.run].sources,
+    output:
+        "results/runs/{model}/{run}/weights.safetensors",
+    log:
+        "results/logs/read/{model}/{run}.log",
+    wildcard_constraints:
+        model="|".join(READ),
+    cache: True
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=memory_of_reading,
+        runtime=runtime_of_reading,
+    params:
+        hyperparameters=lambda wildcards: RUNS[wildcards.run].canonical(),
+        source=lambda wildcards: stages.source("train", wildcards.model),
+    message:
+        "read {wildcards.model} {wildcards.run}"
+    script:
+        "../scripts/read_checkpoints.py"
 
 
 rule spectra:

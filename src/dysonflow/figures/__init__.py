@@ -80,6 +80,11 @@ STATIONARY = tuple(_DEFAULT)
 """Figures of the stationary state that a study draws by default."""
 
 
+def needs_fits(name: str) -> bool:
+    """Whether a figure reads the fits of its runs, or laws made of them."""
+    return bool({"fits", "scaling"} & set(FIGURES[name].inputs))
+
+
 def load(name: str) -> ModuleType:
     """Import the file that draws the figure `name`."""
     return importlib.import_module(f"{__name__}.{FIGURES[name].module}")

@@ -8,7 +8,14 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from dysonflow.figures._study import STYLE, Drawing, StudyData, colours, curve
+from dysonflow.figures._study import (
+    STYLE,
+    Drawing,
+    StudyData,
+    colours,
+    curve,
+    nothing_fitted,
+)
 from dysonflow.quoting import quote
 
 MARKERS = "osD^vP*Xhp"
@@ -40,8 +47,9 @@ def draw_law(
     factor : float
         Multiplies value and error.
     """
-    pairs = data.fit_table
-    pairs = pairs[(pairs["multiplicity"] == 2) & pairs[value].notna()]
+    pairs = data.pairs
+    if pairs.empty:
+        return nothing_fitted(data)
     numbers, sentences = [], []
     with mpl.rc_context(fname=STYLE):
         figure = Figure(figsize=(4.6 * len(panels) + 0.4, 5.4))
@@ -122,7 +130,7 @@ def _sentence(data: StudyData, law: str) -> str:
         f"Law ``{law}`` over {line['points']} points: slope "
         f"{quote(line['slope'], line['slope_error'])}, theory {line['slope_theory']:.4f} "
         f"({line['pull']:+.1f} errors); chi2/dof of the points about the fitted line "
-        f"{line['chi2']:.1f}/{line['dof']}, p = {line['p_value']:.2g}; exponent of the "
+        f"{line['chi2']:.1f}/{line['dof']:.0f}, p = {line['p_value']:.2g}; exponent of the "
         f"stochasticity {quote(line['exponent'], line['exponent_error'])}, theory "
         f"{line['exponent_theory']:.1f}."
     )

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import matplotlib as mpl
@@ -24,7 +23,8 @@ from dysonflow.tables import atomic
 from dysonflow.theory import Block
 from dysonflow.weights import read_weights
 
-TIMES = ("burn_in", "steps")
+INCIDENTAL = ("burn_in", "steps", "path", "first_snapshot")
+"""Hyperparameters that follow from the others or say where a run is kept."""
 STYLE = Path(__file__).with_name("dysonflow.mplstyle")
 
 
@@ -52,13 +52,18 @@ class StudyData:
     scaling: str | None = None
 
     @property
-    def physics(self) -> ModuleType:
+    def physics(self) -> Any:
         """Predictions for the study's model."""
-        return theory.load(self.runs[0].MODEL)
+        return theory.of(self.runs[0])
 
     def strength(self, run: Hyperparameters) -> float:
         """Variable of the scaling law for the lowest block: orders the runs by their noise."""
-        return self.blocks(run)[0].variable
+        blocks = self.blocks(run)
+        if blocks:
+            return blocks[0].variable
+        # Without a prediction the stochasticity is all that is known of the noise.
+        values = run.canonical()
+        return math.sqrt(values["learning_rate"] / values["batch_size"])
 
     def blocks(self, run: Hyperparameters) -> list[Block]:
         """Prediction for each block that can be fitted."""
@@ -66,12 +71,31 @@ class StudyData:
 
     def block_number(self, run: Hyperparameters, block: Block) -> int:
         """Number of a block in the table of the run's fits."""
-        return self.physics.blocks(run).index(block)
+        return [one.first for one in self.physics.blocks(run)].index(block.first)
 
-    def representative(self, count: int) -> list[Hyperparameters]:
-        """Up to `count` runs, weakest noise first, evenly spread on a logarithmic scale."""
-        runs = sorted(self.runs, key=self.strength)
+    def pair_numbers(self, run: Hyperparameters) -> list[int]:
+        """Which of the `blocks` of a run are pairs that were fitted."""
+        fitted = set(self.pairs.loc[self.pairs["run"] == run.run, "block"])
+        kept = [k for k, block in enumerate(self.physics.blocks(run)) if not block.flag]
+        return [n for n, number in enumerate(kept) if number in fitted]
+
+    def with_pairs(self) -> list[Hyperparameters]:
+        """Runs with a fitted pair."""
+        fitted = set(self.pairs["run"])
+        return [run for run in self.runs if run.run in fitted]
+
+    def representative(
+        self, count: int, among: Sequence[Hyperparameters] | None = None
+    ) -> list[Hyperparameters]:
+        """Up to `count` runs, weakest noise first, evenly spread on a logarithmic scale.
+
+        Of all runs, or of those `among` which it looks; where these have the same noise, evenly
+        spread in their order.
+        """
+        runs = sorted(self.runs if among is None else among, key=self.strength)
         scale = np.log([max(self.strength(run), 1e-300) for run in runs])
+        if scale[0] == scale[-1]:
+            scale = np.arange(float(len(runs)))
         wanted = np.linspace(scale[0], scale[-1], count)
         chosen = sorted({int(np.abs(scale - target).argmin()) for target in wanted})
         return [runs[i] for i in chosen]
@@ -79,7 +103,7 @@ class StudyData:
     def swept(self, name: str) -> list[Hyperparameters]:
         """Runs that differ in the hyperparameter `name` alone, ascending; the largest such set.
 
-        The times of training follow from the rest, so they may differ too.
+        What follows from the rest, such as the times of training, may differ too.
 
         Raises
         ------
@@ -88,7 +112,7 @@ class StudyData:
         """
         families: dict[str, list[Hyperparameters]] = {}
         for run in self.runs:
-            same = {k: v for k, v in run.canonical().items() if k not in (name, *TIMES)}
+            same = {k: v for k, v in run.canonical().items() if k not in (name, *INCIDENTAL)}
             families.setdefault(str(sorted(same.items())), []).append(run)
         largest = max(families.values(), key=len)
         if len(largest) < 2:
@@ -118,6 +142,12 @@ class StudyData:
     def fit_table(self) -> pd.DataFrame:
         """Fits of all runs of the study."""
         return tables.read_table(self.fits)
+
+    @property
+    def pairs(self) -> pd.DataFrame:
+        """Fits of the pairs of degenerate levels that could be fitted."""
+        fits = self.fit_table
+        return fits[(fits["multiplicity"] == 2) & fits["mean_gap"].notna()]
 
     @cached_property
     def laws(self) -> pd.DataFrame:
@@ -189,7 +219,27 @@ def density(values: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarr
     flat = values.reshape(len(values), -1)
     counts = np.stack([np.histogram(row, edges)[0] for row in flat]) / flat.shape[1]
     counts = counts / np.diff(edges)
-    return counts.mean(axis=0), counts.std(axis=0, ddof=1) / math.sqrt(len(counts))
+    return counts.mean(axis=0), spread(counts) / math.sqrt(len(counts))
+
+
+def spread(values: np.ndarray) -> np.ndarray:
+    """Standard deviation over replicas, shape (replica, ...) to (...); NaN for a single replica."""
+    if len(values) < 2:
+        return np.full(values.shape[1:], np.nan)
+    return values.std(axis=0, ddof=1)
+
+
+def nothing_fitted(data: StudyData, what: str = "pair of degenerate levels") -> Drawing:
+    """What is drawn where a figure shows fits of `what`, and there are none."""
+    with mpl.rc_context(fname=STYLE):
+        figure = Figure(figsize=(6.5, 2.4))
+        text = f"no {what} could be fitted"
+        figure.text(0.5, 0.5, text, ha="center", va="center")
+    caption = (
+        f"In study ``{data.name}`` {text}: there is none, or the column ``flag`` of the fits says "
+        "why."
+    )
+    return Drawing(figure, caption, [curve("none", "none", [], [])])
 
 
 def colours(count: int) -> list[tuple[float, float, float, float]]:
@@ -200,5 +250,6 @@ def colours(count: int) -> list[tuple[float, float, float, float]]:
 def name_of(run: Hyperparameters, labels: Mapping[str, str] | None = None) -> str:
     """Values that tell the runs of a study apart, for a legend."""
     symbols = {"learning_rate": r"\alpha", "batch_size": "B", "noise_scale": r"\epsilon"}
-    shown = labels or {name: text for name, text in symbols.items() if hasattr(run, name)}
+    known = [name for name in symbols if getattr(run, name, None) is not None]
+    shown = labels or {name: symbols[name] for name in known}
     return ", ".join(f"${text} = {getattr(run, name):g}$" for name, text in shown.items())

@@ -12,6 +12,7 @@ from dysonflow.figures._study import (
     curve,
     density,
     name_of,
+    nothing_fitted,
 )
 from dysonflow.laws import BlockDensity
 from dysonflow.quoting import quote
@@ -22,10 +23,11 @@ BINS = np.linspace(-3.6, 3.6, 25)
 
 def draw(data: StudyData) -> Drawing:
     """Draw up to four pairs: all of the run with the weakest noise, or one of several runs."""
-    weakest = data.representative(1)[0]
-    pairs = [n for n, block in enumerate(data.blocks(weakest)) if block.multiplicity == 2]
-    runs = [weakest] if len(pairs) > 1 else data.representative(PANELS)
-    shown = [(run, n) for run in runs for n in pairs][:PANELS]
+    if data.pairs.empty:
+        return nothing_fitted(data)
+    runs = data.representative(PANELS, data.with_pairs())
+    runs = runs[:1] if len(data.pair_numbers(runs[0])) > 1 else runs
+    shown = [(run, n) for run in runs for n in data.pair_numbers(run)][:PANELS]
     numbers, quoted = [], []
     with mpl.rc_context(fname=STYLE):
         figure = Figure(figsize=(7.5, 2.5 * ((len(shown) + 1) // 2) + 0.7))

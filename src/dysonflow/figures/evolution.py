@@ -3,7 +3,7 @@
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from dysonflow.figures._study import STYLE, Drawing, StudyData, colours, curve, name_of
+from dysonflow.figures._study import STYLE, Drawing, StudyData, colours, curve, name_of, spread
 
 
 def draw(data: StudyData) -> Drawing:
@@ -14,25 +14,26 @@ def draw(data: StudyData) -> Drawing:
         panels = figure.subplots(len(data.runs), 1, squeeze=False)[:, 0]
         for panel, run in zip(panels, data.runs, strict=True):
             levels, steps = data.levels(run), data.steps(run)
-            drift = data.physics.noise_free(run, data.start(run), steps).mean(axis=0)
-            mean, spread = levels.mean(axis=0), levels.std(axis=0, ddof=1)
+            drift = data.physics.noise_free(run, data.start(run), steps)
+            mean, width = levels.mean(axis=0), spread(levels)
             for i, colour in enumerate(colours(levels.shape[-1])):
                 panel.fill_between(
                     steps,
-                    mean[:, i] - spread[:, i],
-                    mean[:, i] + spread[:, i],
+                    mean[:, i] - width[:, i],
+                    mean[:, i] + width[:, i],
                     color=colour,
                     alpha=0.25,
                     lw=0,
                     label="standard deviation over replicas" if i == 0 else None,
                 )
                 panel.plot(steps, mean[:, i], color=colour, label="mean level" if i == 0 else None)
+                numbers.append(curve(run.run, f"level {i}", steps, mean[:, i], spread=width[:, i]))
+                if drift is None:
+                    continue
                 label = "same starts without noise (no free parameter)" if i == 0 else None
-                panel.plot(steps, drift[:, i], color="black", ls="--", lw=0.9, label=label)
-                numbers += [
-                    curve(run.run, f"level {i}", steps, mean[:, i], spread=spread[:, i]),
-                    curve(run.run, f"level {i} without noise", steps, drift[:, i]),
-                ]
+                quiet = drift.mean(axis=0)[:, i]
+                panel.plot(steps, quiet, color="black", ls="--", lw=0.9, label=label)
+                numbers.append(curve(run.run, f"level {i} without noise", steps, quiet))
             for number, block in enumerate(data.blocks(run)):
                 panel.axhline(
                     block.centre_block,
@@ -45,11 +46,18 @@ def draw(data: StudyData) -> Drawing:
             panel.set_title(f"{name_of(run)}\n{len(levels)} replicas", loc="left")
             panel.set_xlabel("SGD step")
             panel.set_ylabel(data.physics.LEVEL)
-            panel.set_xlim(0, steps[-1])
+            if len(steps) > 1:
+                panel.set_xlim(steps[0], steps[-1])
             panel.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2)
+    dashed = (
+        ""
+        if drift is None
+        else "Dashed: mean over the same starts, trained on the exact gradient. "
+    )
     caption = (
-        f"Levels ({data.physics.QUANTITY}) of study ``{data.name}`` from the random start. Colour: "
-        "mean and standard deviation over replicas of each ordered level. Dashed: mean over the "
-        "same starts, trained on the exact gradient. Dotted: the centres that theory predicts."
+        f"Levels ({data.physics.QUANTITY}) of study ``{data.name}`` "
+        f"{'against the SGD step' if drift is None else 'from the random start'}. Colour: "
+        "mean and standard deviation over replicas of each ordered level. "
+        f"{dashed}Dotted: the centres that theory predicts."
     )
     return Drawing(figure, caption, numbers)

@@ -7,7 +7,16 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from dysonflow.errors import ConfigError
-from dysonflow.figures._study import STYLE, Drawing, StudyData, colours, curve, density, name_of
+from dysonflow.figures._study import (
+    STYLE,
+    Drawing,
+    StudyData,
+    colours,
+    curve,
+    density,
+    name_of,
+    nothing_fitted,
+)
 from dysonflow.hyperparameters import Hyperparameters
 from dysonflow.laws import WignerSurmise
 
@@ -28,8 +37,11 @@ def draw(data: StudyData, over: str | None = None, pair: int | None = None) -> D
     pair : int, optional
         Draw only this degenerate pair, counted from 1; by default all.
     """
-    runs = data.representative(RUNS) if over is None else data.swept(over)
-    pairs = [n for n, block in enumerate(data.blocks(runs[0])) if block.multiplicity == 2]
+    if data.pairs.empty:
+        return nothing_fitted(data)
+    there = data.with_pairs()
+    runs = data.representative(RUNS, there) if over is None else data.swept(over)
+    pairs = sorted({number for run in runs for number in data.pair_numbers(run)})
     if pair is not None:
         if pair > len(pairs):
             raise ConfigError(
@@ -45,7 +57,9 @@ def draw(data: StudyData, over: str | None = None, pair: int | None = None) -> D
         figure = Figure(figsize=(7.5, tall))
         panels = figure.subplots(len(pairs), 2, squeeze=False)
         for (raw, rescaled), number in zip(panels, pairs, strict=True):
-            for run, colour in zip(runs, colours(len(runs)), strict=True):
+            there = [run for run in runs if number in data.pair_numbers(run)]
+            for run in there:
+                colour = colours(len(runs))[runs.index(run)]
                 block = data.blocks(run)[number]
                 levels = data.levels(run)[..., block.positions]
                 gap = levels[..., 1] - levels[..., 0]
@@ -70,7 +84,7 @@ def draw(data: StudyData, over: str | None = None, pair: int | None = None) -> D
             raw.set_xscale("log")
             raw.set_yscale("log")
             raw.set_xlim(
-                left=0.5 * middle[0] * min(data.blocks(run)[number].mean_gap for run in runs)
+                left=0.5 * middle[0] * min(data.blocks(run)[number].mean_gap for run in there)
             )
             raw.set_ylabel("$P(S)$")
             rescaled.set_ylabel("$P(s)$")
@@ -78,8 +92,11 @@ def draw(data: StudyData, over: str | None = None, pair: int | None = None) -> D
             rescaled.set_title(rf"$\kappa = {block.centre_block:.4g}$", loc="left")
         panels[-1, 0].set_xlabel("gap $S$")
         panels[-1, 1].set_xlabel(r"$s = S / \langle S \rangle$")
-        handles, labels = panels[0, 1].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper center", ncols=math.ceil(len(labels) / 2))
+        named = [panel.get_legend_handles_labels() for panel in panels[:, 1]]
+        look = {label: handle for found in named for handle, label in zip(*found, strict=True)}
+        figure.legend(
+            look.values(), look.keys(), loc="outside upper center", ncols=math.ceil(len(look) / 2)
+        )
     caption = (
         f"Gaps of the {len(pairs)} degenerate pair(s) of study ``{data.name}``. Left: as measured; "
         "the lines are the Wigner surmise with the mean gap that theory predicts (no free "

@@ -5,7 +5,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from dysonflow.coulomb_gas import benjamini_hochberg
-from dysonflow.figures._study import STYLE, Drawing, StudyData, colours, curve
+from dysonflow.figures._study import STYLE, Drawing, StudyData, colours, curve, nothing_fitted
 
 TESTS = {
     "surmise_p_value": "gaps on the Wigner surmise",
@@ -18,6 +18,8 @@ FALSE_DISCOVERY_RATE = 0.01
 def draw(data: StudyData) -> Drawing:
     """Draw the sorted p-values of each test against those of a uniform law."""
     fits = data.fit_table
+    if fits[list(TESTS)].isna().all(axis=None):
+        return nothing_fitted(data, "block")
     numbers, sentences = [], []
     with mpl.rc_context(fname=STYLE):
         figure = Figure(figsize=(5.2, 4.8))

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from scipy import stats
 
-from dysonflow.figures._study import STYLE, Drawing, StudyData, colours, curve
+from dysonflow.figures._study import STYLE, Drawing, StudyData, colours, curve, nothing_fitted
 
 QUANTITIES = {"pull_centre": "centre", "pull_sigma": r"$\sigma$", "pull_gap": "mean gap"}
 LARGEST = 6.0
@@ -16,6 +16,8 @@ LARGEST = 6.0
 def draw(data: StudyData) -> Drawing:
     """Draw the pulls against the stochasticity, and their distribution beside the normal law."""
     fits = data.fit_table
+    if fits[list(QUANTITIES)].isna().all(axis=None):
+        return nothing_fitted(data, "block")
     numbers, sentences = [], []
     with mpl.rc_context(fname=STYLE):
         figure = Figure(figsize=(8.5, 4.2))
@@ -25,6 +27,8 @@ def draw(data: StudyData) -> Drawing:
         for number, ((column, name), colour, marker) in enumerate(looks):
             rows = fits[fits[column].notna()]
             pull = rows[column].to_numpy()
+            if not len(pull):
+                continue
             # Side by side, or points of one run would hide each other.
             x = rows["stochasticity"] * 1.04 ** (number - 1)
             inside = np.abs(pull) <= LARGEST
@@ -44,10 +48,11 @@ def draw(data: StudyData) -> Drawing:
                 density=True,
             )
             numbers.append(curve("pulls", column, rows["stochasticity"], pull))
-            error = 1 / np.sqrt(max(len(pull), 1))
+            error = 1 / np.sqrt(len(pull))
+            variance = f"{pull.var(ddof=1):.2f}" if len(pull) > 1 else "unknown"
             sentences.append(
                 f"{column.removeprefix('pull_')}: mean {pull.mean():+.2f} ± {error:.2f}, variance "
-                f"{pull.var(ddof=1):.2f} ± {np.sqrt(2) * error:.2f}, largest "
+                f"{variance} ± {np.sqrt(2) * error:.2f}, largest "
                 f"{np.abs(pull).max():.1f} of {len(pull)}"
             )
         grid = np.linspace(-LARGEST, LARGEST, 200)

@@ -39,6 +39,12 @@ def draw(data: StudyData, over: str | None = None, axis: str = "level") -> Drawi
     middle = 0.5 * (edges[1:] + edges[:-1])
     label = data.physics.LEVEL if is_level else r"eigenvalue $x$ of $W^T W$"
     numbers = []
+    predicted = bool(data.blocks(runs[0]))
+    lines = (
+        "Black: theory of each point, no free parameter. Dashed: where the levels would be without "
+        "noise. "
+    )
+    lines = lines if predicted else ""
     with mpl.rc_context(fname=STYLE):
         figure = Figure(figsize=(6.5, 1.7 * len(runs) + 0.9))
         panels = figure.subplots(len(runs), 1, sharex=True, squeeze=False)[:, 0]
@@ -47,8 +53,12 @@ def draw(data: StudyData, over: str | None = None, axis: str = "level") -> Drawi
             panel.stairs(height, edges, color=colour, fill=True, alpha=0.35)
             panel.stairs(height, edges, color=colour)
             panel.errorbar(middle, height, error, fmt="none", ecolor=colour, elinewidth=0.7)
-            theory = _expected(data, run, edges, is_level) / np.diff(edges)
-            panel.plot(middle, theory, color="black", lw=1.0, label="theory (no free parameter)")
+            if data.blocks(run):
+                theory = _expected(data, run, edges, is_level) / np.diff(edges)
+                panel.plot(
+                    middle, theory, color="black", lw=1.0, label="theory (no free parameter)"
+                )
+                numbers.append(curve(run.run, "theory", middle, theory))
             centres = np.array([block.centre_block for block in data.blocks(run)])
             if not is_level:
                 centres = data.physics.eigenvalues(run, centres)
@@ -60,18 +70,17 @@ def draw(data: StudyData, over: str | None = None, axis: str = "level") -> Drawi
             panel.set_ylim(bottom=0.0)
             numbers += [
                 curve(run.run, "density", middle, height, y_error=error),
-                curve(run.run, "theory", middle, theory),
                 curve(run.run, "centre_theory", centres, np.nan),
             ]
         panels[-1].set_xlabel(label)
-        handles, labels = panels[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper center", ncols=2)
+        if predicted:
+            handles, labels = panels[0].get_legend_handles_labels()
+            figure.legend(handles, labels, loc="outside upper center", ncols=2)
     caption = (
         f"Density of the {'levels' if is_level else 'eigenvalues of X = W^T W'} "
-        f"({data.physics.QUANTITY}) of study ``{data.name}``, from {values[0].shape[0]} replicas "
-        f"with {values[0].shape[1]} snapshot(s) each. Black: theory of each point, no free "
-        "parameter. Dashed: where the levels would be without noise. Error bars: standard error "
-        "over replicas."
+        f"({data.physics.QUANTITY}) of study ``{data.name}``, from {values[0].shape[0]} replica(s) "
+        f"with {values[0].shape[1]} snapshot(s) each. {lines}Error bars: standard error over "
+        "replicas."
     )
     return Drawing(figure, caption, numbers)
 

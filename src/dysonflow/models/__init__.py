@@ -2,6 +2,8 @@
 
 A model file defines `HYPERPARAMETERS`, a subclass of `dysonflow.hyperparameters.Hyperparameters`,
 and `SIMULATION`, a subclass of `dysonflow.simulation.Simulation`. Nothing else needs to know of it.
+A file without `SIMULATION` defines `read(hyperparameters)` instead, which returns weights and steps
+of its snapshots from the files that the property `sources` of its hyperparameters names.
 """
 
 import importlib
@@ -15,6 +17,11 @@ from dysonflow.hyperparameters import Hyperparameters, did_you_mean
 def names() -> list[str]:
     """Names of all models, in alphabetical order."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def trained() -> list[str]:
+    """Names of the models that are trained, not read from files."""
+    return [name for name in names() if hasattr(load(name), "SIMULATION")]
 
 
 def load(name: str) -> ModuleType:

@@ -13,6 +13,9 @@ A file defines
 - `blocks(hyperparameters)`, what is predicted for each block of degenerate levels, ascending;
 - `noise_free(hyperparameters, weights, steps)`, the levels that training without noise would have.
 
+`pair_plane` and `noise_free` return None where this is not known. A file whose names depend on the
+run defines `of(hyperparameters)`, which returns an object that has them.
+
 Predictions are kept apart from the dynamics, so that an edit here re-fits and trains nothing.
 """
 
@@ -22,10 +25,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
 from dysonflow import coulomb_gas
+from dysonflow.hyperparameters import Hyperparameters
 from dysonflow.laws import BlockDensity
 
 DEGENERATE = 1e-9
@@ -87,6 +92,12 @@ class Block:
 def load(model: str) -> ModuleType:
     """Import the predictions for a model."""
     return importlib.import_module(f"{__name__}.{model}")
+
+
+def of(hyperparameters: Hyperparameters) -> Any:
+    """Predictions for a run: the file of its model, or what that file chooses for the run."""
+    physics = load(hyperparameters.MODEL)
+    return physics.of(hyperparameters) if hasattr(physics, "of") else physics
 
 
 def multiplets(centres: np.ndarray) -> list[tuple[int, int]]:

@@ -311,6 +311,26 @@ def _shared_second_moments(h: TeacherStudentHyperparameters) -> np.ndarray:
     return moments
 
 
+def over_training_sets(h: TeacherStudentHyperparameters, count: int) -> tuple[float, float]:
+    """Mean gap of a pair of levels, given the inputs, over training sets drawn anew.
+
+    Parameters
+    ----------
+    h : TeacherStudentHyperparameters
+        Of a run with `data: shared` and one pair of equal teacher eigenvalues.
+    count : int
+        Number of training sets, those of the seeds 0, 1, ..
+
+    Returns
+    -------
+    mean, standard_deviation : float
+        Over the training sets.
+    """
+    sets = [h.from_config(h.canonical() | {"seed": seed}) for seed in range(count)]
+    gaps = [block.mean_gap for each in sets for block in blocks(each) if block.multiplicity == 2]
+    return float(np.mean(gaps)), float(np.std(gaps, ddof=1))
+
+
 def _squares_of_parts(moments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """E[H_ij^2] and E[A_ij^2] of the symmetric and antisymmetric part."""
     straight = np.einsum("ijij->ij", moments)

@@ -1,0 +1,322 @@
+"""Weights that others trained, read from their files instead of from a simulation.
+
+What produced them is told by hand: learning rate, batch size, and, if theory is to be compared, the
+scale of the noise and where each level would be without it.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from dysonflow import array_files, file_patterns
+from dysonflow.errors import ConfigError
+from dysonflow.hyperparameters import Auto, Count, Hyperparameters, Time, quantity
+from dysonflow.models.teacher_student import TeacherStudentHyperparameters
+
+Axis = Literal["replica", "snapshot", "row", "column"]
+AXES: list[Axis] = ["replica", "snapshot", "row", "column"]
+
+
+@dataclass(frozen=True)
+class Held:
+    """What the files of a run hold, from their names and headers.
+
+    Attributes
+    ----------
+    files : tuple of tuple of str
+        By replica and snapshot, of size 1 along what is an axis of the array.
+    replicas, snapshots, rows, columns : int
+        Shape of the weights, snapshots that are left out not counted.
+    first : int
+        Number of the first snapshot that is kept.
+    dtype : str
+        As what the weights are read.
+    steps : tuple of int, optional
+        SGD steps of the snapshots that are kept, if the file names say them.
+    """
+
+    files: tuple[tuple[str, ...], ...]
+    replicas: int
+    snapshots: int
+    rows: int
+    columns: int
+    first: int
+    dtype: str
+    steps: tuple[int, ...] | None
+
+
+class CheckpointHyperparameters(Hyperparameters):
+    """Where weights are, and what they are compared with."""
+
+    MODEL = "checkpoints"
+
+    # An instance never holds `auto`, and the base class says so of these.
+    replicas: Annotated[int, Field(ge=1, le=10_000_000)] | Auto = quantity("auto")  # type: ignore[assignment]
+    """Independently trained matrices; `auto`: as many as the files hold."""
+    snapshots: Annotated[int, Field(ge=1, le=1_000_000)] | Auto = quantity("auto")  # type: ignore[assignment]
+    """Matrices per replica, from `first_snapshot` on; `auto`: as many as the files hold."""
+    burn_in: Time | Auto = quantity("auto", unit="SGD steps")
+    """SGD step of the first snapshot that is kept; `auto`: the number that `{snapshot}` stands for,
+    else which snapshot it is, counted from 1."""
+    steps: Time | Auto = quantity("auto", unit="SGD steps")
+    """SGD step of the last snapshot; `auto` as for `burn_in`."""
+    seed: int = quantity(0, ge=0, lt=2**32)
+    """Without effect: nothing is drawn."""
+    dtype: Literal["float64", "float32"] | Auto = quantity("auto")  # type: ignore[assignment]
+    """Floating-point type of the weights; `auto`: as in the files, at least float32."""
+    path: str = quantity(min_length=1)
+    """File with weights (`.npz`, `.safetensors`, or torch `.pt`, `.pth`, `.bin`, `.ckpt`), relative
+    to the working directory. `{replica}`, `{snapshot}`, `*` and `?` match any text in a file or
+    folder name; several files without `{replica}` and `{snapshot}` are replicas."""
+    array: str = quantity()
+    """Name of the array in the file; in nested torch dictionaries as in `model/fc1.weight`."""
+    axes: Annotated[list[Axis], Field(min_length=2)] = quantity(AXES)
+    """What each axis of the array is. `row` and `column` must be there; `replica` and `snapshot`
+    may be missing, or be told apart by the file names instead."""
+    first_snapshot: int = quantity(0)
+    """Snapshots before this one are left out; negative: counted from the end, -1 is the last."""
+    learning_rate: float = quantity(label="lr", gt=0)
+    """Step size of stochastic gradient descent."""
+    batch_size: int = quantity(label="B", ge=1)
+    """Samples per SGD step."""
+    level: Literal["singular_value", "eigenvalue"] = quantity("singular_value")
+    """What a level is: a singular value of W, or an eigenvalue of W^T W."""
+    centres: list[float] = quantity([])
+    """Where each level would be without noise, ascending, one for each column of W; equal values
+    form a block. Without it nothing is fitted, and only spectra are made."""
+    noise_scale: Annotated[float, Field(gt=0)] | None = quantity(None)
+    """Scale s of the noise: a block of equal levels has width sigma = s sqrt(learning_rate /
+    batch_size). Needed if `centres` are given."""
+    theory: Literal["small_step", "teacher_student"] = quantity("small_step")
+    """`small_step`: this sigma, to leading order; `teacher_student`: square W = teacher + noise
+    trained on fresh inputs, exact at any learning rate."""
+    rows: Count | Auto = quantity("auto")
+    """Rows M of W; `auto`: as in the files."""
+    columns: Count | Auto = quantity("auto")
+    """Columns N of W; `auto`: as in the files."""
+
+    @property
+    def fitted(self) -> bool:
+        """Whether the centres are known."""
+        return bool(self.centres)
+
+    @property
+    def sources(self) -> list[Path]:
+        """Files that hold the snapshots that are kept, in the order of replicas."""
+        return [Path(path) for row in _kept(self)[0] for path in row]
+
+    def check_sources(self) -> None:
+        """Look into the files, also where every number was given by hand."""
+        self.held()
+
+    def held(self) -> Held:
+        """What the files hold, compared with what is known already.
+
+        Values that are known need no file: a stage that is given the resolved hyperparameters of a
+        run opens none unless it asks for this.
+
+        Raises
+        ------
+        ConfigError
+            If a file cannot be used, or a number is not that of the files.
+        """
+        held = _held(self)
+        for name in ("replicas", "snapshots", "rows", "columns"):
+            given, there = getattr(self, name), getattr(held, name)
+            if given not in ("auto", there):
+                raise ConfigError(f"{name} = {given}: the files of {self.path} hold {there}")
+        return held
+
+    def auto_replicas(self) -> int:
+        """As many as the files hold."""
+        return self.held().replicas
+
+    def auto_snapshots(self) -> int:
+        """As many as the files hold."""
+        return self.held().snapshots
+
+    def auto_rows(self) -> int:
+        """As the array has."""
+        return self.held().rows
+
+    def auto_columns(self) -> int:
+        """As the array has."""
+        return self.held().columns
+
+    def auto_dtype(self) -> str:
+        """That of the files."""
+        return self.held().dtype
+
+    def auto_burn_in(self) -> int:
+        """Step in the name of the first file, or number of the snapshot."""
+        held = self.held()
+        return held.steps[0] if held.steps else held.first + 1
+
+    def auto_steps(self) -> int:
+        """Step in the name of the last file, or number of the snapshot."""
+        held = self.held()
+        return held.steps[-1] if held.steps else int(self.burn_in) + held.snapshots - 1
+
+    def check(self) -> None:
+        """Refuse axes and centres that do not fit, and theories that do not apply."""
+        _check_axes(self)
+        if not self.centres:
+            return
+        what = f"centres = {self.centres}"
+        if self.noise_scale is None:
+            raise ConfigError("noise_scale: missing; with centres, give a number > 0")
+        if len(self.centres) != self.columns:
+            raise ConfigError(
+                f"{what}: {len(self.centres)} for the {self.columns} levels of a matrix with "
+                f"{self.columns} columns; give one for each"
+            )
+        if self.centres != sorted(self.centres) or self.centres[0] < 0:
+            raise ConfigError(f"{what}: give numbers >= 0 in ascending order")
+        if self.theory == "teacher_student":
+            fits = self.rows == self.columns and self.level == "singular_value"
+            if not fits or self.centres[0] <= 0:
+                raise ConfigError(
+                    "theory = teacher_student: only for singular values of a square W, with "
+                    "centres > 0; use theory: small_step"
+                )
+            self.student()
+
+    def student(self) -> TeacherStudentHyperparameters:
+        """The linear student whose stationary law `theory: teacher_student` stands for.
+
+        Raises
+        ------
+        ConfigError
+            If it has no stationary state.
+        """
+        return TeacherStudentHyperparameters.from_config(
+            {
+                "size": self.columns,
+                "teacher_spectrum": self.centres,
+                "learning_rate": self.learning_rate,
+                "batch_size": self.batch_size,
+                "noise_scale": self.noise_scale,
+                # The stationary law knows no times.
+                "snapshots": 1,
+                "burn_in": 0,
+                "steps": 1,
+            }
+        )
+
+
+def _check_axes(h: CheckpointHyperparameters) -> None:
+    if len(set(h.axes)) < len(h.axes) or not {"row", "column"} <= set(h.axes):
+        raise ConfigError(
+            f"axes = {h.axes}: give row and column, and replica and snapshot at most once"
+        )
+
+
+def _kept(
+    h: CheckpointHyperparameters,
+) -> tuple[tuple[tuple[str, ...], ...], file_patterns.FileGrid, int]:
+    """Files of the snapshots that are kept; all files; how many snapshots the file names give."""
+    grid = file_patterns.find(h.path)
+    if "snapshot" not in grid.axes:
+        return grid.files, grid, 0
+    first = _first(h, len(grid.files[0]))
+    return tuple(row[first:] for row in grid.files), grid, first
+
+
+def _first(h: CheckpointHyperparameters, snapshots: int) -> int:
+    if not -snapshots <= h.first_snapshot < snapshots:
+        raise ConfigError(
+            f"first_snapshot = {h.first_snapshot}: {h.path} holds {snapshots} snapshots; give a "
+            f"whole number >= {-snapshots} and < {snapshots}"
+        )
+    return h.first_snapshot % snapshots
+
+
+def _held(h: CheckpointHyperparameters) -> Held:
+    _check_axes(h)
+    files, grid, first = _kept(h)
+    for axis in grid.axes:
+        if axis in h.axes:
+            raise ConfigError(
+                f"axes = {h.axes}: {axis} is told apart by the files of {h.path} already; give "
+                "the axes of the array in one file"
+            )
+    paths = [path for row in files for path in row]
+    headers = [array_files.header(path, h.array) for path in paths]
+    shape = headers[0].shape
+    if len(shape) != len(h.axes):
+        raise ConfigError(
+            f"axes = {h.axes}: array {h.array!r} of {paths[0]} has shape {shape}; name each of "
+            f"its {len(shape)} axes"
+        )
+    for path, header in zip(paths, headers, strict=True):
+        if header.shape != shape:
+            raise ConfigError(
+                f"{path}: array {h.array!r} has shape {header.shape}, that of {paths[0]} {shape}"
+            )
+    size = dict.fromkeys(AXES, 1) | dict(zip(h.axes, shape, strict=True))
+    if 0 in shape:
+        raise ConfigError(f"{paths[0]}: array {h.array!r} of shape {shape} is empty")
+    if "snapshot" not in grid.axes:
+        first = _first(h, size["snapshot"])
+    return Held(
+        files=files,
+        replicas=len(files) * size["replica"],
+        snapshots=len(files[0]) if "snapshot" in grid.axes else size["snapshot"] - first,
+        rows=size["row"],
+        columns=size["column"],
+        first=first,
+        dtype=max(header.dtype for header in headers),
+        steps=grid.steps[first:] if grid.steps else None,
+    )
+
+
+def read(h: CheckpointHyperparameters) -> tuple[np.ndarray, np.ndarray]:
+    """Read the weights of a run from its files.
+
+    Returns
+    -------
+    weights : np.ndarray
+        Shape (replica, snapshot, M, N).
+    step : np.ndarray
+        SGD step of each snapshot, shape (snapshot,).
+
+    Raises
+    ------
+    ConfigError
+        If a file cannot be used, no longer holds what it did when the run was planned, or holds a
+        weight that is not finite; names file, replica and snapshot.
+    """
+    held = h.held()
+    weights = np.empty((held.replicas, held.snapshots, held.rows, held.columns), dtype=h.dtype)
+    for i, row in enumerate(held.files):
+        for j, path in enumerate(row):
+            array = np.expand_dims(
+                array_files.read(path, h.array), tuple(range(len(h.axes), len(AXES)))
+            )
+            order = [*h.axes, *[axis for axis in AXES if axis not in h.axes]]
+            array = array.transpose([order.index(axis) for axis in AXES])
+            if "snapshot" in h.axes:
+                array = array[:, held.first :]
+            # One file holds all replicas, or there is one file for each; so for snapshots.
+            here = weights[
+                i * array.shape[0] : (i + 1) * array.shape[0],
+                j * array.shape[1] : (j + 1) * array.shape[1],
+            ]
+            with np.errstate(over="ignore"):
+                here[:] = array
+            broken = np.argwhere(~np.isfinite(here).all(axis=(2, 3)))
+            if len(broken):
+                replica, snapshot = broken[0] + [i * array.shape[0], j * array.shape[1]]
+                raise ConfigError(
+                    f"{path}: a weight of replica {replica}, snapshot {held.first + snapshot} is "
+                    "not finite"
+                )
+    ends = (int(h.burn_in), int(h.steps))
+    named = held.steps and (held.steps[0], held.steps[-1]) == ends
+    return weights, np.array(held.steps if named else h.snapshot_steps)
+
+
+HYPERPARAMETERS = CheckpointHyperparameters

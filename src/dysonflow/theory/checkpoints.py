@@ -1,0 +1,96 @@
+"""Predictions for weights that others trained, from what the user knows of them."""
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+
+from dysonflow.models.checkpoints import CheckpointHyperparameters
+from dysonflow.theory import (
+    Block,
+    levels_of_blocks,
+    multiplets,
+    teacher_student,
+    unit_mean_gap,
+)
+
+NAMES = {
+    "singular_value": {"QUANTITY": "singular value of W", "LEVEL": teacher_student.LEVEL},
+    "eigenvalue": {"QUANTITY": "eigenvalue of W^T W", "LEVEL": "eigenvalue $x$"},
+}
+VARIABLE = r"$\sqrt{\alpha/B}\,\epsilon$"
+FINITE_STEP_VARIABLE = r"$\sqrt{\alpha/B}\,\epsilon$ $\times$ finite-step factor"
+SLOPE = math.sqrt(math.pi)
+
+
+def of(h: CheckpointHyperparameters) -> SimpleNamespace:
+    """The names that a file of predictions defines, for the level that the run looks at."""
+    return SimpleNamespace(
+        VARIABLE=VARIABLE,
+        FINITE_STEP_VARIABLE=FINITE_STEP_VARIABLE,
+        SLOPE=SLOPE,
+        levels=levels,
+        eigenvalues=eigenvalues,
+        expected_levels=expected_levels,
+        blocks=blocks,
+        pair_plane=pair_plane,
+        noise_free=noise_free,
+        **NAMES[h.level],
+    )
+
+
+def levels(h: CheckpointHyperparameters, eigenvalues: np.ndarray) -> np.ndarray:
+    """Ascending levels from ascending eigenvalues of W^T W, shape (..., N)."""
+    return np.sqrt(eigenvalues) if h.level == "singular_value" else eigenvalues
+
+
+def eigenvalues(h: CheckpointHyperparameters, levels: np.ndarray) -> np.ndarray:
+    """Eigenvalues of W^T W that belong to levels, shape as given."""
+    return np.asarray(levels) ** 2 if h.level == "singular_value" else np.asarray(levels)
+
+
+def expected_levels(h: CheckpointHyperparameters, edges: np.ndarray) -> np.ndarray:
+    """Mean number of levels in each bin, each block on its own, shape (bins,)."""
+    return levels_of_blocks(blocks(h), edges)
+
+
+def blocks(h: CheckpointHyperparameters) -> list[Block]:
+    """Prediction for every block of equal centres, ascending; none without centres.
+
+    To leading order in a small step a block is a GOE of width sigma = s sqrt(a/B) about its centre,
+    s the scale of the noise. `theory: teacher_student` has the stationary moments of the linear
+    student instead.
+    """
+    if not h.centres or h.noise_scale is None:
+        return []
+    if h.theory == "teacher_student":
+        return teacher_student.blocks(h.student())
+    ratio = h.learning_rate / h.batch_size
+    sigma = h.noise_scale * math.sqrt(ratio)
+    found = []
+    for first, count in multiplets(np.array(h.centres)):
+        centre, gap = float(h.centres[first]), sigma * unit_mean_gap(count)
+        found.append(
+            Block(
+                first=first,
+                multiplicity=count,
+                centre=centre,
+                sigma=sigma,
+                mean_gap=gap,
+                centre_block=centre,
+                sigma_block=sigma,
+                mean_gap_block=gap,
+                variable=sigma,
+                finite_step_variable=sigma,
+                stochasticity=ratio,
+            )
+        )
+    return found
+
+
+def pair_plane(h: CheckpointHyperparameters, first: int) -> None:
+    """Nothing: the directions without noise are not known, and the test of angles is left out."""
+
+
+def noise_free(h: CheckpointHyperparameters, weights: np.ndarray, steps: np.ndarray) -> None:
+    """Nothing: the gradient without noise is not known."""
