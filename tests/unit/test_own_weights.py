@@ -393,7 +393,7 @@ def test_runs_of_one_study_may_have_other_blocks(folder):
     data = StudyData("mixed", runs, **paths)
     assert [data.pair_numbers(run) for run in runs] == [[0], [1], [], []]
     assert data.with_pairs() == runs[:2]
-    for name, curves in (("gap_distribution", 7), ("block_density", 6), ("spectrum", 6)):
+    for name, curves in (("gap_distribution", 7), ("block_density", 6), ("spectrum", 9)):
         assert len(figures.load(name).draw(data).numbers) == curves, name
     # Runs of the same noise are shown side by side, not one for all.
     assert len(data.representative(3)) == 3

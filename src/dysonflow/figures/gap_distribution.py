@@ -109,8 +109,14 @@ def draw(data: StudyData, over: str | None = None, pair: int | None = None) -> D
 def _agreement(data: StudyData, runs: list[Hyperparameters], pairs: list[int]) -> str:
     """What the tests of the pairs shown say."""
     fits = data.fit_table
-    numbers = [data.block_number(runs[0], data.blocks(runs[0])[n]) for n in pairs]
-    shown = fits[fits["run"].isin([run.run for run in runs]) & fits["block"].isin(numbers)]
+    drawn = {
+        (run.run, data.block_number(run, data.blocks(run)[n]))
+        for run in runs
+        for n in pairs
+        if n in data.pair_numbers(run)
+    }
+    places = zip(fits["run"], fits["block"], strict=True)
+    shown = fits[[place in drawn for place in places]]
     pulls, p_values = shown["pull_gap"].dropna(), shown["surmise_p_value"].dropna()
     within = int((pulls.abs() < 3).sum())
     return (
