@@ -43,12 +43,12 @@ def draw(data: StudyData) -> Drawing:
                     zorder=0,
                     label=r"theory centre $\kappa$" if number == 0 else None,
                 )
-            panel.set_title(f"{name_of(run)}\n{len(levels)} replicas", loc="left")
+            panel.set_title(f"{name_of(run)}\n{len(levels)} replicas", loc="left", pad=34)
             panel.set_xlabel("SGD step")
             panel.set_ylabel(data.physics.LEVEL)
             if len(steps) > 1:
                 panel.set_xlim(steps[0], steps[-1])
-            panel.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2)
+            panel.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2)
     dashed = (
         ""
         if drift is None
