@@ -125,7 +125,11 @@ def artifacts(
 def roles(studies: Mapping[str, Study], reproduction: Mapping[str, str]) -> dict[str, Any]:
     """Studies of the document that compares results with the paper, by their role."""
     return {
-        role: {"study": studies[name].name, "runs": [run.run for run in studies[name].runs]}
+        role: {
+            "study": studies[name].name,
+            "runs": [run.run for run in studies[name].runs],
+            "figures": list(studies[name].figures),
+        }
         for role, name in reproduction.items()
     }
 

@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
 from dysonflow import angles, coulomb_gas, theory
@@ -14,6 +15,11 @@ from dysonflow.tables import FITS_FIELDS, hyperparameter_columns, hyperparameter
 def fits_schema(hyperparameters: type[Hyperparameters]) -> pa.Schema:
     """Schema of the fits of a model."""
     return pa.schema([*FITS_FIELDS, *hyperparameter_fields(hyperparameters)])
+
+
+def fitted_pairs(fits: pd.DataFrame) -> pd.DataFrame:
+    """Rows of a table of fits with the pairs of degenerate levels that could be fitted."""
+    return fits[(fits["multiplicity"] == 2) & fits["mean_gap"].notna()]
 
 
 def gap_ratio(levels: np.ndarray) -> tuple[float, float]:
@@ -62,7 +68,7 @@ def fit_run(
         Columns of `fits_schema`. A block that cannot be fitted has no estimates and says why in
         its `flag`.
     """
-    physics = theory.of(hyperparameters)
+    physics = theory.load(hyperparameters.MODEL)
     levels = physics.levels(hyperparameters, eigenvalues)
     rows = []
     for number, block in enumerate(physics.blocks(hyperparameters)):
@@ -81,7 +87,7 @@ def fit_run(
             "variable": block.variable,
             "finite_step_variable": block.finite_step_variable,
             "stochasticity": block.stochasticity,
-            "quantity": physics.QUANTITY,
+            "quantity": physics.level_name(hyperparameters),
             "flag": block.flag,
         }
         if not block.flag:

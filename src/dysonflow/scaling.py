@@ -9,6 +9,7 @@ import pandas as pd
 import scipy.stats
 
 from dysonflow import html, scaling_tests
+from dysonflow.fits import fitted_pairs
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def scaling_laws(
         noise; the exponent of sigma in a alone, in 1/B alone, and in a/B; and whether runs of
         equal a/B agree. `pull` is the distance from theory in errors.
     """
-    pairs = fits[(fits["multiplicity"] == 2) & fits["mean_gap"].notna()]
+    pairs = fitted_pairs(fits)
     ordinates = {
         "mean_gap": (pairs["mean_gap"], pairs["mean_gap_error"]),
         "sigma": (np.sqrt(np.pi) * pairs["sigma"], np.sqrt(np.pi) * pairs["sigma_error"]),

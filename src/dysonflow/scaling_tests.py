@@ -7,7 +7,9 @@ import numpy as np
 import pandas as pd
 import scipy.stats
 
-ENSEMBLE = ("replicas", "snapshots", "burn_in", "steps", "seed", "path", "first_snapshot")
+INCIDENTAL = ("burn_in", "steps", "path", "first_snapshot")
+"""Hyperparameters that follow from the others or say where a run is kept."""
+ENSEMBLE = ("replicas", "snapshots", "seed", *INCIDENTAL)
 """Hyperparameters that do not enter the stationary law."""
 POLYNOMIAL_ORDER = 2
 """Order in a/B of the extrapolation to zero noise."""

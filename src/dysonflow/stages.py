@@ -329,7 +329,7 @@ def reproduction(
     Parameters
     ----------
     studies : mapping
-        Role to `study` (its name) and `runs` (their names).
+        Role to `study` (its name), `runs` and `figures` (their names).
     source : str
         Digest of the source.
     inputs : mapping
@@ -342,7 +342,7 @@ def reproduction(
 
     from dysonflow import documents, tables
     from dysonflow.reproduction import document, html_page, markdown
-    from dysonflow.reproduction.study import Study
+    from dysonflow.reproduction.study import StudyTables
 
     began = time.perf_counter()
     found, first = {}, 0
@@ -362,7 +362,9 @@ def reproduction(
             }
         )
         laws = tables.read_table([inputs["scaling"][number]]).set_index("law")
-        found[role] = Study(content["study"], tables.read_table(fits), laws, cost)
+        found[role] = StudyTables(
+            content["study"], tables.read_table(fits), laws, content["figures"], cost
+        )
     parts = document(found)
     metadata = {
         "studies": {role: dict(content) for role, content in studies.items()},

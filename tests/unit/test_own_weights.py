@@ -310,7 +310,7 @@ def test_many_files_have_one_checksum():
 def test_blocks_are_those_of_equal_centres():
     save("a.npz", w=np.zeros((2, 1, 3, 3)))
     run = run_of("a.npz", centres=[1, 2, 2], noise_scale=SCALE)
-    one, two = theory.of(run).blocks(run)
+    one, two = theory.load(run.MODEL).blocks(run)
     assert (one.multiplicity, one.centre, two.multiplicity, two.first) == (1, 1.0, 2, 1)
     assert one.sigma == two.sigma == two.finite_step_variable == pytest.approx(SIGMA)
     assert math.isnan(one.mean_gap)
@@ -321,16 +321,18 @@ def test_the_teacher_student_theory_is_that_of_the_model():
     student = models.hyperparameters_of("teacher_student").from_config(
         {"learning_rate": RATE, "batch_size": BATCH, "noise_scale": SCALE, "teacher_spectrum": 2}
     )
-    assert theory.of(run).blocks(run) == theory.of(student).blocks(student)
+    assert theory.load(run.MODEL).blocks(run) == theory.load(student.MODEL).blocks(student)
 
 
 @pytest.mark.parametrize(("level", "power"), [("singular_value", 0.5), ("eigenvalue", 1.0)])
 def test_the_level_may_be_an_eigenvalue(level, power):
     run = run_of_pairs(level=level, centres=[2, 2] if power < 1 else [4, 4])
-    physics = theory.of(run)
+    physics = theory.load(run.MODEL)
     values = spectra.eigenvalues(models.load("checkpoints").read(run)[0])
     np.testing.assert_allclose(physics.levels(run, values), values**power)
-    assert level.split("_")[0] in physics.QUANTITY and level.split("_")[0] in physics.LEVEL
+    np.testing.assert_allclose(physics.eigenvalues(run, physics.levels(run, values)), values)
+    word = level.split("_")[0]
+    assert word in physics.level_name(run) and word in physics.level_label(run)
 
 
 def test_digests_do_not_depend_on_the_trainer():

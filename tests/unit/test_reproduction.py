@@ -16,14 +16,13 @@ from dysonflow.reproduction.checks import (
     estimate,
     goodness,
     law,
-    over_theory,
+    many_tests,
+    mean_gap_over_theory,
     squares,
     with_p_value,
 )
-from dysonflow.reproduction.checks import (
-    tests as many_tests,
-)
 from dysonflow.theory import load
+from dysonflow.theory.teacher_student import over_training_sets
 
 
 def test_the_verdict_follows_the_errors():
@@ -69,11 +68,11 @@ def test_the_mean_over_theory_has_the_error_of_both():
     rows = pd.DataFrame(
         {"mean_gap": value, "mean_gap_theory": theory, "pull_gap": (value - theory) / total}
     )
-    check = over_theory("x", rows, "mean_gap")
+    check = mean_gap_over_theory("x", rows)
     error = math.hypot(own, theirs) / math.sqrt(count)
     # Twice the same seed, five errors: fails once in two million seeds.
     assert check.distance == pytest.approx((truth - 1.0) / error, abs=5.0)
-    assert over_theory("x", rows[:0], "mean_gap") is None
+    assert mean_gap_over_theory("x", rows[:0]) is None
 
 
 def test_a_law_without_points_is_left_out():
@@ -145,8 +144,15 @@ def test_the_expected_density_counts_every_level_and_has_the_right_means(model, 
     blocks = physics.blocks(h)
     assert expected.sum() == pytest.approx(sum(block.multiplicity for block in blocks), rel=1e-3)
     middle = 0.5 * (edges[1:] + edges[:-1])
-    mean = sum(block.multiplicity * block.centre for block in blocks) / len(edges)
-    assert (middle * expected).sum() / len(edges) == pytest.approx(mean, rel=1e-3)
+    mean = sum(block.multiplicity * block.centre for block in blocks)
+    assert (middle * expected).sum() == pytest.approx(mean, rel=1e-3)
+    # E[SS] = d sigma^2 within a block, d = n + n (n - 1) / 2.
+    squares_of_blocks = [
+        (n + n * (n - 1) / 2) * block.sigma**2 for block in blocks for n in [block.multiplicity]
+    ]
+    centres = sum(block.multiplicity * block.centre**2 for block in blocks)
+    found = (middle**2 * expected).sum() - centres
+    assert found == pytest.approx(sum(squares_of_blocks), rel=0.02)
 
 
 @pytest.mark.parametrize("model", ["teacher_student", "gaussian_rbm"])
@@ -156,3 +162,17 @@ def test_levels_and_eigenvalues_are_inverse(model):
     x = np.array([0.5, 1.0, 4.0])
     found = physics.eigenvalues(h, physics.levels(h, x))
     assert np.sort(found) == pytest.approx(x)
+
+
+def test_training_sets_scatter_about_fresh_inputs_and_less_for_large_batches():
+    count, spreads = 60, []
+    for batch in (16, 256):
+        # Fewer steps than batches: no input is seen twice, so on average they are fresh ones.
+        shared = students(data="shared", batch_size=batch, steps=400, snapshots=1)
+        (fresh,) = load("teacher_student").blocks(students(batch_size=batch))
+        mean, spread = over_training_sets(shared, count)
+        assert mean == pytest.approx(fresh.mean_gap, abs=5 * spread / math.sqrt(count))
+        spreads.append(spread / mean)
+    # Sample covariances fluctuate as B^-1/2; the error of a spread is 1 / sqrt(2 count) of it.
+    ratio, error = spreads[0] / spreads[1], 1.0 / math.sqrt(count)
+    assert math.log(ratio / 4.0) == pytest.approx(0.0, abs=5 * error)

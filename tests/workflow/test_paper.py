@@ -4,11 +4,14 @@ import math
 import re
 
 import matplotlib.image
+import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 import yaml
 from conftest import ROOT, Workflow
 
+import dysonflow
 from dysonflow import audit, figures
 from dysonflow.documents import read_document
 from dysonflow.studies import load_studies
@@ -109,6 +112,71 @@ def test_levels_and_eigenvalues_are_one_spectrum(finished_paper):
             for rows in [table[(table["panel"] == panel) & (table["curve"] == "theory")]]
         ]
         assert mean[0] == pytest.approx(9.0 - mean[1], abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("study", "figure", "block"),
+    [
+        ("paper_gaussian_rbm", "gap_distribution_learning_rate_pair1", 1),
+        ("paper_gaussian_rbm", "gap_distribution_batch_size_pair3", 3),
+        ("paper_teacher_student", "gap_distribution_batch_size_pair1", 0),
+    ],
+)
+def test_the_line_of_raw_gaps_has_the_mean_gap_of_theory(finished_paper, study, figure, block):
+    results = finished_paper.folder / "results"
+    numbers = pd.read_csv(results / "figures" / study / f"{figure}.csv")
+    fits = dysonflow.read_fits(results)
+    lines = numbers[numbers["curve"].str.endswith(" theory")]
+    assert lines["curve"].nunique() == 2
+    for curve, rows in lines.groupby("curve"):
+        fit = fits[(fits["run"] == curve.removesuffix(" theory")) & (fits["block"] == block)]
+        x, density = rows["x"].to_numpy(), rows["y"].to_numpy()
+        theory = fit["mean_gap_theory"].item()
+        assert np.trapezoid(density, x) == pytest.approx(1.0, abs=0.02)
+        assert np.trapezoid(x * density, x) == pytest.approx(theory, rel=0.02)
+
+
+def on_theory(points, theory):
+    """Whether points lie on a line of theory: 5 sigma on chi2."""
+    pull = (points["y"].to_numpy() - theory) / points["y_error"].to_numpy()
+    return scipy.stats.chi2.sf(np.square(pull).sum(), len(pull)) > 5.7e-7
+
+
+def numbers_of(flow, study, figure):
+    return pd.read_csv(flow.folder / "results" / "figures" / study / f"{figure}.csv")
+
+
+def test_the_levels_lie_on_the_exact_law_and_not_on_a_scaled_one(finished_paper):
+    numbers = numbers_of(finished_paper, "paper_semicircle", "semicircle")
+    for _, panel in numbers.groupby("panel"):
+        levels, exact = (panel[panel["curve"] == name] for name in ("levels", "exact"))
+        # Where few levels are seen their spread over replicas is no error.
+        levels = levels[levels["y"] > 0.1]
+        for scale in (1.0, 1.2):
+            law = np.interp(scale * levels["x"], exact["x"], scale * exact["y"])
+            assert on_theory(levels, law) == (scale == 1.0)
+
+
+def test_the_centres_lie_on_their_theory_and_not_at_kappa(finished_paper):
+    numbers = numbers_of(finished_paper, "paper_gaussian_rbm", "centre")
+    named = numbers["curve"].str.endswith(" theory")
+    points = numbers[~named]
+    keys = ["curve", "x"]
+    theory = numbers[named].assign(curve=lambda rows: rows["curve"].str.removesuffix(" theory"))
+    both = points.merge(theory[[*keys, "y"]], on=keys, suffixes=("", "_theory"))
+    assert len(both) == len(points) == 18
+    assert on_theory(both, both["y_theory"].to_numpy())
+    assert not on_theory(both, 1.0)
+
+
+def test_runs_on_shared_data_lie_where_their_inputs_put_them(finished_paper):
+    numbers = numbers_of(finished_paper, "paper_teacher_student_shared", "shared_data")
+    measured, given = (
+        numbers[numbers["curve"] == name] for name in ("measured", "theory given the inputs")
+    )
+    assert measured["x"].tolist() == given["x"].tolist() and len(measured) == 4
+    assert on_theory(measured, given["y"].to_numpy())
+    assert not on_theory(measured, 1.3 * given["y"].to_numpy())
 
 
 def test_the_document_names_every_study_and_is_sound(finished_paper):

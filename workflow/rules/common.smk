@@ -106,9 +106,13 @@ def gpus_of_training(wildcards):
 
 
 def needs_of_table(wildcards, attempt):
-    """Memory and time of a job that makes or reads a table of one run, or of a whole study."""
-    whole = hasattr(wildcards, "study")
-    runs = STUDIES[wildcards.study].runs if whole else [RUNS[wildcards.run]]
+    """Memory and time of a job that reads or makes tables: of a run, a study, or those compared."""
+    if hasattr(wildcards, "run"):
+        runs = [RUNS[wildcards.run]]
+    else:
+        compared = SETTINGS.reproduction.values()
+        names = [wildcards.study] if hasattr(wildcards, "study") else compared
+        runs = [run for name in names for run in STUDIES[name].runs]
     return resources.table(runs, attempt)
 
 
@@ -159,12 +163,6 @@ def reproduction_inputs(wildcards):
     return files | {
         "scaling": [f"results/studies/{name}/scaling.parquet" for name in names]
     }
-
-
-def runs_of_reproduction():
-    return [
-        run for name in SETTINGS.reproduction.values() for run in STUDIES[name].runs
-    ]
 
 
 def update_runs_table():

@@ -112,12 +112,8 @@ rule reproduction:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: resources.table(
-            runs_of_reproduction(), attempt
-        )["mem_mb"],
-        runtime=lambda wildcards, attempt: resources.table(
-            runs_of_reproduction(), attempt
-        )["runtime"],
+        mem_mb=memory_of_table,
+        runtime=runtime_of_table,
     params:
         studies=lambda wildcards: audit.roles(STUDIES, SETTINGS.reproduction),
         source=lambda wildcards: stages.source_of_reproduction(

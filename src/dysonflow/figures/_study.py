@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import matplotlib as mpl
@@ -17,14 +18,14 @@ from matplotlib.figure import Figure
 from dysonflow import tables, theory
 from dysonflow.errors import ConfigError
 from dysonflow.figures import checksums
+from dysonflow.fits import fitted_pairs
 from dysonflow.hyperparameters import Hyperparameters
+from dysonflow.scaling_tests import INCIDENTAL
 from dysonflow.spectra import read_eigenvalues
 from dysonflow.tables import atomic
 from dysonflow.theory import Block
 from dysonflow.weights import read_weights
 
-INCIDENTAL = ("burn_in", "steps", "path", "first_snapshot")
-"""Hyperparameters that follow from the others or say where a run is kept."""
 STYLE = Path(__file__).with_name("dysonflow.mplstyle")
 
 
@@ -52,9 +53,19 @@ class StudyData:
     scaling: str | None = None
 
     @property
-    def physics(self) -> Any:
+    def physics(self) -> ModuleType:
         """Predictions for the study's model."""
-        return theory.of(self.runs[0])
+        return theory.load(self.runs[0].MODEL)
+
+    @property
+    def level_name(self) -> str:
+        """What a level of the study is, in words."""
+        return str(self.physics.level_name(self.runs[0]))
+
+    @property
+    def level_label(self) -> str:
+        """Label of an axis of levels."""
+        return str(self.physics.level_label(self.runs[0]))
 
     def strength(self, run: Hyperparameters) -> float:
         """Variable of the scaling law for the lowest block: orders the runs by their noise."""
@@ -146,8 +157,7 @@ class StudyData:
     @property
     def pairs(self) -> pd.DataFrame:
         """Fits of the pairs of degenerate levels that could be fitted."""
-        fits = self.fit_table
-        return fits[(fits["multiplicity"] == 2) & fits["mean_gap"].notna()]
+        return fitted_pairs(self.fit_table)
 
     @cached_property
     def laws(self) -> pd.DataFrame:

@@ -56,7 +56,7 @@ def draw(data: StudyData) -> Drawing:
                 panel.plot(fine, law.pdf(fine), label=name, **look)
                 numbers.append(curve(place, name, fine, law.pdf(fine)))
             panel.set_title(rf"$\kappa = {block.centre_block:.4g}$; {name_of(run)}", loc="left")
-            panel.set_xlabel(data.physics.LEVEL)
+            panel.set_xlabel(data.level_label)
             panel.set_ylabel("density")
             quoted.append(
                 f"kappa = {block.centre_block:.4g}: "

@@ -45,7 +45,7 @@ def draw(data: StudyData) -> Drawing:
                 )
             panel.set_title(f"{name_of(run)}\n{len(levels)} replicas", loc="left", pad=34)
             panel.set_xlabel("SGD step")
-            panel.set_ylabel(data.physics.LEVEL)
+            panel.set_ylabel(data.level_label)
             if len(steps) > 1:
                 panel.set_xlim(steps[0], steps[-1])
             panel.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2)
@@ -55,7 +55,7 @@ def draw(data: StudyData) -> Drawing:
         else "Dashed: mean over the same starts, trained on the exact gradient. "
     )
     caption = (
-        f"Levels ({data.physics.QUANTITY}) of study ``{data.name}`` "
+        f"Levels ({data.level_name}) of study ``{data.name}`` "
         f"{'against the SGD step' if drift is None else 'from the random start'}. Colour: "
         "mean and standard deviation over replicas of each ordered level. "
         f"{dashed}Dotted: the centres that theory predicts."

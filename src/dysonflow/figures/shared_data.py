@@ -10,8 +10,7 @@ from dysonflow.figures._study import STYLE, Drawing, StudyData, colours, curve, 
 
 def draw(data: StudyData) -> Drawing:
     """Draw mean gap over the small-step formula for every run, and against what is predicted."""
-    fits = data.fit_table
-    pairs = fits[(fits["multiplicity"] == 2) & fits["mean_gap"].notna()].set_index("run")
+    pairs = data.pairs.set_index("run")
     if pairs.empty:
         raise ConfigError(f"study {data.name}: no degenerate pair; leave `shared_data` out")
     names = {run.run: name_of(run) for run in data.runs}

@@ -37,7 +37,7 @@ def draw(data: StudyData, over: str | None = None, axis: str = "level") -> Drawi
         # No eigenvalue of W^T W is negative, nor is an edge of a bin.
         edges = np.linspace(max(low - margin, 0.0), high + margin, BINS + 1)
     middle = 0.5 * (edges[1:] + edges[:-1])
-    label = data.physics.LEVEL if is_level else r"eigenvalue $x$ of $W^T W$"
+    label = data.level_label if is_level else r"eigenvalue $x$ of $W^T W$"
     numbers = []
     predicted = bool(data.blocks(runs[0]))
     lines = (
@@ -78,7 +78,7 @@ def draw(data: StudyData, over: str | None = None, axis: str = "level") -> Drawi
             figure.legend(handles, labels, loc="outside upper center", ncols=2)
     caption = (
         f"Density of the {'levels' if is_level else 'eigenvalues of X = W^T W'} "
-        f"({data.physics.QUANTITY}) of study ``{data.name}``, from {values[0].shape[0]} replica(s) "
+        f"({data.level_name}) of study ``{data.name}``, from {values[0].shape[0]} replica(s) "
         f"with {values[0].shape[1]} snapshot(s) each. {lines}Error bars: standard error over "
         "replicas."
     )

@@ -11,7 +11,7 @@ from dysonflow.reproduction.checks import AGREES, DIFFERS, FALSE_DISCOVERY_RATE,
 from dysonflow.reproduction.departures import departures
 from dysonflow.reproduction.overviews import cost_table, point_table, pull_table
 from dysonflow.reproduction.sections import SECTIONS
-from dysonflow.reproduction.study import FULL_THEORY_ENDS, Study
+from dysonflow.reproduction.study import FULL_THEORY_ENDS, StudyTables
 from dysonflow.roles import ROLES
 
 FIGURES = [
@@ -60,7 +60,7 @@ class Table:
     rows: Sequence[Sequence[str]]
 
 
-def document(studies: Mapping[str, Study]) -> list[str | Table]:
+def document(studies: Mapping[str, StudyTables]) -> list[str | Table]:
     """The whole document: paragraphs, headings marked as in Markdown, and tables.
 
     Parameters
@@ -82,8 +82,9 @@ def document(studies: Mapping[str, Study]) -> list[str | Table]:
             ["study", "stands for"],
             [[f"`{study.name}`", ROLES[role].text] for role, study in studies.items()],
         ),
-        "Where a row `differs`, it is a formula for small steps or weak noise that ends: rows "
-        "beside it compare the same numbers with a theory that holds there.",
+        "Formulas for a small step or weak noise are compared at all points of the paper, also "
+        "where they are expected to differ: other rows compare the same numbers with a theory that "
+        "should hold there.",
     ]
     for role, study in studies.items():
         for title, checks in SECTIONS[role](study):
@@ -114,11 +115,11 @@ def document(studies: Mapping[str, Study]) -> list[str | Table]:
                 "Mean gap over the small-step formula for a pair on its own.",
                 Table(heads, point_table(studies[role])),
             ]
-    shown = [
-        [what, ", ".join(f"`results/figures/{studies[role].name}/{name}.png`" for name in names)]
-        for role, what, names in FIGURES
-        if role in studies
-    ]
+    shown = []
+    for role, what, names in FIGURES:
+        drawn = [name for name in names if role in studies and name in studies[role].figures]
+        paths = [f"`results/figures/{studies[role].name}/{name}.png`" for name in drawn]
+        shown += [[what, ", ".join(paths)]] if paths else []
     return [
         *parts,
         "## Figures",

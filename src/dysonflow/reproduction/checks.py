@@ -9,6 +9,7 @@ import scipy.stats
 
 from dysonflow.coulomb_gas import benjamini_hochberg
 from dysonflow.quoting import quote
+from dysonflow.scaling import fit_line
 
 AGREES, DIFFERS = 3.0, 5.0
 """Standard errors up to which a number agrees with theory, and from which it differs."""
@@ -63,7 +64,7 @@ def goodness(statement: str, chi2: float, dof: int, theory: str) -> Check:
     )
 
 
-def tests(statement: str, p_values: pd.Series, theory: str) -> Check | None:
+def many_tests(statement: str, p_values: pd.Series, theory: str) -> Check | None:
     """Many tests of one hypothesis: rejections at a false discovery rate; smallest p-value.
 
     The verdict is that of the smallest p-value, corrected for the number of tests (Bonferroni).
@@ -95,19 +96,15 @@ def law(statement: str, laws: pd.DataFrame, name: str, kind: str = "slope") -> C
     return estimate(statement, row[kind], row[f"{kind}_error"], row[f"{kind}_theory"])
 
 
-def over_theory(statement: str, rows: pd.DataFrame, quantity: str) -> Check | None:
-    """Weighted mean of estimate / full theory, one point a block; the errors with theory's own."""
-    pull = rows[f"pull_{'gap' if quantity == 'mean_gap' else quantity}"]
-    rows, pull = rows[pull.notna()], pull.dropna()
+def mean_gap_over_theory(statement: str, rows: pd.DataFrame) -> Check | None:
+    """Slope of the mean gaps against the full theory; errors with those of theory."""
+    rows = rows[rows["pull_gap"].notna()]
     if rows.empty:
         return None
-    ratio = (rows[quantity] / rows[f"{quantity}_theory"]).to_numpy()
-    relative = ((rows[quantity] - rows[f"{quantity}_theory"]) / pull).to_numpy()
-    relative = relative / rows[f"{quantity}_theory"].to_numpy()
-    weight = relative**-2.0
-    return estimate(
-        statement, float(np.average(ratio, weights=weight)), float(weight.sum() ** -0.5), 1.0
-    )
+    value, theory = rows["mean_gap"], rows["mean_gap_theory"]
+    error = (value - theory) / rows["pull_gap"]
+    line = fit_line(theory.to_numpy(), value.to_numpy(), error.to_numpy())
+    return estimate(statement, line.slope, line.slope_error, 1.0)
 
 
 def squares(statement: str, pulls: pd.Series, theory: str) -> Check | None:

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from dysonflow.reproduction.checks import Check, estimate, weighted_mean
-from dysonflow.reproduction.study import Study, within_theory
+from dysonflow.reproduction.study import StudyTables, within_theory
 
 
-def departures(studies: Mapping[str, Study]) -> list[Check]:
+def departures(studies: Mapping[str, StudyTables]) -> list[Check]:
     """One check for each departure that the given studies can show."""
     found = []
     if "teacher_student" in studies:
@@ -35,7 +35,7 @@ def departures(studies: Mapping[str, Study]) -> list[Check]:
     return found
 
 
-def _strong_noise(study: Study) -> list[Check]:
+def _strong_noise(study: StudyTables) -> list[Check]:
     """Mean gaps over the block formula at the strongest noise within the reach of theory."""
     pairs = within_theory(study.pairs)
     rows = pairs[pairs["stochasticity"] == pairs["stochasticity"].max()]
@@ -54,7 +54,7 @@ def _strong_noise(study: Study) -> list[Check]:
     return found
 
 
-def _persistent_chains(chains: Study, independent: Study) -> list[Check]:
+def _persistent_chains(chains: StudyTables, independent: StudyTables) -> list[Check]:
     """Widths with persistent chains over those with independent samples, at the same points."""
     keys = ["learning_rate", "batch_size", "block"]
     both = chains.fits.merge(independent.fits, on=keys, suffixes=("", "_independent"))

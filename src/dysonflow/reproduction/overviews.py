@@ -7,10 +7,10 @@ import pandas as pd
 import scipy.stats
 
 from dysonflow.quoting import quote
-from dysonflow.reproduction.study import Study, within_theory
+from dysonflow.reproduction.study import StudyTables, within_theory
 
 
-def pull_table(studies: Mapping[str, Study]) -> list[list[str]]:
+def pull_table(studies: Mapping[str, StudyTables]) -> list[list[str]]:
     """Distribution of (estimate - theory) / error over all runs and blocks."""
     rows = []
     for role, study in studies.items():
@@ -37,7 +37,7 @@ def pull_table(studies: Mapping[str, Study]) -> list[list[str]]:
     return rows
 
 
-def point_table(study: Study) -> list[list[str]]:
+def point_table(study: StudyTables) -> list[list[str]]:
     """Mean gap of every pair and run over the small-step formula, with what theory says."""
     rows = []
     for _, row in study.pairs.sort_values(["stochasticity", "centre_block_formula"]).iterrows():
@@ -58,7 +58,7 @@ def point_table(study: Study) -> list[list[str]]:
     return rows
 
 
-def cost_table(studies: Mapping[str, Study]) -> list[list[str]]:
+def cost_table(studies: Mapping[str, StudyTables]) -> list[list[str]]:
     """Core-seconds of every study, from the files themselves."""
     rows = []
     for study in studies.values():

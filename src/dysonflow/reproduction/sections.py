@@ -10,13 +10,13 @@ from dysonflow.reproduction.checks import (
     Check,
     estimate,
     law,
-    over_theory,
+    many_tests,
+    mean_gap_over_theory,
     squares,
-    tests,
     weighted_mean,
     with_p_value,
 )
-from dysonflow.reproduction.study import FULL_THEORY_ENDS, Study, within_theory
+from dysonflow.reproduction.study import FULL_THEORY_ENDS, StudyTables, within_theory
 from dysonflow.theory.teacher_student import over_training_sets
 
 RELEASED_PROTOCOL = {"data": "shared", "training_batches": 500, "steps": 5000, "snapshots": 1}
@@ -29,10 +29,10 @@ def _dyson_index(pairs: pd.DataFrame) -> Check:
     return estimate("Dyson index of pairs, all runs", *value, 1.0)
 
 
-def _surmise(study: Study) -> list[Check | None]:
+def _surmise(study: StudyTables) -> list[Check | None]:
     pairs = study.pairs
     found = [
-        tests(
+        many_tests(
             "Rescaled gaps of every pair and run follow one Wigner surmise",
             pairs["surmise_p_value"],
             "no rejection",
@@ -42,11 +42,11 @@ def _surmise(study: Study) -> list[Check | None]:
     ]
     if pairs["angle_p_value"].notna().any():
         text = "Eigenvectors of a pair turn freely in their plane"
-        found.append(tests(text, pairs["angle_p_value"], "no rejection"))
+        found.append(many_tests(text, pairs["angle_p_value"], "no rejection"))
     return found
 
 
-def _gaussian_rbm(study: Study) -> Iterator[tuple[str, list[Check | None]]]:
+def _gaussian_rbm(study: StudyTables) -> Iterator[tuple[str, list[Check | None]]]:
     fits, pairs, laws = study.fits, study.pairs, study.laws
     inner = within_theory(pairs)
     reach = f"a/B <= {FULL_THEORY_ENDS:g}"
@@ -61,16 +61,15 @@ def _gaussian_rbm(study: Study) -> Iterator[tuple[str, list[Check | None]]]:
             law("... extrapolated to zero noise", laws, "sigma_zero_noise"),
             law("`sigma` ~ a^p at fixed B: p", laws, "sigma_in_learning_rate", "exponent"),
             law("`sigma` ~ B^-p at fixed a: p", laws, "sigma_in_batch_size", "exponent"),
-            over_theory(f"`<S>` over the theory of the whole matrix, {reach}", inner, "mean_gap"),
+            mean_gap_over_theory(f"`<S>` over the theory of the whole matrix, {reach}", inner),
             squares(
                 f"`<S>` of every pair and run about that theory, {reach}",
                 inner["pull_gap"],
                 "scatter of the errors",
             ),
-            over_theory(
+            mean_gap_over_theory(
                 "`<S>` over that theory beyond its end",
                 pairs.drop(inner.index),
-                "mean_gap",
             ),
         ],
     )
@@ -99,7 +98,7 @@ def _gaussian_rbm(study: Study) -> Iterator[tuple[str, list[Check | None]]]:
     )
 
 
-def _weak_noise(study: Study) -> Iterator[tuple[str, list[Check | None]]]:
+def _weak_noise(study: StudyTables) -> Iterator[tuple[str, list[Check | None]]]:
     laws = study.laws
     yield (
         "Gaussian RBM: weak noise, independent samples",
@@ -110,13 +109,13 @@ def _weak_noise(study: Study) -> Iterator[tuple[str, list[Check | None]]]:
             law("`sqrt(pi) sigma` against the same", laws, "sigma_small_noise"),
             law("`<S>` extrapolated to zero noise", laws, "mean_gap_zero_noise"),
             law("`sqrt(pi) sigma` extrapolated to zero noise", laws, "sigma_zero_noise"),
-            over_theory("`<S>` over the theory of the whole matrix", study.pairs, "mean_gap"),
+            mean_gap_over_theory("`<S>` over the theory of the whole matrix", study.pairs),
             *_surmise(study),
         ],
     )
 
 
-def _teacher_student(study: Study) -> Iterator[tuple[str, list[Check | None]]]:
+def _teacher_student(study: StudyTables) -> Iterator[tuple[str, list[Check | None]]]:
     pairs, laws = study.pairs, study.laws
     yield (
         "Teacher-student model: the scaling rule",
@@ -126,7 +125,7 @@ def _teacher_student(study: Study) -> Iterator[tuple[str, list[Check | None]]]:
             law("... extrapolated to zero noise", laws, "mean_gap_zero_noise"),
             law("`sqrt(pi) sigma` against sqrt(a A/B), all points", laws, "sigma"),
             law("... with the finite-step factor in the variable", laws, "sigma_finite_step"),
-            over_theory("`<S>` over the exact theory", pairs, "mean_gap"),
+            mean_gap_over_theory("`<S>` over the exact theory", pairs),
             squares(
                 "`<S>` of every run about the exact theory",
                 pairs["pull_gap"],
@@ -137,7 +136,7 @@ def _teacher_student(study: Study) -> Iterator[tuple[str, list[Check | None]]]:
     yield ("Teacher-student model: the Wigner surmise", _surmise(study))
 
 
-def _semicircle(study: Study) -> Iterator[tuple[str, list[Check | None]]]:
+def _semicircle(study: StudyTables) -> Iterator[tuple[str, list[Check | None]]]:
     checks: list[Check | None] = []
     for _, row in study.fits.sort_values("multiplicity").iterrows():
         n = row["multiplicity"]
@@ -159,7 +158,7 @@ def _semicircle(study: Study) -> Iterator[tuple[str, list[Check | None]]]:
     yield ("Many equal levels: towards the semicircle", checks)
 
 
-def _shared_data(study: Study) -> Iterator[tuple[str, list[Check | None]]]:
+def _shared_data(study: StudyTables) -> Iterator[tuple[str, list[Check | None]]]:
     pairs = study.pairs
     ratio = pairs["mean_gap"] / pairs["mean_gap_block_formula"]
     given = pairs["mean_gap_theory"] / pairs["mean_gap_block_formula"]
@@ -189,7 +188,7 @@ def _shared_data(study: Study) -> Iterator[tuple[str, list[Check | None]]]:
     )
 
 
-def _released(study: Study) -> Iterator[tuple[str, list[Check | None]]]:
+def _released(study: StudyTables) -> Iterator[tuple[str, list[Check | None]]]:
     checks: list[Check | None] = []
     pairs = study.pairs.sort_values(["learning_rate", "batch_size"])
     for _, row in pairs.iterrows():
@@ -210,7 +209,7 @@ def _released(study: Study) -> Iterator[tuple[str, list[Check | None]]]:
     yield ("Weights released by the authors", [*checks, *_surmise(study)])
 
 
-SECTIONS: Mapping[str, Callable[[Study], Iterator[tuple[str, list[Check | None]]]]] = {
+SECTIONS: Mapping[str, Callable[[StudyTables], Iterator[tuple[str, list[Check | None]]]]] = {
     "gaussian_rbm": _gaussian_rbm,
     "gaussian_rbm_weak_noise": _weak_noise,
     "teacher_student": _teacher_student,

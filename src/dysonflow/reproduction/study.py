@@ -1,8 +1,11 @@
 """A study as the document sees it: its tables, and what they cost."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
+
+from dysonflow.fits import fitted_pairs
 
 FULL_THEORY_ENDS = 0.0125
 """Largest a/B up to which the theory of the RBM's whole matrix is taken at its word: the next order
@@ -15,7 +18,7 @@ def within_theory(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 @dataclass(frozen=True)
-class Study:
+class StudyTables:
     """A study as the document sees it.
 
     Attributes
@@ -26,6 +29,8 @@ class Study:
         One row per run and block.
     laws : pandas.DataFrame
         Rows of its scaling table, indexed by the name of the law.
+    figures : sequence of str
+        Figures that it draws.
     cost : pandas.DataFrame
         One row per run: `training`, `analysis` (core-seconds) and `replica_steps`.
     """
@@ -33,9 +38,10 @@ class Study:
     name: str
     fits: pd.DataFrame
     laws: pd.DataFrame
+    figures: Sequence[str]
     cost: pd.DataFrame
 
     @property
     def pairs(self) -> pd.DataFrame:
         """Fits of degenerate pairs."""
-        return self.fits[(self.fits["multiplicity"] == 2) & self.fits["mean_gap"].notna()]
+        return fitted_pairs(self.fits)

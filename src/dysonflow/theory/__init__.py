@@ -2,9 +2,9 @@
 
 A file defines
 
-- `QUANTITY`, the name of the level that is fitted, in words;
-- `LEVEL`, `VARIABLE` and `FINITE_STEP_VARIABLE`, axis labels of the level and of the variables of
-  the scaling law;
+- `level_name(hyperparameters)` and `level_label(hyperparameters)`, the level that is fitted, in
+  words and as the label of an axis;
+- `VARIABLE` and `FINITE_STEP_VARIABLE`, axis labels of the variables of the scaling law;
 - `SLOPE`, the slope of the mean gap against the variable for a pair of degenerate levels;
 - `levels(hyperparameters, eigenvalues)`, from the eigenvalues of X = W^T W to ascending levels;
 - `eigenvalues(hyperparameters, levels)`, the eigenvalue of X that belongs to a level;
@@ -13,8 +13,7 @@ A file defines
 - `blocks(hyperparameters)`, what is predicted for each block of degenerate levels, ascending;
 - `noise_free(hyperparameters, weights, steps)`, the levels that training without noise would have.
 
-`pair_plane` and `noise_free` return None where this is not known. A file whose names depend on the
-run defines `of(hyperparameters)`, which returns an object that has them.
+`pair_plane` and `noise_free` return None where this is not known.
 
 Predictions are kept apart from the dynamics, so that an edit here re-fits and trains nothing.
 """
@@ -25,12 +24,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 
 from dysonflow import coulomb_gas
-from dysonflow.hyperparameters import Hyperparameters
 from dysonflow.laws import BlockDensity
 
 DEGENERATE = 1e-9
@@ -92,12 +89,6 @@ class Block:
 def load(model: str) -> ModuleType:
     """Import the predictions for a model."""
     return importlib.import_module(f"{__name__}.{model}")
-
-
-def of(hyperparameters: Hyperparameters) -> Any:
-    """Predictions for a run: the file of its model, or what that file chooses for the run."""
-    physics = load(hyperparameters.MODEL)
-    return physics.of(hyperparameters) if hasattr(physics, "of") else physics
 
 
 def multiplets(centres: np.ndarray) -> list[tuple[int, int]]:

@@ -1,7 +1,6 @@
 """Predictions for weights that others trained, from what the user knows of them."""
 
 import math
-from types import SimpleNamespace
 
 import numpy as np
 
@@ -14,29 +13,19 @@ from dysonflow.theory import (
     unit_mean_gap,
 )
 
-NAMES = {
-    "singular_value": {"QUANTITY": "singular value of W", "LEVEL": teacher_student.LEVEL},
-    "eigenvalue": {"QUANTITY": "eigenvalue of W^T W", "LEVEL": "eigenvalue $x$"},
-}
 VARIABLE = r"$\sqrt{\alpha/B}\,\epsilon$"
 FINITE_STEP_VARIABLE = r"$\sqrt{\alpha/B}\,\epsilon$ $\times$ finite-step factor"
 SLOPE = math.sqrt(math.pi)
 
 
-def of(h: CheckpointHyperparameters) -> SimpleNamespace:
-    """The names that a file of predictions defines, for the level that the run looks at."""
-    return SimpleNamespace(
-        VARIABLE=VARIABLE,
-        FINITE_STEP_VARIABLE=FINITE_STEP_VARIABLE,
-        SLOPE=SLOPE,
-        levels=levels,
-        eigenvalues=eigenvalues,
-        expected_levels=expected_levels,
-        blocks=blocks,
-        pair_plane=pair_plane,
-        noise_free=noise_free,
-        **NAMES[h.level],
-    )
+def level_name(h: CheckpointHyperparameters) -> str:
+    """What a level is, in words."""
+    return "singular value of W" if h.level == "singular_value" else "eigenvalue of W^T W"
+
+
+def level_label(h: CheckpointHyperparameters) -> str:
+    """Label of an axis of levels."""
+    return r"singular value $\sqrt{x}$" if h.level == "singular_value" else "eigenvalue $x$"
 
 
 def levels(h: CheckpointHyperparameters, eigenvalues: np.ndarray) -> np.ndarray:

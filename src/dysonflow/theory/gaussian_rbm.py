@@ -17,8 +17,6 @@ from dysonflow.theory import (
 )
 from dysonflow.theory._rbm_matrix import Machine
 
-QUANTITY = "lambda = mu^2 - sigma_h^2 x, eigenvalue of the machine's precision matrix"
-LEVEL = r"$\lambda$"
 VARIABLE = r"$\sqrt{(\alpha/B)\,\kappa^2\,\Omega}$"
 FINITE_STEP_VARIABLE = (
     r"$\sqrt{(\alpha/B)\,\kappa^2\,\Omega}$ $\times$ finite-step and persistent-chain factors"
@@ -35,6 +33,16 @@ SEED = 20240723
 """The same run always has the same prediction."""
 
 Physical = tuple[tuple[float, ...], tuple[float, ...], float, float, int, int]
+
+
+def level_name(h: GaussianRBMHyperparameters) -> str:
+    """What a level is, in words."""
+    return "lambda = mu^2 - sigma_h^2 x, eigenvalue of the machine's precision matrix"
+
+
+def level_label(h: GaussianRBMHyperparameters) -> str:
+    """Label of an axis of levels."""
+    return r"$\lambda$"
 
 
 def levels(h: GaussianRBMHyperparameters, eigenvalues: np.ndarray) -> np.ndarray:

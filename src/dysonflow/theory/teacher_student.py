@@ -20,8 +20,6 @@ from dysonflow.theory import (
     unit_mean_gap,
 )
 
-QUANTITY = "singular value of W"
-LEVEL = r"singular value $\sqrt{x}$"
 VARIABLE = r"$\sqrt{(\alpha/B)\,\epsilon^2}$"
 FINITE_STEP_VARIABLE = r"$\sqrt{(\alpha/B)\,\epsilon^2}$ $\times$ finite-step factor"
 SLOPE = math.sqrt(math.pi)
@@ -34,6 +32,16 @@ SHARED_DRAWS = 200_000
 """Blocks drawn for a mean gap given the inputs, over all snapshots."""
 HEAVIEST = 1.5
 """Ratio of fourth moments up to which the first term for the tails is taken."""
+
+
+def level_name(h: TeacherStudentHyperparameters) -> str:
+    """What a level is, in words."""
+    return "singular value of W"
+
+
+def level_label(h: TeacherStudentHyperparameters) -> str:
+    """Label of an axis of levels."""
+    return r"singular value $\sqrt{x}$"
 
 
 def levels(h: TeacherStudentHyperparameters, eigenvalues: np.ndarray) -> np.ndarray:
