@@ -148,8 +148,14 @@ def numbers_of(flow, study, figure):
 
 def test_the_levels_lie_on_the_exact_law_and_not_on_a_scaled_one(finished_paper):
     numbers = numbers_of(finished_paper, "paper_semicircle", "semicircle")
-    for _, panel in numbers.groupby("panel"):
+    for name, panel in numbers.groupby("panel"):
         levels, exact = (panel[panel["curve"] == name] for name in ("levels", "exact"))
+        # E[SS] = d sigma^2, in units of the radius sigma sqrt(2 n), from 128 replicas with 4
+        # snapshots: SS / sigma^2 is a chi^2 of d degrees of freedom.
+        n, samples = int(name.removeprefix("n=")), 128 * 4
+        square = (levels["y"] * levels["x"] ** 2).sum() / levels["y"].sum()
+        error = math.sqrt(2.0 / (n * (n + 1) / 2 * samples))
+        assert square * 4 * n / (n + 1) == pytest.approx(1.0, abs=5 * error)
         # Where few levels are seen their spread over replicas is no error.
         levels = levels[levels["y"] > 0.1]
         for scale in (1.0, 1.2):
