@@ -520,6 +520,19 @@ def test_divergence_is_reported_at_once(sampler, dtype):
                 use()
 
 
+@pytest.mark.parametrize("sites", [5, 10])
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_one_negative_mode_is_enough(sampler, sites):
+    # Diagonal K with one negative pivot, in each place: those after it are positive again.
+    for place in range(sites):
+        diagonal = np.ones(sites)
+        diagonal[place] = 3.2
+        weights = np.broadcast_to(np.diag(diagonal), (32, sites, sites))
+        ensemble = rbm(sampler, sites, weights=weights)
+        with pytest.raises(DivergedError, match="replica 0 diverged at SGD step 0"):
+            ensemble.advance(1)
+
+
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_first_failure_does_not_depend_on_threads_or_calls(sampler):
     failures = set()
@@ -580,6 +593,15 @@ def test_bad_arguments():
     with pytest.raises(ValueError, match="shape"):
         ensemble = rbm("gibbs")
         ensemble.load(ensemble.state() | {"chains": np.zeros((1, 1, 1))})
+
+
+def test_arithmetic_rate_counts_what_was_done():
+    # v <- 0.999 v + 0.001 tends to 1 in each of ten chains.
+    operations, value = kernel._kernel.multiply_adds(20_000)
+    assert value == pytest.approx(10, abs=1e-6)
+    lanes = {"avx512": [8], "avx2": [4], "baseline": [1, 2]}[kernel.instruction_set()]
+    assert operations / (20_000 * 10 * 2) in lanes
+    assert kernel.arithmetic_rate(repeats=1) > 0
 
 
 def test_a_missing_kernel_gives_its_reason(monkeypatch):

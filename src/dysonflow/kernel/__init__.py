@@ -13,6 +13,7 @@ over calls of ``advance``.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -40,6 +41,7 @@ __all__ = [
     "REPLICAS_PER_BLOCK",
     "GaussianRBMKernel",
     "TeacherStudentKernel",
+    "arithmetic_rate",
     "available",
     "instruction_set",
     "instruction_sets",
@@ -70,6 +72,33 @@ def instruction_sets() -> list[str]:
 def instruction_set() -> str:
     """Name of the instruction set in use: ``avx512``, ``avx2`` or ``baseline``."""
     return instruction_sets()[0]
+
+
+def arithmetic_rate(repeats: int = 5) -> float:
+    """Measure what the arithmetic units of one core can do, an upper limit for any program.
+
+    Parameters
+    ----------
+    repeats : int
+        Timings of some 10 ms each; the best one counts.
+
+    Returns
+    -------
+    float
+        Floating-point operations per second of independent float64 multiply-adds in registers, each
+        counted as two, with `instruction_set`.
+
+    Raises
+    ------
+    RuntimeError
+        If the compiled kernel is not available.
+    """
+    module, rate = _require(), 0.0
+    for _ in range(repeats):
+        start = time.perf_counter()
+        operations, _value = module.multiply_adds(2_000_000)
+        rate = max(rate, operations / (time.perf_counter() - start))
+    return rate
 
 
 def _require() -> Any:

@@ -11,7 +11,7 @@ namespace dysonflow {
 // instruction set, or results would.
 constexpr int kReplicasPerBlock = 16;
 
-// 32-bit words of random state per replica: one xoshiro128++ for float32, two for float64 (random.hpp).
+// 32-bit words of random state per replica: one xoshiro128+ for float32, two for float64 (random.hpp).
 constexpr int kStreamWords32 = 4;
 constexpr int kStreamWords64 = 8;
 
@@ -58,6 +58,9 @@ struct Variant {
     // Advances the replicas [first, first + lanes). Gives up without an outcome once `*stop` is below the
     // step it is at: another group failed earlier than that.
     Outcome (*advance)(const Job&, std::int64_t first, void* scratch, const std::int64_t* stop);
+    // Nothing but float64 multiply-adds in registers: what the arithmetic units can do at most. Says how many
+    // floating-point operations they were; the value is there so that no compiler leaves them out.
+    double (*multiply_adds)(std::int64_t rounds, std::int64_t* operations);
 };
 
 namespace baseline { Variant variant(); }

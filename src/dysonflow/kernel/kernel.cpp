@@ -207,6 +207,11 @@ PYBIND11_MODULE(_kernel, module) {
         for (const Variant& variant : variants()) names.push_back(variant.name);
         return names;
     });
+    module.def("multiply_adds", [](std::int64_t rounds) {
+        std::int64_t operations = 0;
+        const double value = variants().front().multiply_adds(rounds, &operations);
+        return py::make_tuple(operations, value);
+    });
     module.def("advance64", &advance<double>);
     module.def("advance32", &advance<float>);
 }

@@ -19,8 +19,10 @@
 
 #if defined(_MSC_VER) && !defined(__clang__)
 #define DYSONFLOW_INLINE __forceinline
+#define DYSONFLOW_NOINLINE __declspec(noinline)
 #else
 #define DYSONFLOW_INLINE inline __attribute__((always_inline))
+#define DYSONFLOW_NOINLINE __attribute__((noinline))
 #endif
 
 #if !defined(__GNUC__)
@@ -86,7 +88,6 @@ constexpr int kLanes32 = kVectorBytes / 4;
 
 using Float64 = typename VectorOf<double, kLanes64>::type;
 using Float32 = typename VectorOf<float, kLanes32>::type;
-using Half32 = typename VectorOf<float, kLanes64>::type;  // as many float32 lanes as Float64 has
 using Int32 = typename VectorOf<std::int32_t, kLanes32>::type;
 using Word32 = typename VectorOf<std::uint32_t, kLanes32>::type;
 
@@ -151,6 +152,15 @@ DYSONFLOW_INLINE Word32 xor_three(const Word32& a, const Word32& b, const Word32
 #endif
 }
 
+// (a & mask) | pattern
+DYSONFLOW_INLINE Word32 place_bits(const Word32& a, const Word32& mask, const Word32& pattern) {
+#if defined(__AVX512F__)
+    return (Word32)_mm512_ternarylogic_epi32((__m512i)a, (__m512i)mask, (__m512i)pattern, 0xea);
+#else
+    return (a & mask) | pattern;
+#endif
+}
+
 // Flips the sign where the top bit of `bits` is set.
 DYSONFLOW_INLINE Float32 xor_top_bit(const Float32& a, const Word32& bits) {
     const Word32 top = word(0x80000000u);
@@ -158,19 +168,6 @@ DYSONFLOW_INLINE Float32 xor_top_bit(const Float32& a, const Word32& bits) {
     return (Float32)_mm512_ternarylogic_epi32((__m512i)a, (__m512i)bits, (__m512i)top, 0x78);
 #else
     return bits_as<Float32>(bits_as<Word32>(a) ^ (bits & top));
-#endif
-}
-
-// a where the top bit of `bits` is set, else b.
-DYSONFLOW_INLINE Float32 select_by_top_bit(const Word32& bits, const Float32& a, const Float32& b) {
-#if defined(__AVX512F__)
-    return _mm512_mask_blend_ps(_mm512_movepi32_mask((__m512i)bits), b, a);
-#elif defined(__AVX2__)
-    return _mm256_blendv_ps(b, a, (__m256)bits);
-#else
-    const Word32 mask = bits_as<Word32>(bits_as<Int32>(bits) >> 31);
-    const Word32 wa = bits_as<Word32>(a), wb = bits_as<Word32>(b);
-    return bits_as<Float32>(wb ^ ((wa ^ wb) & mask));
 #endif
 }
 
@@ -187,6 +184,85 @@ DYSONFLOW_INLINE void widen(const Float32& a, Float64& first, Float64& second) {
         first[i] = (double)a[i];
         second[i] = (double)a[i + kLanes64];
     }
+#endif
+}
+
+DYSONFLOW_INLINE void store(const Float32& a, float* to) {
+#if defined(DYSONFLOW_PLAIN)
+    for (int i = 0; i < kLanes32; ++i) to[i] = a[i];
+#else
+    __builtin_memcpy(to, &a, sizeof a);
+#endif
+}
+
+// As many floats as V has lanes, as a V.
+template <class V> DYSONFLOW_INLINE V widened(const float* from);
+template <> DYSONFLOW_INLINE Float32 widened<Float32>(const float* from) {
+    Float32 r;
+#if defined(DYSONFLOW_PLAIN)
+    for (int i = 0; i < kLanes32; ++i) r[i] = from[i];
+#else
+    __builtin_memcpy(&r, from, sizeof r);
+#endif
+    return r;
+}
+template <> DYSONFLOW_INLINE Float64 widened<Float64>(const float* from) {
+#if defined(__AVX512F__)
+    return _mm512_cvtps_pd(_mm256_loadu_ps(from));
+#elif defined(__AVX2__)
+    return _mm256_cvtps_pd(_mm_loadu_ps(from));
+#else
+    Float64 r;
+    for (int i = 0; i < kLanes64; ++i) r[i] = (double)from[i];
+    return r;
+#endif
+}
+
+// Whether a > b in all lanes; NaN is not.
+DYSONFLOW_INLINE bool all_above(const Float64& a, const Float64& b) {
+#if defined(__AVX512F__)
+    return _mm512_cmp_pd_mask(a, b, _CMP_GT_OQ) == 0xff;
+#elif defined(__AVX2__)
+    return _mm256_movemask_pd(_mm256_cmp_pd(a, b, _CMP_GT_OQ)) == 0xf;
+#else
+    bool all = true;
+    for (int i = 0; i < kLanes64; ++i) all &= a[i] > b[i];
+    return all;
+#endif
+}
+DYSONFLOW_INLINE bool all_above(const Float32& a, const Float32& b) {
+#if defined(__AVX512F__)
+    return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ) == 0xffff;
+#elif defined(__AVX2__)
+    return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GT_OQ)) == 0xff;
+#else
+    bool all = true;
+    for (int i = 0; i < kLanes32; ++i) all &= a[i] > b[i];
+    return all;
+#endif
+}
+
+// The smaller of both; b where one is NaN.
+DYSONFLOW_INLINE Float64 smaller(const Float64& a, const Float64& b) {
+#if defined(__AVX512F__)
+    return _mm512_min_pd(a, b);
+#elif defined(__AVX2__)
+    return _mm256_min_pd(a, b);
+#else
+    Float64 r = b;
+    for (int i = 0; i < kLanes64; ++i) r[i] = a[i] < b[i] ? a[i] : b[i];
+    return r;
+#endif
+}
+DYSONFLOW_INLINE Float32 smaller(const Float32& a, const Float32& b) {
+#if defined(__AVX512F__)
+    return _mm512_min_ps(a, b);
+#elif defined(__AVX2__)
+    return _mm256_min_ps(a, b);
+#else
+    Float32 r = b;
+    for (int i = 0; i < kLanes32; ++i) r[i] = a[i] < b[i] ? a[i] : b[i];
+    return r;
 #endif
 }
 

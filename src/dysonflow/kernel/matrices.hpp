@@ -32,6 +32,12 @@ struct Matrix {
 
 struct Range { int begin, end; };
 
+#if defined(__GNUC__)
+#define DYSONFLOW_UNROLL _Pragma("GCC unroll 16")
+#else
+#define DYSONFLOW_UNROLL
+#endif
+
 // out(i, j) = end(i, j, begin(i, j) + sum_k a(i, k) b(k, j)) for one tile; `end` stores.
 template <int rows, int columns, class V, class Begin, class End>
 DYSONFLOW_INLINE void tile(int i0, int j0, Range inner, const Matrix<V>& a, const Matrix<V>& b,
@@ -102,79 +108,101 @@ DYSONFLOW_INLINE void mirror_lower(int n, const Matrix<V>& a) {
         for (int j = 0; j < i; ++j) a(j, i) = a(i, j);
 }
 
-template <class V>
-DYSONFLOW_INLINE void clear_upper(int n, const Matrix<V>& a) {
-    for (int i = 0; i < n; ++i)
-        for (int j = i + 1; j < n; ++j) a(i, j) = V{};
-}
-
 // `rows` consecutive elements of column j of the factor, below its diagonal.
 template <int rows, class V>
-DYSONFLOW_INLINE void cholesky_rows(int i0, int j, const Matrix<V>& a, const V& inverse_pivot) {
+DYSONFLOW_INLINE void factor_rows(int i0, int j, const Matrix<V>& a, const V& inverse_pivot) {
     V sum[rows];
     for (int i = 0; i < rows; ++i) sum[i] = a(i0 + i, j);
     for (int k = 0; k < j; ++k) {
-        const V y = a(j, k);
+        const V y = a(k, j);
         for (int i = 0; i < rows; ++i) sum[i] = negative_mad(a(i0 + i, k), y, sum[i]);
     }
-    for (int i = 0; i < rows; ++i) a(i0 + i, j) = sum[i] * inverse_pivot;
+    for (int i = 0; i < rows; ++i) {
+        a(j, i0 + i) = sum[i];
+        a(i0 + i, j) = sum[i] * inverse_pivot;
+    }
 }
 
-// Replaces the lower triangle of a by its lower Cholesky factor and stores the inverse pivots. Returns the
-// last pivot before its root was taken: it is positive where a is positive definite, and there only, since a
-// pivot that is negative, zero or NaN turns all that follow it into NaN or -inf.
+// Factors the symmetric matrix in the lower triangle of a into L D L^T, L lower triangular with ones on its
+// diagonal. Leaves L below the diagonal of a, the pivots D on it and (L D)^T above it, and stores the inverse
+// pivots. Without the roots of Cholesky's factor a column waits for the one before it half as long. Returns the
+// smallest pivot: positive where a is positive definite, and there only; NaN stays NaN.
 template <class V>
-DYSONFLOW_INLINE V cholesky(int n, const Matrix<V>& a, V* inverse_pivots) {
-    V pivot;
+DYSONFLOW_INLINE V factor(int n, const Matrix<V>& a, V* inverse_pivots) {
+    V smallest = a(0, 0);
     for (int j = 0; j < n; ++j) {
-        pivot = a(j, j);
-        for (int k = 0; k < j; ++k) pivot = negative_mad(a(j, k), a(j, k), pivot);
-        const V root = square_root(pivot);
-        const V inverse = broadcast<V>(1) / root;
-        a(j, j) = root;
+        V pivot = a(j, j);
+        for (int k = 0; k < j; ++k) pivot = negative_mad(a(j, k), a(k, j), pivot);
+        const V inverse = broadcast<V>(1) / pivot;
+        smallest = smaller(smallest, pivot);
+        a(j, j) = pivot;
         inverse_pivots[j] = inverse;
         int i = j + 1;
-        for (; i + 8 <= n; i += 8) cholesky_rows<8>(i, j, a, inverse);
-        if (i + 4 <= n) { cholesky_rows<4>(i, j, a, inverse); i += 4; }
-        if (i + 2 <= n) { cholesky_rows<2>(i, j, a, inverse); i += 2; }
-        if (i < n) cholesky_rows<1>(i, j, a, inverse);
+        for (; i + 8 <= n; i += 8) factor_rows<8>(i, j, a, inverse);
+        if (i + 4 <= n) { factor_rows<4>(i, j, a, inverse); i += 4; }
+        if (i + 2 <= n) { factor_rows<2>(i, j, a, inverse); i += 2; }
+        if (i < n) factor_rows<1>(i, j, a, inverse);
     }
-    return pivot;
+    return smallest;
 }
 
 // `width` consecutive elements of row i of the solution below.
 template <int width, class V>
-DYSONFLOW_INLINE void substitute_columns(int i, int j0, int k0, const Matrix<V>& q,
-                                         const V& inverse_pivot, const Matrix<V>& t) {
+DYSONFLOW_INLINE void substitute_columns(int i, int j0, int k0, const Matrix<V>& l, const V& scale,
+                                         const Matrix<V>& t) {
     V sum[width];
-    for (int j = 0; j < width; ++j) sum[j] = t(i, j0 + j);
+    for (int j = 0; j < width; ++j) sum[j] = t(i, j0 + j) * scale;
     for (int k = k0; k < i; ++k) {
-        const V x = q(i, k);
+        const V x = l(i, k);
         for (int j = 0; j < width; ++j) sum[j] = negative_mad(x, t(k, j0 + j), sum[j]);
     }
-    for (int j = 0; j < width; ++j) t(i, j0 + j) = sum[j] * inverse_pivot;
+    for (int j = 0; j < width; ++j) t(i, j0 + j) = sum[j];
 }
 
-// Solves q y = t in place of t; q (n x n) is lower triangular, and so is t where `triangular`, with zeros
-// stored above its diagonal; else t has `columns` columns.
+// Solves l y = diag(scales) t in place of t. l (n x n) is lower triangular, with ones on its diagonal that are
+// not read. t is lower triangular where `triangular`, with zeros stored above its diagonal; else it has
+// `columns` columns.
 template <class V>
-DYSONFLOW_INLINE void substitute(int n, int columns, bool triangular, const Matrix<V>& q,
-                                 const V* inverse_pivots, const Matrix<V>& t) {
+DYSONFLOW_INLINE void substitute(int n, int columns, bool triangular, const Matrix<V>& l,
+                                 const V* scales, const Matrix<V>& t) {
     for (int i = 0; i < n; ++i) {
         const int width = triangular ? i + 1 : columns;
         int j = 0;
         for (; j + 8 <= width; j += 8)
-            substitute_columns<8>(i, j, triangular ? j : 0, q, inverse_pivots[i], t);
+            substitute_columns<8>(i, j, triangular ? j : 0, l, scales[i], t);
         if (j + 4 <= width) {
-            substitute_columns<4>(i, j, triangular ? j : 0, q, inverse_pivots[i], t);
+            substitute_columns<4>(i, j, triangular ? j : 0, l, scales[i], t);
             j += 4;
         }
         if (j + 2 <= width) {
-            substitute_columns<2>(i, j, triangular ? j : 0, q, inverse_pivots[i], t);
+            substitute_columns<2>(i, j, triangular ? j : 0, l, scales[i], t);
             j += 2;
         }
-        if (j < width) substitute_columns<1>(i, j, triangular ? j : 0, q, inverse_pivots[i], t);
+        if (j < width) substitute_columns<1>(i, j, triangular ? j : 0, l, scales[i], t);
     }
+}
+
+// The same for columns j, j + 1, .. of a triangular t of constant size, two at a time: they stay in registers,
+// and no row waits for the stores of the one before.
+template <int n, int j, class V>
+DYSONFLOW_INLINE void substitute_pairs(const Matrix<V>& l, const V* scales, const Matrix<V>& t) {
+    constexpr int rows = n - j, width = rows < 2 ? rows : 2;
+    V y[width][rows];
+    DYSONFLOW_UNROLL
+    for (int i = 0; i < rows; ++i)
+        for (int c = 0; c < width; ++c) y[c][i] = t(j + i, j + c) * scales[j + i];
+    DYSONFLOW_UNROLL
+    for (int k = 0; k < rows; ++k) {
+        DYSONFLOW_UNROLL
+        for (int i = k + 1; i < rows; ++i) {
+            const V x = l(j + i, j + k);
+            for (int c = 0; c < width; ++c) y[c][i] = negative_mad(x, y[c][k], y[c][i]);
+        }
+    }
+    DYSONFLOW_UNROLL
+    for (int i = 0; i < rows; ++i)
+        for (int c = 0; c < width; ++c) t(j + i, j + c) = y[c][i];
+    if constexpr (j + 2 < n) substitute_pairs<n, j + 2>(l, scales, t);
 }
 
 }  // namespace DYSONFLOW_ISA

@@ -1,13 +1,14 @@
 // Random numbers, one independent stream per replica.
 //
-// Generator: xoshiro128++ 1.0 (Blackman and Vigna, ACM Trans. Math. Softw. 47, 36 (2021)), 32-bit words.
+// Generator: xoshiro128+ 1.0 (Blackman and Vigna, ACM Trans. Math. Softw. 47, 36 (2021)), 32-bit words, made
+// for floating-point numbers: only its lowest bits are weak, and they carry the least weight here too.
 // The words fill the lanes of a float32 vector, so a float64 replica, whose lane is twice as wide, owns two
 // generators; their outputs are interleaved.
 //
-// Normals: Box and Muller's transform in float32. The radius is made of 40 random bits (it reaches 7.5
-// standard deviations) and the angle of 23. Angles are equispaced, so that they integrate every polynomial
-// of degree below 2^23 exactly, and a normal is rounded to 24 bits, without bias: float64 noise would give
-// the same moments to a relative 1e-8 for about twice the time.
+// Normals: Box and Muller's transform in float32. The radius is made of 30 random bits (it reaches 6.55
+// standard deviations) and the angle of 24. Angles are equispaced, so that they integrate every polynomial
+// of degree below 2^24 exactly, and a normal is rounded to 24 bits, without bias: float64 noise would give
+// the same moments to a relative 1e-7 for about twice the time.
 #pragma once
 
 #include "lanes.hpp"
@@ -22,7 +23,7 @@ struct Generator {
     Word32 s0, s1, s2, s3;
 
     DYSONFLOW_INLINE Word32 next() {
-        const Word32 result = rotate<7>(s0 + s3) + s0;
+        const Word32 result = s0 + s3;
         const Word32 t = s1 << 9;
         const Word32 u = s3 ^ s1;
         s1 = xor_three(s1, s2, s0);
@@ -31,40 +32,43 @@ struct Generator {
         s3 = rotate<11>(u);
         return result;
     }
+
+    // 2^kUniformBits times a number in (0, 1]; never 0.
+    DYSONFLOW_INLINE Float32 uniform() {
+        return to_float(bits_as<Int32>((next() >> 1) | word(1)));
+    }
 };
+
+constexpr int kUniformBits = 31;
 
 // One statement for each of `count` independent vectors: interleaved like this, long chains of dependent
 // operations hide one another's latency.
 #define DYSONFLOW_EACH(count) for (int i = 0; i < (count); ++i)
 
-// -2 log(u 2^-31) for u in (0, 2^31], relative error 1e-7. Coefficients: weighted minimax fit of
-// (log(1 + x) - x + x^2/2) / x^3 on [sqrt(1/2) - 1, sqrt(2) - 1].
+// -2 log(u 2^-scale) for u in (0, 2^scale], relative error 3e-7. Coefficients: weighted minimax fit of
+// -2 log(1 + x) / x on [sqrt(1/2) - 1, sqrt(2) - 1], its first one exact.
 template <int count>
-DYSONFLOW_INLINE void minus_two_log(const Float32 (&u)[count], Float32 (&result)[count]) {
-    const std::int32_t root_half = 0x3f3504f3;
-    const float scale = 4.656612873e-10f;  // 2^-31
-    const float coefficients[7] = {1.276158218e-01f,  -1.316018326e-01f, 1.420175738e-01f,
-                                   -1.662335720e-01f, 2.000122690e-01f,  -2.500082104e-01f,
-                                   3.333333171e-01f};
-    Int32 exponent[count];
-    Float32 x[count], p[count];
+DYSONFLOW_INLINE void minus_two_log(const Float32 (&u)[count], int scale, Float32 (&result)[count]) {
+    const std::uint32_t root_half = 0x3f3504f3;
+    const std::uint32_t mantissa = 0x007fffff;
+    const float coefficients[7] = {-3.236100835e-01f, 3.448644936e-01f,  -3.981376570e-01f,
+                                   4.994245698e-01f,  -6.666942983e-01f, 1.000006469e+00f,
+                                   -2.0f};
+    Word32 bits[count];
+    Float32 x[count], p[count], whole[count];
+    const Word32 one = word(root_half + ((std::uint32_t)scale << 23));
+    DYSONFLOW_EACH(count) bits[i] = bits_as<Word32>(u[i]) - one;
     DYSONFLOW_EACH(count) {
-        exponent[i] = (bits_as<Int32>(u[i]) - integer(root_half + (31 << 23))) >> 23;
+        x[i] = bits_as<Float32>((bits[i] & word(mantissa)) + word(root_half)) +
+               broadcast<Float32>(-1.0f);
+        // 2^23 times the exponent, times -2 log 2
+        whole[i] = to_float(bits_as<Int32>(bits[i] & word(~mantissa))) *
+                   broadcast<Float32>(-1.38629436f / 8388608.0f);
     }
-    DYSONFLOW_EACH(count) {
-        x[i] = mad(bits_as<Float32>(bits_as<Int32>(u[i]) - (exponent[i] << 23)),
-                   broadcast<Float32>(scale), broadcast<Float32>(-1.0f));
-    }
-    DYSONFLOW_EACH(count) p[i] = broadcast<Float32>(-7.634500726e-02f);
+    DYSONFLOW_EACH(count) p[i] = broadcast<Float32>(2.016476513e-01f);
     for (float coefficient : coefficients)
         DYSONFLOW_EACH(count) p[i] = mad(p[i], x[i], broadcast<Float32>(coefficient));
-    // log(1 + x) = x + x^2 (x p - 1/2); the factor -2 is folded into the last two lines.
-    DYSONFLOW_EACH(count) p[i] = mad(x[i], p[i], broadcast<Float32>(-0.5f)) * x[i];
-    DYSONFLOW_EACH(count) x[i] = broadcast<Float32>(-2.0f) * x[i];
-    DYSONFLOW_EACH(count) x[i] = mad(p[i], x[i], x[i]);
-    DYSONFLOW_EACH(count) {
-        result[i] = mad(to_float(exponent[i]), broadcast<Float32>(-1.38629436f), x[i]);
-    }
+    DYSONFLOW_EACH(count) result[i] = mad(p[i], x[i], whole[i]);
 }
 
 // 2 count vectors of independent standard normals.
@@ -73,56 +77,56 @@ DYSONFLOW_INLINE void box_muller(Generator& g, Float32 (&first)[count], Float32 
     Word32 angle[count];
     Float32 u[count], radius[count], x[count], z[count], s[count], c[count];
     DYSONFLOW_EACH(count) {
-        const Word32 word_u = g.next();
+        u[i] = g.uniform();
         angle[i] = g.next();
-        const Float32 low =
-            to_float(bits_as<Int32>(angle[i] & word(511))) + broadcast<Float32>(0.5f);
-        const Float32 high = to_float(bits_as<Int32>(word_u >> 1));
-        u[i] = mad(low, broadcast<Float32>(1.0f / 512), high);
     }
-    minus_two_log(u, radius);
-    DYSONFLOW_EACH(count) radius[i] = square_root(radius[i]);
+    minus_two_log(u, kUniformBits, radius);
+    DYSONFLOW_EACH(count) radius[i] = xor_top_bit(square_root(radius[i]), angle[i]);
 
-    // The top two bits of the angle choose the quadrant, the other 21 the place in it, in (-pi/4, pi/4).
+    // The lower bits of the angle choose a place on half a turn, [-1, 1) times pi/2; the top bit, the half.
     DYSONFLOW_EACH(count) {
-        x[i] = (to_float(bits_as<Int32>(angle[i] << 2) >> 11) + broadcast<Float32>(0.5f)) *
-               broadcast<Float32>(7.490140566e-07f);
+        x[i] = bits_as<Float32>(place_bits(angle[i], word(0x007fffffu), word(0x40000000u))) +
+               broadcast<Float32>(-3.0f);
     }
     DYSONFLOW_EACH(count) z[i] = x[i] * x[i];
     DYSONFLOW_EACH(count) {
-        s[i] = mad(z[i], broadcast<Float32>(-1.951729864e-04f), broadcast<Float32>(8.332178144e-03f));
-        c[i] = mad(z[i], broadcast<Float32>(2.443845125e-05f), broadcast<Float32>(-1.388736751e-03f));
+        s[i] = mad(z[i], broadcast<Float32>(1.516785498e-04f), broadcast<Float32>(-4.674157538e-03f));
+        c[i] = mad(z[i], broadcast<Float32>(8.581907435e-04f), broadcast<Float32>(-2.081062781e-02f));
     }
     DYSONFLOW_EACH(count) {
-        s[i] = mad(s[i], z[i], broadcast<Float32>(-1.666665494e-01f));
-        c[i] = mad(c[i], z[i], broadcast<Float32>(4.166664687e-02f));
+        s[i] = mad(s[i], z[i], broadcast<Float32>(7.968992690e-02f));
+        c[i] = mad(c[i], z[i], broadcast<Float32>(2.536507449e-01f));
     }
     DYSONFLOW_EACH(count) {
-        s[i] = s[i] * z[i];
-        c[i] = mad(c[i], z[i], broadcast<Float32>(-0.5f));
+        s[i] = mad(s[i], z[i], broadcast<Float32>(-6.459637613e-01f));
+        c[i] = mad(c[i], z[i], broadcast<Float32>(-1.233698215e+00f));
     }
     DYSONFLOW_EACH(count) {
-        s[i] = mad(s[i], x[i], x[i]);
-        c[i] = mad(c[i], z[i], broadcast<Float32>(1.0f));
+        s[i] = mad(s[i], z[i], broadcast<Float32>(1.570796320e+00f));
+        c[i] = mad(c[i], z[i], broadcast<Float32>(9.999999535e-01f));
     }
-
-    // A quarter turn swaps sine and cosine; the sign bits go into the radius.
     DYSONFLOW_EACH(count) {
-        const Word32 odd = angle[i] << 1;
-        first[i] = select_by_top_bit(odd, s[i], c[i]) *
-                   xor_top_bit(radius[i], angle[i] + word(0x40000000u));
-        second[i] = select_by_top_bit(odd, c[i], s[i]) * xor_top_bit(radius[i], angle[i]);
+        first[i] = c[i] * radius[i];
+        second[i] = s[i] * x[i] * radius[i];
     }
 }
 
 // The generators of one group of lanes, and what is drawn from them.
 template <class Real> struct Streams;
 
-DYSONFLOW_INLINE Float32 minus_two_log_of(const Float32& u) {
-    const Float32 scaled[1] = {u * broadcast<Float32>(2147483648.0f)};
-    Float32 result[1];
-    minus_two_log(scaled, result);
-    return result[0];
+// -2 log of a product of n uniforms is chi^2 with 2 n degrees of freedom. Four factors `draw(i)`, in units of
+// 2^-31, do not overflow in float32, so the logarithm is taken of four at a time.
+template <class Draw>
+DYSONFLOW_INLINE Float32 chi_square_of(int n, const Draw& draw) {
+    Float32 sum = broadcast<Float32>(0.0f);
+    for (int done = 0; done < n;) {
+        Float32 product[1] = {draw(done++)}, part[1];
+        int factors = 1;
+        for (; factors < 4 && done < n; ++factors) product[0] = product[0] * draw(done++);
+        minus_two_log(product, factors * kUniformBits, part);
+        sum = sum + part[0];
+    }
+    return sum;
 }
 
 template <>
@@ -140,30 +144,28 @@ struct Streams<double> {
         }
     }
 
-    // -2 log of a product of n uniforms is chi^2 with 2 n degrees of freedom. Three factors above 2^-32 do
-    // not underflow in float32, so the logarithm is taken of three at a time.
-    DYSONFLOW_INLINE Float64 chi_square_even(int n) {
-        Float32 sum = broadcast<Float32>(0.0f);
-        for (int words = (n + 1) / 2, done = 0; done < words;) {
-            Float32 product = uniform(done + 1 == words && n % 2);
-            ++done;
-            for (int i = 1; i < 3 && done < words; ++i, ++done)
-                product = product * uniform(done + 1 == words && n % 2);
-            sum = sum + minus_two_log_of(product);
+    // As many float32 lanes as Float32 has, in the order of `normals`.
+    DYSONFLOW_INLINE void narrow_normals(float* out) {
+        Float32 a[2], b[2];
+        box_muller(g, a, b);
+        DYSONFLOW_EACH(2) {
+            store(a[i], out + 2 * i * kLanes32);
+            store(b[i], out + (2 * i + 1) * kLanes32);
         }
+    }
+
+    // Both streams of a replica contribute uniforms; of an odd number, the first one more.
+    DYSONFLOW_INLINE Float64 chi_square_even(int n) {
+        const int words = (n + 1) / 2;
+        const Float32 sum = chi_square_of(words, [&](int i) {
+            Float32 u = g.uniform();
+            if (n % 2 && i + 1 == words)
+                for (int l = kLanes64; l < kLanes32; ++l) u[l] = 2147483648.0f;
+            return u;
+        });
         Float64 first, second;
         widen(sum, first, second);
         return first + second;
-    }
-
-private:
-    // In (0, 1]; `half`: the second stream contributes the factor 1.
-    DYSONFLOW_INLINE Float32 uniform(bool half) {
-        Float32 u = (to_float(bits_as<Int32>(g.next() >> 1)) + broadcast<Float32>(0.5f)) *
-                    broadcast<Float32>(4.656612873e-10f);
-        if (half)
-            for (int i = kLanes64; i < kLanes32; ++i) u[i] = 1.0f;
-        return u;
     }
 };
 
@@ -182,21 +184,14 @@ struct Streams<float> {
         }
     }
 
-    DYSONFLOW_INLINE Float32 chi_square_even(int n) {
-        Float32 sum = broadcast<Float32>(0.0f);
-        for (int done = 0; done < n;) {
-            Float32 product = uniform();
-            ++done;
-            for (int i = 1; i < 3 && done < n; ++i, ++done) product = product * uniform();
-            sum = sum + minus_two_log_of(product);
-        }
-        return sum;
+    DYSONFLOW_INLINE void narrow_normals(float* out) {
+        Float32 z[4];
+        normals(z);
+        DYSONFLOW_EACH(4) store(z[i], out + i * kLanes32);
     }
 
-private:
-    DYSONFLOW_INLINE Float32 uniform() {
-        return (to_float(bits_as<Int32>(g.next() >> 1)) + broadcast<Float32>(0.5f)) *
-               broadcast<Float32>(4.656612873e-10f);
+    DYSONFLOW_INLINE Float32 chi_square_even(int n) {
+        return chi_square_of(n, [&](int) { return g.uniform(); });
     }
 };
 

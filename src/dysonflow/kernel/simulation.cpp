@@ -19,7 +19,7 @@ namespace DYSONFLOW_ISA {
 namespace {
 
 // Chains of one tile go through all sweeps before the next tile starts.
-constexpr int kTileChains = 8;
+constexpr int kTileChains = 16;
 
 // Normals are drawn a few at a time; buffers end with room for a last, incomplete draw.
 constexpr int kDrawSlack = 8;
@@ -34,6 +34,20 @@ DYSONFLOW_INLINE int stop_check(const std::int64_t* stop, std::int64_t step) {
 
 // Row stride for n columns: not a multiple of 8 elements, or column walks would hit few cache sets.
 DYSONFLOW_INLINE int padded(int n) { return n % 8 ? n : n + 1; }
+
+// Normals drawn by the kernel, in float32, or given by the caller, to the last bit.
+template <class V>
+struct DrawnNoise {
+    const float* at;
+    DYSONFLOW_INLINE V operator()(int i) const {
+        return widened<V>(at + i * (int)(sizeof(V) / sizeof(typename RealOf<V>::type)));
+    }
+};
+template <class V>
+struct GivenNoise {
+    const V* at;
+    DYSONFLOW_INLINE V operator()(int i) const { return at[i]; }
+};
 
 // The replicas of one group. Lanes beyond the last replica repeat it.
 template <class Real>
@@ -98,6 +112,19 @@ struct Group {
             for (int i = 0; i < count; i += Streams<Real>::kPerCall) streams.normals(out + i);
     }
 
+    // The same, not widened before they are used; `memory` has room for `normals`.
+    DYSONFLOW_INLINE DrawnNoise<V> noise(V* memory, int count, std::int64_t, int, DrawnNoise<V>*) {
+        float* out = (float*)memory;
+        for (int i = 0; i < count; i += Streams<Real>::kPerCall)
+            streams.narrow_normals(out + i * lanes);
+        return {out};
+    }
+    DYSONFLOW_INLINE GivenNoise<V> noise(V* memory, int count, std::int64_t step, int offset,
+                                         GivenNoise<V>*) {
+        copy_noise(memory, count, step, offset);
+        return {memory};
+    }
+
     void copy_noise(V* out, int count, std::int64_t step, int offset) const {
         for (int l = 0; l < lanes; ++l) {
             const Real* from = (const Real*)job.noise +
@@ -108,10 +135,8 @@ struct Group {
 
     // The first lane where a value that must be positive is not.
     Outcome judge(const V& positive, std::int64_t step, Failure failure) const {
-        bool good = true;
-        for (int l = 0; l < lanes; ++l) good &= positive[l] > 0;
         Outcome outcome;
-        if (good) return outcome;
+        if (all_above(positive, V{})) return outcome;
         outcome.failure = failure;
         outcome.step = job.first_step + step;
         for (int l = used - 1; l >= 0; --l)
@@ -172,18 +197,18 @@ DYSONFLOW_INLINE void wishart_product(int n, int batch, const Matrix<V>& y, cons
 
 struct RbmSizes {
     int n, m, ld;
-    int matrix, weights, chains, chain_tile, hidden_tile, normals;
+    int matrix, weights, chains, noise_tile, hidden_tile, normals;
 
     RbmSizes(const Job& job)
         : n(job.visible), m(job.hidden), ld(padded(n)), matrix(n * ld), weights(m * ld),
           chains(job.system == System::wishart ? 0 : job.batch * n),
-          chain_tile(kTileChains * n + kDrawSlack), hidden_tile(kTileChains * (m > n ? m : n) + kDrawSlack),
+          noise_tile(kTileChains * (m > n ? m : n) + kDrawSlack), hidden_tile(kTileChains * (m > n ? m : n)),
           normals(job.system == System::wishart ? n * job.batch + n * (n + 1) + kDrawSlack : 0) {
         // Bartlett's factor needs no more than n (n + 1) normals, the samples n batch.
         if (job.batch >= n && normals) normals = n * (n + 1) + kDrawSlack;
     }
     int total() const {
-        return 6 * matrix + 2 * weights + 2 * n + chains + chain_tile + hidden_tile + normals;
+        return 6 * matrix + 2 * weights + 2 * n + chains + noise_tile + hidden_tile + normals;
     }
 };
 
@@ -199,7 +224,8 @@ struct Rbm {
     const RbmSizes sizes;
     const Real rate;  // a sigma_h^2
     V *weights, *next_weights, *a, *k, *c, *p, *s, *t, *inverse_pivots, *row_sums;
-    V *chains, *chain_tile, *hidden_tile, *z;
+    V *chains, *noise_tile, *hidden_tile, *z;
+    V *result_power, *result_sum;
 
     Rbm(const Job& job_, std::int64_t first, V* scratch)
         : job(job_), group(job_, first), sizes(job_),
@@ -217,7 +243,7 @@ struct Rbm {
         inverse_pivots = take(sizes.n);
         row_sums = take(sizes.n);
         chains = take(sizes.chains);
-        chain_tile = take(sizes.chain_tile);
+        noise_tile = take(sizes.noise_tile);
         hidden_tile = take(sizes.hidden_tile);
         z = take(sizes.normals);
     }
@@ -226,19 +252,21 @@ struct Rbm {
     DYSONFLOW_INLINE int m() const { return fixed ? fixed : sizes.m; }
     DYSONFLOW_INLINE Matrix<V> square(V* data) const { return {data, padded(n()), 1}; }
 
-    // a = A, lower triangle.
-    DYSONFLOW_INLINE void interaction() const {
-        const Matrix<V> w = square(weights), am = square(a);
+    // end(i, j, scale, sum) for the lower triangle of A = scale sum, sum = W^T W.
+    template <class End>
+    DYSONFLOW_INLINE void interaction(const End& end) const {
+        const Matrix<V> w = square(weights);
         const V scale = broadcast<V>((Real)(job.sigma_h * job.sigma_h / job.mu_squared));
         symmetric_product(n(), m(), w.transposed(), w, [](int, int) { return V{}; },
-                          [=](int i, int j, const V& sum) { am(i, j) = scale * sum; });
+                          [=](int i, int j, const V& sum) { end(i, j, scale, sum); });
     }
 
-    // Positive where K is positive definite. By Gershgorin's theorem it is where all row sums of |A| are
-    // below 1; only where that leaves a doubt is K factored.
+    // a = A, lower triangle. Positive where K is positive definite. By Gershgorin's theorem it is where all row
+    // sums of |A| are below 1; only where that leaves a doubt is K factored.
     DYSONFLOW_INLINE V check_precision() const {
         const int size = n();
         const Matrix<V> am = square(a);
+        interaction([=](int i, int j, const V& scale, const V& sum) { am(i, j) = scale * sum; });
         for (int i = 0; i < size; ++i) row_sums[i] = V{};
         for (int i = 0; i < size; ++i) {
             V sum = row_sums[i];
@@ -249,136 +277,150 @@ struct Rbm {
             }
             row_sums[i] = sum + absolute(am(i, i));
         }
-        bool certain = true;
-        for (int i = 0; i < size; ++i)
-            for (int l = 0; l < Group<Real>::lanes; ++l) certain &= row_sums[i][l] < (Real)0.99;
-        if (certain) return broadcast<V>(1);
+        // The smallest of 1 - sum; where one is NaN they all are, a NaN in W being in all rows of W^T W.
+        V margin = broadcast<V>(1);
+        for (int i = 0; i < size; ++i) margin = smaller(margin, broadcast<V>(1) - row_sums[i]);
+        if (all_above(margin, broadcast<V>((Real)0.01))) return margin;
         return factor_precision();
     }
 
-    // k = Q with 1 - A = Q^T Q, Q lower triangular: the Cholesky factor from the last corner.
+    // 1 - A = M^T D M, M lower triangular with ones on its diagonal: factored from the last corner. Leaves M in
+    // k, below the diagonal. Positive where K is positive definite.
     DYSONFLOW_INLINE V factor_precision() const {
         const int last = n() - 1, ld = padded(n());
-        const Matrix<V> am = square(a), km = square(k);
-        for (int i = 0; i <= last; ++i)
-            for (int j = 0; j <= i; ++j)
-                km(i, j) = broadcast<V>(i == j ? (Real)1 : (Real)0) - am(i, j);
-        return cholesky(n(), Matrix<V>{k + last * (ld + 1), -1, -ld}, inverse_pivots);
+        const Matrix<V> km = square(k);
+        const V one = broadcast<V>(1);
+        interaction([=](int i, int j, const V& scale, const V& sum) {
+            km(i, j) = negative_mad(scale, sum, i == j ? one : V{});
+        });
+        return factor(n(), Matrix<V>{k + last * (ld + 1), -1, -ld}, inverse_pivots);
     }
 
     // k sweeps of block Gibbs sampling, g given u and u given g, on persistent chains.
+    template <class Noise>
     DYSONFLOW_INLINE void gibbs(std::int64_t step) {
-        const int batch = job.batch;
-        const Matrix<V> w = square(weights), scaled = square(next_weights), cov = square(c);
+        const int batch = job.batch, rows_m = m(), size = n();
+        const Matrix<V> w = square(weights), scaled = square(next_weights);
         const V scale = broadcast<V>((Real)(job.sigma_h / __builtin_sqrt(job.mu_squared)));
-        for (int i = 0; i < m(); ++i)
-            for (int j = 0; j < n(); ++j) scaled(i, j) = w(i, j) * scale;
-        clear(cov);
+        for (int i = 0; i < rows_m; ++i)
+            for (int j = 0; j < size; ++j) scaled(i, j) = w(i, j) * scale;
         for (int b = 0; b < batch; b += kTileChains) {
             const int rows = batch - b < kTileChains ? batch - b : kTileChains;
-            const Matrix<V> u{chains + b * n(), n(), 1}, eta{chain_tile, n(), 1};
-            const Matrix<V> g{hidden_tile, m(), 1};
+            const Matrix<V> u{chains + b * size, size, 1}, g{hidden_tile, rows_m, 1};
             for (int sweep = 0; sweep < job.sweeps; ++sweep) {
-                const int offset = sweep * batch * (m() + n());
-                group.normals(hidden_tile, rows * m(), step, offset + b * m());
-                full_product(rows, m(), n(), u, scaled.transposed(),
-                             [=](int i, int j) { return g(i, j); },
+                const int offset = sweep * batch * (rows_m + size);
+                const Noise xi = group.noise(noise_tile, rows * rows_m, step, offset + b * rows_m,
+                                             (Noise*)nullptr);
+                full_product(rows, rows_m, size, u, scaled.transposed(),
+                             [=](int i, int j) { return xi(i * rows_m + j); },
                              [=](int i, int j, const V& sum) { g(i, j) = sum; });
-                group.normals(chain_tile, rows * n(), step, offset + batch * m() + b * n());
-                full_product(rows, n(), m(), g, scaled, [=](int i, int j) { return eta(i, j); },
+                const Noise eta = group.noise(noise_tile, rows * size, step,
+                                              offset + batch * rows_m + b * size, (Noise*)nullptr);
+                full_product(rows, size, rows_m, g, scaled,
+                             [=](int i, int j) { return eta(i * size + j); },
                              [=](int i, int j, const V& sum) { u(i, j) = sum; });
             }
-            add_outer(rows, u);
+            add_outer(b == 0, rows, u);
         }
         gradient_from_covariance();
     }
 
     // The hidden layer integrated out: u is an autoregressive chain with matrix A, and k sweeps are one draw
-    // u' = A^k u + L xi, L L^T = 1 + A + .. + A^{2k-1}.
+    // u' = A^k u + L D^{1/2} xi, L D L^T = 1 + A + .. + A^{2k-1}.
     DYSONFLOW_INLINE void ar1(std::int64_t step) {
         const int batch = job.batch, size = n();
         powers();
-        const Matrix<V> pm = square(p), sm = square(s);
-        cholesky(size, sm, inverse_pivots);
-        clear_upper(size, sm);
-        clear(square(c));
+        const Matrix<V> pm = square(result_power), sm = square(result_sum);
+        factor(size, sm, inverse_pivots);
+        for (int j = 0; j < size; ++j) {
+            const V root = square_root(sm(j, j));
+            for (int i = 0; i < j; ++i) sm(i, j) = V{};
+            sm(j, j) = root;
+            for (int i = j + 1; i < size; ++i) sm(i, j) = sm(i, j) * root;
+        }
         for (int b = 0; b < batch; b += kTileChains) {
             const int rows = batch - b < kTileChains ? batch - b : kTileChains;
-            const Matrix<V> u{chains + b * size, size, 1}, xi{chain_tile, size, 1};
+            const Matrix<V> u{chains + b * size, size, 1}, xi{noise_tile, size, 1};
             const Matrix<V> mean{hidden_tile, size, 1};
-            group.normals(chain_tile, rows * size, step, b * size);
+            group.normals(noise_tile, rows * size, step, b * size);
             full_product(rows, size, size, u, pm, [](int, int) { return V{}; },
                          [=](int i, int j, const V& sum) { mean(i, j) = sum; });
             product(rows, xi, sm.transposed(), [=](int) { return size; },
                     [](int, int, int, int j_end) { return Range{0, j_end}; },
                     [=](int i, int j) { return mean(i, j); },
                     [=](int i, int j, const V& sum) { u(i, j) = sum; });
-            add_outer(rows, u);
+            add_outer(b == 0, rows, u);
         }
         gradient_from_covariance();
     }
 
-    // p = A^k and s = 1 + A + .. + A^{2k-1} by binary powers: with S_j = 1 + .. + A^{j-1},
-    // S_{2j} = S_j + S_j A^j and S_{j+1} = S_j + A^j. All factors commute and are symmetric.
+    // result_power = A^k and, in its lower triangle, result_sum = 1 + A + .. + A^{2k-1} by binary powers: with
+    // S_j = 1 + .. + A^{j-1}, S_{2j} = S_j + S_j A^j and S_{j+1} = S_j + A^j. All factors commute and are
+    // symmetric.
     DYSONFLOW_INLINE void powers() {
         const int size = n();
         const Matrix<V> am = square(a);
         mirror_lower(size, am);
+        V *power = a, *next_power = p, *sum = s, *next_sum = t;
+        const auto multiply_power = [&](V* by) {
+            const Matrix<V> x = square(power), y = square(by), out = square(next_power);
+            symmetric_product(size, size, x, y, [](int, int) { return V{}; },
+                              [=](int i, int j, const V& value) { out(i, j) = value; });
+            mirror_lower(size, out);
+            V* other = power == a ? k : power;
+            power = next_power;
+            next_power = other;
+        };
+        bool one = true;  // S_1 = 1
+        const auto double_sum = [&] {
+            const Matrix<V> x = square(sum), y = square(power), out = square(next_sum);
+            if (one) {
+                for (int i = 0; i < size; ++i) {
+                    for (int j = 0; j < size; ++j) x(i, j) = y(i, j);
+                    x(i, i) = x(i, i) + broadcast<V>(1);
+                }
+                one = false;
+                return;
+            }
+            symmetric_product(size, size, x, y, [=](int i, int j) { return x(i, j); },
+                              [=](int i, int j, const V& value) { out(i, j) = value; });
+            V* other = sum;
+            sum = next_sum;
+            next_sum = other;
+        };
         int bit = 1;
         while (2 * bit <= job.sweeps) bit *= 2;
-        copy(am, square(p));
-        bool one = true;  // S_1 = 1
         for (bit /= 2; bit; bit /= 2) {
-            double_sum(one);
-            one = false;
-            multiply_power(square(p));
+            double_sum();
+            mirror_lower(size, square(sum));
+            multiply_power(power);
             if (job.sweeps & bit) {
-                add(square(p), square(s));
-                multiply_power(am);
+                const Matrix<V> to = square(sum), from = square(power);
+                for (int i = 0; i < size; ++i)
+                    for (int j = 0; j < size; ++j) to(i, j) = to(i, j) + from(i, j);
+                multiply_power(a);
             }
         }
-        double_sum(one);
+        double_sum();
+        result_power = power;
+        result_sum = sum;
     }
 
-    // s <- s + s p, or 1 + p where s is still 1.
-    DYSONFLOW_INLINE void double_sum(bool one) {
-        const int size = n();
-        const Matrix<V> pm = square(p), sm = square(s), tm = square(t);
-        if (one) {
-            copy(pm, sm);
-            for (int i = 0; i < size; ++i) sm(i, i) = sm(i, i) + broadcast<V>(1);
-            return;
-        }
-        symmetric_product(size, size, sm, pm, [=](int i, int j) { return sm(i, j); },
-                          [=](int i, int j, const V& sum) { tm(i, j) = sum; });
-        mirror_lower(size, tm);
-        V* other = s;
-        s = t;
-        t = other;
-    }
-
-    // p <- p q
-    DYSONFLOW_INLINE void multiply_power(const Matrix<V>& q) {
-        const int size = n();
-        const Matrix<V> pm = square(p), tm = square(t);
-        symmetric_product(size, size, pm, q, [](int, int) { return V{}; },
-                          [=](int i, int j, const V& sum) { tm(i, j) = sum; });
-        mirror_lower(size, tm);
-        V* other = p;
-        p = t;
-        t = other;
-    }
-
-    // Independent samples: with 1 - A = Q^T Q the covariance of B of them is Y Y^T / B, Q Y = T, T T^T a
-    // Wishart matrix of the identity. Everything stays triangular.
+    // Independent samples: with 1 - A = M^T D M the covariance of B of them is Y Y^T / B, D^{1/2} M Y = T and
+    // T T^T a Wishart matrix of the identity. Everything stays triangular.
     DYSONFLOW_INLINE void wishart(std::int64_t step) {
         const int batch = job.batch, size = n();
-        const Matrix<V> q = square(k), y = factor();
+        const Matrix<V> y = samples();
         const int count = job.noise ? wishart_noise(size, batch) : wishart_normals(size, batch);
         group.normals(z, count, step, 0);
         wishart_factor(group, size, z, y);
-        reverse_pivots();
-        substitute(size, batch, batch >= size, q, inverse_pivots, y);
+        scales_from_pivots();
+        if constexpr (fixed != 0) {
+            if (batch >= size) substitute_pairs<fixed, 0>(square(k), row_sums, y);
+            else substitute(size, batch, false, square(k), row_sums, y);
+        } else {
+            substitute(size, batch, batch >= size, square(k), row_sums, y);
+        }
         const Matrix<V> g = square(c);
         const Real* target = (const Real*)job.target;
         const V scale = covariance_scale();
@@ -394,14 +436,19 @@ struct Rbm {
         return broadcast<V>((Real)(rate / (job.mu_squared * job.batch)));
     }
 
-    DYSONFLOW_INLINE Matrix<V> factor() const {
+    DYSONFLOW_INLINE Matrix<V> samples() const {
         return job.batch < n() ? Matrix<V>{t, job.batch, 1} : square(t);
     }
 
-    DYSONFLOW_INLINE void add_outer(int rows, const Matrix<V>& v) const {
+    // c <- c + v^T v, or v^T v for the first v.
+    DYSONFLOW_INLINE void add_outer(bool first, int rows, const Matrix<V>& v) const {
         const Matrix<V> cov = square(c);
-        symmetric_product(n(), rows, v.transposed(), v, [=](int i, int j) { return cov(i, j); },
-                          [=](int i, int j, const V& sum) { cov(i, j) = sum; });
+        const auto end = [=](int i, int j, const V& sum) { cov(i, j) = sum; };
+        if (first)
+            symmetric_product(n(), rows, v.transposed(), v, [](int, int) { return V{}; }, end);
+        else
+            symmetric_product(n(), rows, v.transposed(), v,
+                              [=](int i, int j) { return cov(i, j); }, end);
     }
 
     // c <- a sigma_h^2 (target - C), C = c / (mu^2 B)
@@ -425,22 +472,28 @@ struct Rbm {
         next_weights = other;
     }
 
-    Outcome run(const std::int64_t* stop) {
+    // A function of its own for every system: compilers do better on each than on all of them in one.
+    template <System system>
+    DYSONFLOW_NOINLINE Outcome run(const std::int64_t* stop) {
         group.load_streams();
         group.load(job.weights, m(), n(), square(weights));
         if (sizes.chains) group.load(job.chains, job.batch, n(), {chains, n(), 1});
-        if (job.system == System::wishart && job.batch >= n()) clear(square(t));
+        if (system == System::wishart && job.batch >= n()) clear(square(t));
         for (std::int64_t step = 0;; ++step) {
             if (stop_check(stop, job.first_step + step)) return Outcome();
-            interaction();
             const V positive =
-                job.system == System::wishart ? factor_precision() : check_precision();
+                system == System::wishart ? factor_precision() : check_precision();
             const Outcome outcome = group.judge(positive, step, Failure::not_positive_definite);
             if (outcome.failure != Failure::none) return explain(outcome);
             if (step == job.steps) break;
-            if (job.system == System::gibbs) gibbs(step);
-            else if (job.system == System::ar1) ar1(step);
-            else wishart(step);
+            if constexpr (system == System::gibbs) {
+                if (job.noise) gibbs<GivenNoise<V>>(step);
+                else gibbs<DrawnNoise<V>>(step);
+            } else if constexpr (system == System::ar1) {
+                ar1(step);
+            } else {
+                wishart(step);
+            }
             update();
         }
         group.store_streams();
@@ -449,13 +502,15 @@ struct Rbm {
         return Outcome();
     }
 
-    // The factorization from the last corner stored the pivots of the last row first.
-    DYSONFLOW_INLINE void reverse_pivots() const {
-        for (int i = 0, j = n() - 1; i < j; ++i, --j) {
-            const V other = inverse_pivots[i];
-            inverse_pivots[i] = inverse_pivots[j];
-            inverse_pivots[j] = other;
-        }
+    Outcome run(const std::int64_t* stop) {
+        if (job.system == System::gibbs) return run<System::gibbs>(stop);
+        if (job.system == System::ar1) return run<System::ar1>(stop);
+        return run<System::wishart>(stop);
+    }
+
+    // row_sums <- D^{-1/2}; the factorization from the last corner stored the pivots of the last row first.
+    DYSONFLOW_INLINE void scales_from_pivots() const {
+        for (int i = 0; i < n(); ++i) row_sums[i] = square_root(inverse_pivots[n() - 1 - i]);
     }
 
     Outcome explain(Outcome outcome) const {
@@ -471,14 +526,6 @@ struct Rbm {
     DYSONFLOW_INLINE void clear(const Matrix<V>& a) const {
         for (int i = 0; i < n(); ++i)
             for (int j = 0; j < n(); ++j) a(i, j) = V{};
-    }
-    DYSONFLOW_INLINE void copy(const Matrix<V>& from, const Matrix<V>& to) const {
-        for (int i = 0; i < n(); ++i)
-            for (int j = 0; j < n(); ++j) to(i, j) = from(i, j);
-    }
-    DYSONFLOW_INLINE void add(const Matrix<V>& from, const Matrix<V>& to) const {
-        for (int i = 0; i < n(); ++i)
-            for (int j = 0; j < n(); ++j) to(i, j) = to(i, j) + from(i, j);
     }
 };
 
@@ -616,6 +663,18 @@ Outcome run(const Job& job, std::int64_t first, void* scratch, const std::int64_
     return Rbm<Real, 0>(job, first, memory).run(stop);
 }
 
+double multiply_adds(std::int64_t rounds, std::int64_t* operations) {
+    constexpr int kChains = 10;  // enough to hide the latency, and few enough for 16 registers
+    const Float64 x = broadcast<Float64>(0.999), y = broadcast<Float64>(0.001);
+    Float64 value[kChains];
+    for (int i = 0; i < kChains; ++i) value[i] = broadcast<Float64>(i);
+    for (std::int64_t round = 0; round < rounds; ++round)
+        for (int i = 0; i < kChains; ++i) value[i] = mad(value[i], x, y);
+    for (int i = 1; i < kChains; ++i) value[0] = value[0] + value[i];
+    *operations = rounds * kChains * kLanes64 * 2;
+    return value[0][0];
+}
+
 int lanes(const Job& job) { return job.single_precision ? kLanes32 : kLanes64; }
 
 std::size_t scratch_bytes(const Job& job) {
@@ -634,7 +693,7 @@ Outcome advance(const Job& job, std::int64_t first, void* scratch, const std::in
 Variant variant() {
 #define DYSONFLOW_TEXT_(name) #name
 #define DYSONFLOW_TEXT(name) DYSONFLOW_TEXT_(name)
-    return {DYSONFLOW_TEXT(DYSONFLOW_ISA), lanes, scratch_bytes, advance};
+    return {DYSONFLOW_TEXT(DYSONFLOW_ISA), lanes, scratch_bytes, advance, multiply_adds};
 }
 
 }  // namespace DYSONFLOW_ISA
