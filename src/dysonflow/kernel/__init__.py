@@ -75,12 +75,12 @@ def instruction_set() -> str:
 
 
 def arithmetic_rate(repeats: int = 5) -> float:
-    """Measure what the arithmetic units of one core can do, an upper limit for any program.
+    """Measure what the arithmetic units of one core can do, which no program here exceeds.
 
     Parameters
     ----------
     repeats : int
-        Timings of some 10 ms each; the best one counts.
+        Timings of a few ms each; the best one counts.
 
     Returns
     -------

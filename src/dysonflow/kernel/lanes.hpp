@@ -136,14 +136,6 @@ DYSONFLOW_INLINE Word32 word(std::uint32_t value) {
     return value - Word32{};
 #endif
 }
-DYSONFLOW_INLINE Int32 integer(std::int32_t value) {
-#if defined(DYSONFLOW_PLAIN)
-    return Int32(value);
-#else
-    return value - Int32{};
-#endif
-}
-
 DYSONFLOW_INLINE Word32 xor_three(const Word32& a, const Word32& b, const Word32& c) {
 #if defined(__AVX512F__)
     return (Word32)_mm512_ternarylogic_epi32((__m512i)a, (__m512i)b, (__m512i)c, 0x96);

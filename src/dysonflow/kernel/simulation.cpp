@@ -203,9 +203,10 @@ struct RbmSizes {
         : n(job.visible), m(job.hidden), ld(padded(n)), matrix(n * ld), weights(m * ld),
           chains(job.system == System::wishart ? 0 : job.batch * n),
           noise_tile(kTileChains * (m > n ? m : n) + kDrawSlack), hidden_tile(kTileChains * (m > n ? m : n)),
-          normals(job.system == System::wishart ? n * job.batch + n * (n + 1) + kDrawSlack : 0) {
-        // Bartlett's factor needs no more than n (n + 1) normals, the samples n batch.
-        if (job.batch >= n && normals) normals = n * (n + 1) + kDrawSlack;
+          normals(0) {
+        // Bartlett's factor needs no more than n (n + 1) / 2 normals, the samples n batch.
+        if (job.system == System::wishart)
+            normals = (job.batch >= n ? n * (n + 1) / 2 : n * job.batch) + kDrawSlack;
     }
     int total() const {
         return 6 * matrix + 2 * weights + 2 * n + chains + noise_tile + hidden_tile + normals;
@@ -277,7 +278,7 @@ struct Rbm {
             }
             row_sums[i] = sum + absolute(am(i, i));
         }
-        // The smallest of 1 - sum; where one is NaN they all are, a NaN in W being in all rows of W^T W.
+        // The smallest of 1 - sum; a NaN in W is in all of them, as it is in all rows of W^T W.
         V margin = broadcast<V>(1);
         for (int i = 0; i < size; ++i) margin = smaller(margin, broadcast<V>(1) - row_sums[i]);
         if (all_above(margin, broadcast<V>((Real)0.01))) return margin;
@@ -664,7 +665,7 @@ Outcome run(const Job& job, std::int64_t first, void* scratch, const std::int64_
 }
 
 double multiply_adds(std::int64_t rounds, std::int64_t* operations) {
-    constexpr int kChains = 10;  // enough to hide the latency, and few enough for 16 registers
+    constexpr int kChains = 10;  // hides the latency of two units a core, and fits into 16 registers
     const Float64 x = broadcast<Float64>(0.999), y = broadcast<Float64>(0.001);
     Float64 value[kChains];
     for (int i = 0; i < kChains; ++i) value[i] = broadcast<Float64>(i);
