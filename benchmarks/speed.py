@@ -256,10 +256,8 @@ def print_shares(rows: list[dict[str, Any]]) -> None:
         for r in rows
         if r["implementation"] == "reference"
     }
-    print(
-        "One thread, float64, B = 16, without random numbers: share of the product's rate, share of"
-    )
-    print("that in registers, and the times faster than the reference that all of it would be.")
+    print("One thread, float64, B = 16, random numbers not counted: share of the product's rate,")
+    print("share of that in registers, and times faster than the reference all of it would be.")
     for r in rows:
         one = (r["implementation"], r["dtype"], r["threads"]) == ("kernel", "float64", 1)
         few_samples = r["sampler"] == "wishart" and r["batch_size"] < r["sites"]

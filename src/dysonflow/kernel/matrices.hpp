@@ -182,27 +182,29 @@ DYSONFLOW_INLINE void substitute(int n, int columns, bool triangular, const Matr
     }
 }
 
-// The same for columns j, j + 1, .. of a triangular t of constant size, two at a time: they stay in registers,
-// and no row waits for the stores of the one before.
+// The same for a lower triangular t of constant size, stored row by row without zeros: writes the columns j,
+// j + 1, .. of y, two at a time. They stay in registers, and no row waits for the stores of the one before.
 template <int n, int j, class V>
-DYSONFLOW_INLINE void substitute_pairs(const Matrix<V>& l, const V* scales, const Matrix<V>& t) {
+DYSONFLOW_INLINE void substitute_packed(const Matrix<V>& l, const V* scales, const V* t,
+                                        const Matrix<V>& y) {
     constexpr int rows = n - j, width = rows < 2 ? rows : 2;
-    V y[width][rows];
+    V sum[width][rows];
     DYSONFLOW_UNROLL
     for (int i = 0; i < rows; ++i)
-        for (int c = 0; c < width; ++c) y[c][i] = t(j + i, j + c) * scales[j + i];
+        for (int c = 0; c < width; ++c)
+            sum[c][i] = c > i ? V{} : t[(j + i) * (j + i + 1) / 2 + j + c] * scales[j + i];
     DYSONFLOW_UNROLL
     for (int k = 0; k < rows; ++k) {
         DYSONFLOW_UNROLL
         for (int i = k + 1; i < rows; ++i) {
             const V x = l(j + i, j + k);
-            for (int c = 0; c < width; ++c) y[c][i] = negative_mad(x, y[c][k], y[c][i]);
+            for (int c = 0; c < width; ++c) sum[c][i] = negative_mad(x, sum[c][k], sum[c][i]);
         }
     }
     DYSONFLOW_UNROLL
     for (int i = 0; i < rows; ++i)
-        for (int c = 0; c < width; ++c) t(j + i, j + c) = y[c][i];
-    if constexpr (j + 2 < n) substitute_pairs<n, j + 2>(l, scales, t);
+        for (int c = 0; c < width; ++c) y(j + i, j + c) = sum[c][i];
+    if constexpr (j + 2 < n) substitute_packed<n, j + 2>(l, scales, t, y);
 }
 
 }  // namespace DYSONFLOW_ISA

@@ -145,43 +145,32 @@ struct Group {
     }
 };
 
-// Number of normals needed for a (batch x n) sample covariance.
-DYSONFLOW_INLINE int wishart_normals(int n, int batch) {
-    if (batch < n) return n * batch;
-    int count = n * (n - 1) / 2;
-    for (int i = 0; i < n; ++i) count += (batch - i) % 2;
-    return count;
-}
-
-// The same as it stands in `job.noise`: the lower triangle of Bartlett's factor, or all normals.
-DYSONFLOW_INLINE int wishart_noise(int n, int batch) {
+// Numbers that make a (batch x n) sample covariance: the lower triangle of Bartlett's factor T, row by row,
+// or for batch < n, where there is no such factor, the (n x batch) samples themselves.
+DYSONFLOW_INLINE int wishart_numbers(int n, int batch) {
     return batch < n ? n * batch : n * (n + 1) / 2;
 }
 
 // Bartlett's decomposition: T T^T ~ Wishart_n(batch, 1) for lower triangular T of independent normals and,
-// on its diagonal, chi variables with batch, batch - 1, .. degrees of freedom. For batch < n there is no such
-// factor: T is the (n x batch) matrix of the samples themselves.
+// on its diagonal, chi variables with batch, batch - 1, .. degrees of freedom. Turns the normals on the
+// diagonal of t into those; given noise has them there already.
 template <class Real, class V>
-DYSONFLOW_INLINE void wishart_factor(Group<Real>& group, int n, const V* z, const Matrix<V>& t) {
+DYSONFLOW_INLINE void complete_factor(Group<Real>& group, int n, V* t) {
     const int batch = group.job.batch;
-    if (batch < n) {
-        for (int i = 0; i < n; ++i)
-            for (int b = 0; b < batch; ++b) t(i, b) = *z++;
-    } else if (group.job.noise) {
-        for (int i = 0; i < n; ++i)
-            for (int j = 0; j <= i; ++j) t(i, j) = *z++;
-    } else {
-        for (int i = 0; i < n; ++i) {
-            for (int j = 0; j < i; ++j) t(i, j) = *z++;
-            const int degrees = batch - i;
-            V square = group.streams.chi_square_even(degrees / 2);
-            if (degrees % 2) {
-                square = mad(*z, *z, square);
-                ++z;
-            }
-            t(i, i) = square_root(square);
-        }
+    if (batch < n || group.job.noise) return;
+    for (int i = 0; i < n; ++i) {
+        V& place = t[i * (i + 3) / 2];
+        const int degrees = batch - i;
+        const V square = group.streams.chi_square_even(degrees / 2);
+        place = square_root(degrees % 2 ? mad(place, place, square) : square);
     }
+}
+
+// y <- the factor; where it is a triangle, zeros stand above the diagonal of y already.
+template <class V>
+DYSONFLOW_INLINE void unpack_factor(int n, int batch, const V* t, const Matrix<V>& y) {
+    for (int i = 0; i < n; ++i)
+        for (int j = 0; j < (batch < n ? batch : i + 1); ++j) y(i, j) = *t++;
 }
 
 // y y^T, lower triangle, for y lower triangular (batch >= n) or (n x batch).
@@ -197,19 +186,16 @@ DYSONFLOW_INLINE void wishart_product(int n, int batch, const Matrix<V>& y, cons
 
 struct RbmSizes {
     int n, m, ld;
-    int matrix, weights, chains, noise_tile, hidden_tile, normals;
+    int matrix, weights, chains, noise_tile, hidden_tile, normals, target;
 
     RbmSizes(const Job& job)
         : n(job.visible), m(job.hidden), ld(padded(n)), matrix(n * ld), weights(m * ld),
           chains(job.system == System::wishart ? 0 : job.batch * n),
           noise_tile(kTileChains * (m > n ? m : n) + kDrawSlack), hidden_tile(kTileChains * (m > n ? m : n)),
-          normals(0) {
-        // Bartlett's factor needs no more than n (n + 1) / 2 normals, the samples n batch.
-        if (job.system == System::wishart)
-            normals = (job.batch >= n ? n * (n + 1) / 2 : n * job.batch) + kDrawSlack;
-    }
+          normals(job.system == System::wishart ? wishart_numbers(n, job.batch) + kDrawSlack : 0),
+          target(n * n / (kVectorBytes / (job.single_precision ? 4 : 8)) + 1) {}
     int total() const {
-        return 6 * matrix + 2 * weights + 2 * n + chains + noise_tile + hidden_tile + normals;
+        return 6 * matrix + 2 * weights + 2 * n + chains + noise_tile + hidden_tile + normals + target;
     }
 };
 
@@ -227,6 +213,7 @@ struct Rbm {
     V *weights, *next_weights, *a, *k, *c, *p, *s, *t, *inverse_pivots, *row_sums;
     V *chains, *noise_tile, *hidden_tile, *z;
     V *result_power, *result_sum;
+    Real* drift;  // a sigma_h^2 times the target covariance
 
     Rbm(const Job& job_, std::int64_t first, V* scratch)
         : job(job_), group(job_, first), sizes(job_),
@@ -247,6 +234,9 @@ struct Rbm {
         noise_tile = take(sizes.noise_tile);
         hidden_tile = take(sizes.hidden_tile);
         z = take(sizes.normals);
+        drift = (Real*)take(sizes.target);
+        const Real* target = (const Real*)job.target;
+        for (int i = 0; i < n() * n(); ++i) drift[i] = rate * target[i];
     }
 
     DYSONFLOW_INLINE int n() const { return fixed ? fixed : sizes.n; }
@@ -412,22 +402,25 @@ struct Rbm {
     DYSONFLOW_INLINE void wishart(std::int64_t step) {
         const int batch = job.batch, size = n();
         const Matrix<V> y = samples();
-        const int count = job.noise ? wishart_noise(size, batch) : wishart_normals(size, batch);
-        group.normals(z, count, step, 0);
-        wishart_factor(group, size, z, y);
+        group.normals(z, wishart_numbers(size, batch), step, 0);
+        complete_factor(group, size, z);
         scales_from_pivots();
         if constexpr (fixed != 0) {
-            if (batch >= size) substitute_pairs<fixed, 0>(square(k), row_sums, y);
-            else substitute(size, batch, false, square(k), row_sums, y);
+            if (batch >= size) {
+                substitute_packed<fixed, 0>(square(k), row_sums, z, y);
+            } else {
+                unpack_factor(size, batch, z, y);
+                substitute(size, batch, false, square(k), row_sums, y);
+            }
         } else {
+            unpack_factor(size, batch, z, y);
             substitute(size, batch, batch >= size, square(k), row_sums, y);
         }
         const Matrix<V> g = square(c);
-        const Real* target = (const Real*)job.target;
+        const Real* d = drift;
         const V scale = covariance_scale();
-        const Real r = rate;
         wishart_product(size, batch, y, [=](int i, int j, const V& sum) {
-            g(i, j) = negative_mad(scale, sum, broadcast<V>(r * target[i * size + j]));
+            g(i, j) = negative_mad(scale, sum, broadcast<V>(d[i * size + j]));
         });
         mirror_lower(size, g);
     }
@@ -456,12 +449,11 @@ struct Rbm {
     DYSONFLOW_INLINE void gradient_from_covariance() const {
         const int size = n();
         const Matrix<V> g = square(c);
-        const Real* target = (const Real*)job.target;
         const V scale = covariance_scale();
         for (int i = 0; i < size; ++i)
             for (int j = 0; j <= i; ++j)
                 g(i, j) = g(j, i) =
-                    negative_mad(scale, g(i, j), broadcast<V>(rate * target[i * size + j]));
+                    negative_mad(scale, g(i, j), broadcast<V>(drift[i * size + j]));
     }
 
     DYSONFLOW_INLINE void update() {
@@ -535,7 +527,7 @@ struct TeacherSizes {
 
     TeacherSizes(const Job& job)
         : n(job.visible), ld(padded(n)), matrix(n * ld),
-          normals((job.batch < n ? n * job.batch : n * (n + 1)) + n * (n + 1) / 2 + kDrawSlack),
+          normals(wishart_numbers(n, job.batch) + n * (n + 1) / 2 + kDrawSlack),
           inputs(job.inputs ? job.batch * n : 0) {}
     int total() const { return 5 * matrix + normals + inputs; }
 };
@@ -575,8 +567,7 @@ struct TeacherStudent {
         const V scale = broadcast<V>(rate / batch);
         const auto scaled = [=](int i, int j, const V& sum) { cm(i, j) = sum * scale; };
 
-        int drawn = 0;
-        if (!job.inputs) drawn = job.noise ? wishart_noise(size, batch) : wishart_normals(size, batch);
+        const int drawn = job.inputs ? 0 : wishart_numbers(size, batch);
         group.normals(z, drawn + size * (size + 1) / 2, step, 0);
         if (job.inputs) {
             load_inputs(step);
@@ -584,7 +575,8 @@ struct TeacherStudent {
             symmetric_product(size, batch, x.transposed(), x, [](int, int) { return V{}; }, scaled);
         } else {
             const Matrix<V> y = batch < size ? Matrix<V>{t, batch, 1} : square(t);
-            wishart_factor(group, size, z, y);
+            complete_factor(group, size, z);
+            unpack_factor(size, batch, z, y);
             wishart_product(size, batch, y, scaled);
         }
         mirror_lower(size, cm);
