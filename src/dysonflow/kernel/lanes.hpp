@@ -211,50 +211,23 @@ template <> DYSONFLOW_INLINE Float64 widened<Float64>(const float* from) {
 }
 
 // Whether a > b in all lanes; NaN is not.
-DYSONFLOW_INLINE bool all_above(const Float64& a, const Float64& b) {
-#if defined(__AVX512F__)
-    return _mm512_cmp_pd_mask(a, b, _CMP_GT_OQ) == 0xff;
-#elif defined(__AVX2__)
-    return _mm256_movemask_pd(_mm256_cmp_pd(a, b, _CMP_GT_OQ)) == 0xf;
-#else
+template <class V>
+DYSONFLOW_INLINE bool all_above(const V& a, const V& b) {
     bool all = true;
-    for (int i = 0; i < kLanes64; ++i) all &= a[i] > b[i];
+    for (int i = 0; i < (int)(sizeof(V) / sizeof(typename RealOf<V>::type)); ++i) all &= a[i] > b[i];
     return all;
-#endif
-}
-DYSONFLOW_INLINE bool all_above(const Float32& a, const Float32& b) {
-#if defined(__AVX512F__)
-    return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ) == 0xffff;
-#elif defined(__AVX2__)
-    return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GT_OQ)) == 0xff;
-#else
-    bool all = true;
-    for (int i = 0; i < kLanes32; ++i) all &= a[i] > b[i];
-    return all;
-#endif
 }
 
 // The smaller of both; b where one is NaN.
-DYSONFLOW_INLINE Float64 smaller(const Float64& a, const Float64& b) {
-#if defined(__AVX512F__)
-    return _mm512_min_pd(a, b);
-#elif defined(__AVX2__)
-    return _mm256_min_pd(a, b);
-#else
-    Float64 r = b;
-    for (int i = 0; i < kLanes64; ++i) r[i] = a[i] < b[i] ? a[i] : b[i];
+template <class V>
+DYSONFLOW_INLINE V smaller(const V& a, const V& b) {
+#if defined(DYSONFLOW_PLAIN)
+    V r = b;
+    for (int i = 0; i < (int)(sizeof(V) / sizeof(typename RealOf<V>::type)); ++i)
+        if (a[i] < b[i]) r[i] = a[i];
     return r;
-#endif
-}
-DYSONFLOW_INLINE Float32 smaller(const Float32& a, const Float32& b) {
-#if defined(__AVX512F__)
-    return _mm512_min_ps(a, b);
-#elif defined(__AVX2__)
-    return _mm256_min_ps(a, b);
 #else
-    Float32 r = b;
-    for (int i = 0; i < kLanes32; ++i) r[i] = a[i] < b[i] ? a[i] : b[i];
-    return r;
+    return a < b ? a : b;
 #endif
 }
 

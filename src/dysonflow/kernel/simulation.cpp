@@ -35,20 +35,6 @@ DYSONFLOW_INLINE int stop_check(const std::int64_t* stop, std::int64_t step) {
 // Row stride for n columns: not a multiple of 8 elements, or column walks would hit few cache sets.
 DYSONFLOW_INLINE int padded(int n) { return n % 8 ? n : n + 1; }
 
-// Normals drawn by the kernel, in float32, or given by the caller, to the last bit.
-template <class V>
-struct DrawnNoise {
-    const float* at;
-    DYSONFLOW_INLINE V operator()(int i) const {
-        return widened<V>(at + i * (int)(sizeof(V) / sizeof(typename RealOf<V>::type)));
-    }
-};
-template <class V>
-struct GivenNoise {
-    const V* at;
-    DYSONFLOW_INLINE V operator()(int i) const { return at[i]; }
-};
-
 // The replicas of one group. Lanes beyond the last replica repeat it.
 template <class Real>
 struct Group {
@@ -112,19 +98,6 @@ struct Group {
             for (int i = 0; i < count; i += Streams<Real>::kPerCall) streams.normals(out + i);
     }
 
-    // The same, not widened before they are used; `memory` has room for `normals`.
-    DYSONFLOW_INLINE DrawnNoise<V> noise(V* memory, int count, std::int64_t, int, DrawnNoise<V>*) {
-        float* out = (float*)memory;
-        for (int i = 0; i < count; i += Streams<Real>::kPerCall)
-            streams.narrow_normals(out + i * lanes);
-        return {out};
-    }
-    DYSONFLOW_INLINE GivenNoise<V> noise(V* memory, int count, std::int64_t step, int offset,
-                                         GivenNoise<V>*) {
-        copy_noise(memory, count, step, offset);
-        return {memory};
-    }
-
     void copy_noise(V* out, int count, std::int64_t step, int offset) const {
         for (int l = 0; l < lanes; ++l) {
             const Real* from = (const Real*)job.noise +
@@ -143,6 +116,34 @@ struct Group {
             if (!(positive[l] > 0)) outcome.replica = replica[l];
         return outcome;
     }
+};
+
+// `count` normals as `Group::normals` puts them into `memory`. Drawn ones stay in float32 until they are used;
+// given ones have all their bits.
+template <class Real>
+struct DrawnNoise {
+    typedef typename LanesOf<Real>::type V;
+    float* at;
+
+    DYSONFLOW_INLINE DrawnNoise(Group<Real>& group, V* memory, int count, std::int64_t, int)
+        : at((float*)memory) {
+        for (int i = 0; i < count; i += Streams<Real>::kPerCall)
+            group.streams.narrow_normals(at + i * LanesOf<Real>::count);
+    }
+    DYSONFLOW_INLINE V operator()(int i) const {
+        return widened<V>(at + i * LanesOf<Real>::count);
+    }
+};
+template <class Real>
+struct GivenNoise {
+    typedef typename LanesOf<Real>::type V;
+    V* at;
+
+    DYSONFLOW_INLINE GivenNoise(Group<Real>& group, V* memory, int count, std::int64_t step, int offset)
+        : at(memory) {
+        group.copy_noise(at, count, step, offset);
+    }
+    DYSONFLOW_INLINE V operator()(int i) const { return at[i]; }
 };
 
 // Numbers that make a (batch x n) sample covariance: the lower triangle of Bartlett's factor T, row by row,
@@ -195,7 +196,7 @@ struct RbmSizes {
           normals(job.system == System::wishart ? wishart_numbers(n, job.batch) + kDrawSlack : 0),
           target(n * n / (kVectorBytes / (job.single_precision ? 4 : 8)) + 1) {}
     int total() const {
-        return 6 * matrix + 2 * weights + 2 * n + chains + noise_tile + hidden_tile + normals + target;
+        return 6 * matrix + 2 * weights + 3 * n + chains + noise_tile + hidden_tile + normals + target;
     }
 };
 
@@ -210,9 +211,8 @@ struct Rbm {
     Group<Real> group;
     const RbmSizes sizes;
     const Real rate;  // a sigma_h^2
-    V *weights, *next_weights, *a, *k, *c, *p, *s, *t, *inverse_pivots, *row_sums;
+    V *weights, *next_weights, *a, *k, *c, *p, *s, *t, *inverse_pivots, *row_sums, *scales;
     V *chains, *noise_tile, *hidden_tile, *z;
-    V *result_power, *result_sum;
     Real* drift;  // a sigma_h^2 times the target covariance
 
     Rbm(const Job& job_, std::int64_t first, V* scratch)
@@ -230,6 +230,7 @@ struct Rbm {
         t = take(sizes.matrix);
         inverse_pivots = take(sizes.n);
         row_sums = take(sizes.n);
+        scales = take(sizes.n);
         chains = take(sizes.chains);
         noise_tile = take(sizes.noise_tile);
         hidden_tile = take(sizes.hidden_tile);
@@ -300,13 +301,12 @@ struct Rbm {
             const Matrix<V> u{chains + b * size, size, 1}, g{hidden_tile, rows_m, 1};
             for (int sweep = 0; sweep < job.sweeps; ++sweep) {
                 const int offset = sweep * batch * (rows_m + size);
-                const Noise xi = group.noise(noise_tile, rows * rows_m, step, offset + b * rows_m,
-                                             (Noise*)nullptr);
+                const Noise xi(group, noise_tile, rows * rows_m, step, offset + b * rows_m);
                 full_product(rows, rows_m, size, u, scaled.transposed(),
                              [=](int i, int j) { return xi(i * rows_m + j); },
                              [=](int i, int j, const V& sum) { g(i, j) = sum; });
-                const Noise eta = group.noise(noise_tile, rows * size, step,
-                                              offset + batch * rows_m + b * size, (Noise*)nullptr);
+                const Noise eta(group, noise_tile, rows * size, step,
+                                offset + batch * rows_m + b * size);
                 full_product(rows, size, rows_m, g, scaled,
                              [=](int i, int j) { return eta(i * size + j); },
                              [=](int i, int j, const V& sum) { u(i, j) = sum; });
@@ -320,8 +320,8 @@ struct Rbm {
     // u' = A^k u + L D^{1/2} xi, L D L^T = 1 + A + .. + A^{2k-1}.
     DYSONFLOW_INLINE void ar1(std::int64_t step) {
         const int batch = job.batch, size = n();
-        powers();
-        const Matrix<V> pm = square(result_power), sm = square(result_sum);
+        const Powers found = powers();
+        const Matrix<V> pm = square(found.power), sm = square(found.sum);
         factor(size, sm, inverse_pivots);
         for (int j = 0; j < size; ++j) {
             const V root = square_root(sm(j, j));
@@ -345,10 +345,14 @@ struct Rbm {
         gradient_from_covariance();
     }
 
-    // result_power = A^k and, in its lower triangle, result_sum = 1 + A + .. + A^{2k-1} by binary powers: with
-    // S_j = 1 + .. + A^{j-1}, S_{2j} = S_j + S_j A^j and S_{j+1} = S_j + A^j. All factors commute and are
-    // symmetric.
-    DYSONFLOW_INLINE void powers() {
+    struct Powers {
+        V* power;  // A^k
+        V* sum;    // 1 + A + .. + A^{2k-1}, its lower triangle
+    };
+
+    // By binary powers: with S_j = 1 + .. + A^{j-1}, S_{2j} = S_j + S_j A^j and S_{j+1} = S_j + A^j. All
+    // factors commute and are symmetric.
+    DYSONFLOW_INLINE Powers powers() const {
         const int size = n();
         const Matrix<V> am = square(a);
         mirror_lower(size, am);
@@ -393,8 +397,7 @@ struct Rbm {
             }
         }
         double_sum();
-        result_power = power;
-        result_sum = sum;
+        return {power, sum};
     }
 
     // Independent samples: with 1 - A = M^T D M the covariance of B of them is Y Y^T / B, D^{1/2} M Y = T and
@@ -404,17 +407,14 @@ struct Rbm {
         const Matrix<V> y = samples();
         group.normals(z, wishart_numbers(size, batch), step, 0);
         complete_factor(group, size, z);
-        scales_from_pivots();
-        if constexpr (fixed != 0) {
-            if (batch >= size) {
-                substitute_packed<fixed, 0>(square(k), row_sums, z, y);
-            } else {
-                unpack_factor(size, batch, z, y);
-                substitute(size, batch, false, square(k), row_sums, y);
-            }
-        } else {
+        // D^{-1/2}; the factorization from the last corner stored the pivots of the last row first.
+        for (int i = 0; i < size; ++i) scales[i] = square_root(inverse_pivots[size - 1 - i]);
+        const bool in_registers = fixed != 0 && batch >= size;
+        if constexpr (fixed != 0)
+            if (in_registers) substitute_packed<fixed, 0>(square(k), scales, z, y);
+        if (!in_registers) {
             unpack_factor(size, batch, z, y);
-            substitute(size, batch, batch >= size, square(k), row_sums, y);
+            substitute(size, batch, batch >= size, square(k), scales, y);
         }
         const Matrix<V> g = square(c);
         const Real* d = drift;
@@ -480,8 +480,8 @@ struct Rbm {
             if (outcome.failure != Failure::none) return explain(outcome);
             if (step == job.steps) break;
             if constexpr (system == System::gibbs) {
-                if (job.noise) gibbs<GivenNoise<V>>(step);
-                else gibbs<DrawnNoise<V>>(step);
+                if (job.noise) gibbs<GivenNoise<Real>>(step);
+                else gibbs<DrawnNoise<Real>>(step);
             } else if constexpr (system == System::ar1) {
                 ar1(step);
             } else {
@@ -499,11 +499,6 @@ struct Rbm {
         if (job.system == System::gibbs) return run<System::gibbs>(stop);
         if (job.system == System::ar1) return run<System::ar1>(stop);
         return run<System::wishart>(stop);
-    }
-
-    // row_sums <- D^{-1/2}; the factorization from the last corner stored the pivots of the last row first.
-    DYSONFLOW_INLINE void scales_from_pivots() const {
-        for (int i = 0; i < n(); ++i) row_sums[i] = square_root(inverse_pivots[n() - 1 - i]);
     }
 
     Outcome explain(Outcome outcome) const {
