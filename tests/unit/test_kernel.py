@@ -237,6 +237,43 @@ def test_normals(dtype, name):
     assert len(np.unique(z[0, :, :4])) > 0.999 * 4 * replicas
 
 
+def xoshiro128_plus(state):
+    """Advance generators of shape (4, ...) in place and return their next words."""
+    result = state[0] + state[3]
+    shifted = state[1] << np.uint32(9)
+    state[2] ^= state[0]
+    state[3] ^= state[1]
+    state[1] ^= state[2]
+    state[0] ^= state[3]
+    state[2] ^= shifted
+    state[3] = (state[3] << np.uint32(11)) | (state[3] >> np.uint32(21))
+    return result
+
+
+@pytest.mark.parametrize("name", kernel.instruction_sets())
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_normals_are_the_transform_of_the_streams(dtype, name):
+    # Statistics see an error of the transform only from some 1e-3 on; this sees all of them.
+    replicas, batch, sites = 512, 32, 32
+    ensemble = rbm(
+        "ar1", sites, replicas=replicas, batch_size=batch, dtype=dtype,
+        weights=np.zeros((replicas, sites, sites)), instruction_set=name, mu_squared=1.0,
+    )  # fmt: skip
+    streams = ensemble.state()["streams"].reshape(replicas, -1, 4)  # replica, generator, word
+    ensemble.advance(1)
+    found = ensemble.state()["chains"].reshape(replicas, -1, 2, streams.shape[1])
+
+    state = np.moveaxis(streams, -1, 0).copy()
+    for pair in range(found.shape[1]):
+        # 30 random bits, rounded to the 24 of float32.
+        uniform = (xoshiro128_plus(state) >> 1 | 1).astype(np.float32).astype(float) / 2.0**31
+        word = xoshiro128_plus(state)
+        radius = np.sqrt(-2 * np.log(uniform)) * np.where(word >> 31, -1, 1)
+        angle = np.pi / 2 * ((word & 0x7FFFFF) / 2.0**22 - 1)
+        expected = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+        np.testing.assert_allclose(found[:, pair], expected, rtol=0, atol=2e-6)
+
+
 @pytest.mark.parametrize(
     ("batch", "dtype"),
     # Near B = N float32 loses the smallest values in the subtraction below.

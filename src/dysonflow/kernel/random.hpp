@@ -6,9 +6,9 @@
 // generators; their outputs are interleaved.
 //
 // Normals: Box and Muller's transform in float32. The radius is made of 30 random bits (it reaches 6.55
-// standard deviations) and the angle of 24. Angles are equispaced, so that they integrate every polynomial
-// of degree below 2^24 exactly, and a normal is rounded to 24 bits, without bias: float64 noise would give
-// the same moments, up to the fourth to a relative 1e-7, for about twice the time.
+// standard deviations), rounded to 24, and the angle of 24. Angles are equispaced, so that they integrate
+// every polynomial of degree below 2^24 exactly, and rounding has no bias: float64 noise would give the same
+// moments, up to the fourth to a relative 1e-7, for about twice the time.
 #pragma once
 
 #include "lanes.hpp"
