@@ -1,7 +1,7 @@
 """The compiled kernel, and nothing else: all other metadata stands in pyproject.toml.
 
 The kernel is optional. Where it cannot be built the installation goes on without it, leaves the
-reason in ``dysonflow/kernel/_build_failure.txt``, and the package uses torch instead.
+reason in ``dysonflow/simulation/kernel/_build_failure.txt``, and the package uses torch instead.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-KERNEL = "src/dysonflow/kernel"
+KERNEL = "src/dysonflow/simulation/kernel"
 
 # No contraction and no value-changing optimisation: results must not depend on the instruction set.
 FLAGS = ["-std=c++17", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
@@ -83,7 +83,7 @@ setup(
     cmdclass={"build_ext": BuildKernel},
     ext_modules=[
         Extension(
-            "dysonflow.kernel._kernel",
+            "dysonflow.simulation.kernel._kernel",
             sources=[f"{KERNEL}/kernel.cpp", f"{KERNEL}/simulation.cpp"],
             depends=[f"{KERNEL}/{name}.hpp" for name in ("job", "lanes", "matrices", "random")],
             language="c++",

@@ -1,7 +1,8 @@
 """Cost of training against the size N, batch B and replicas R: measured, and as it is requested.
 
 Trains a few SGD steps of both systems at each point on one thread and prints the time of one step,
-replica-steps per second, and the time that `dysonflow.resources` estimates for the same steps.
+replica-steps per second, and the time that `dysonflow.planning.resources` estimates for the same
+steps.
 
     python benchmarks/cost.py --csv cost.csv
     python benchmarks/cost.py --device cuda
@@ -13,7 +14,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from dysonflow import ensemble, models, resources
+from dysonflow import models
+from dysonflow.planning import resources
+from dysonflow.simulation import ensemble
 
 GRID = [
     (

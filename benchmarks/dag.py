@@ -18,7 +18,7 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from dysonflow.studies import load_config, load_studies, shards
+from dysonflow.planning.studies import load_config, load_studies, shards
 
 ROOT = Path(__file__).parents[1]
 FILES_OF_A_RUN = ("weights.safetensors", "spectra.parquet", "fits.parquet")

@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from dysonflow import coulomb_gas
+from dysonflow.statistics import coulomb_gas
 
 CENTRE, SIGMA = 3.0, 0.2
 LEVELS = (1, 2, 4, 8)

@@ -21,12 +21,14 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from dysonflow import ensemble, kernel, reference, spectra, tables
-from dysonflow.figures._study import STYLE
+from dysonflow.analysis import spectra
+from dysonflow.artifacts import tables
+from dysonflow.artifacts.provenance import versions
 from dysonflow.models import hyperparameters_of, load
-from dysonflow.noise import NoiseStream
-from dysonflow.provenance import versions
-from dysonflow.quoting import quote
+from dysonflow.report.figures._study import STYLE
+from dysonflow.report.quoting import quote
+from dysonflow.simulation import ensemble, kernel, reference
+from dysonflow.simulation.noise import NoiseStream
 
 SITES = (10, 32, 64)
 BATCH_SIZES = (4, 16, 64)

@@ -9,9 +9,9 @@ from typing import Any
 
 import yaml
 
-from dysonflow import audit
 from dysonflow.errors import ArtifactError, ConfigError
-from dysonflow.studies import Study, load_config, load_studies
+from dysonflow.planning import audit
+from dysonflow.planning.studies import Study, load_config, load_studies
 
 
 def show(arguments: argparse.Namespace) -> int:

@@ -14,9 +14,11 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from dysonflow import figures, models, provenance
+from dysonflow import models
+from dysonflow.artifacts import provenance
 from dysonflow.errors import DivergedError
 from dysonflow.hyperparameters import Hyperparameters
+from dysonflow.report import figures
 
 log = logging.getLogger(__name__)
 
@@ -36,17 +38,22 @@ def source(stage: str, model: str = "", figure: str = "") -> str:
         Name of the figure, for the last stage.
     """
     is_trained = model in models.trained()
-    train = [f"dysonflow.models.{model}", "dysonflow.weights"]
-    train += ["dysonflow.ensemble"] if is_trained else []
-    spectra = [*train, "dysonflow.spectra"]
-    fit = [*spectra, "dysonflow.fits", f"dysonflow.theory.{model}"]
-    scaling = [*fit, "dysonflow.scaling"]
-    drawn = [*scaling, *([f"dysonflow.figures.{figures.FIGURES[figure].module}"] if figure else [])]
+    train = [f"dysonflow.models.{model}", "dysonflow.artifacts.weights"]
+    train += ["dysonflow.simulation.ensemble"] if is_trained else []
+    spectra = [*train, "dysonflow.analysis.spectra"]
+    fit = [*spectra, "dysonflow.analysis.fits", f"dysonflow.theory.{model}"]
+    scaling = [*fit, "dysonflow.analysis.scaling"]
+    drawn = [
+        *scaling,
+        *([f"dysonflow.report.figures.{figures.FIGURES[figure].module}"] if figure else []),
+    ]
     roots = {"train": train, "spectra": spectra, "fit": fit, "scaling": scaling, "figure": drawn}
-    kernel = provenance.PACKAGE / "kernel"
+    kernel = provenance.PACKAGE / "simulation" / "kernel"
     compiled = kernel.iterdir() if is_trained else []
-    files = [f"kernel/{path.name}" for path in compiled if path.suffix in (".cpp", ".hpp")]
-    files += ["figures/dysonflow.mplstyle"] if stage == "figure" else []
+    files = [
+        f"simulation/kernel/{path.name}" for path in compiled if path.suffix in (".cpp", ".hpp")
+    ]
+    files += ["report/figures/dysonflow.mplstyle"] if stage == "figure" else []
     # Of this module only the stage itself and those before it: the others do not run.
     before = list(roots)[: list(roots).index(stage) + 1]
     first = ["join", "train"] if is_trained else ["read_checkpoints"]
@@ -58,7 +65,7 @@ def source(stage: str, model: str = "", figure: str = "") -> str:
 def source_of_reproduction(models: tuple[str, ...]) -> str:
     """Digest of the source that decides the document, and the tables of these models."""
     own = provenance.source_digest(
-        ["dysonflow.reproduction"], functions=[f"{__name__}.reproduction"]
+        ["dysonflow.report.reproduction"], functions=[f"{__name__}.reproduction"]
     )
     digests = [own, *(source("scaling", model) for model in sorted(set(models)))]
     return hashlib.sha256(" ".join(digests).encode()).hexdigest()[:16]
@@ -82,8 +89,8 @@ def _metadata(run: Hyperparameters, source: str, **more: Any) -> dict[str, Any]:
 
 def peek(path: str | Path) -> dict[str, Any]:
     """Provenance of an artifact by its suffix: weights, table, or the PNG file of a figure."""
-    from dysonflow import documents, tables, weights
-    from dysonflow.figures import embedded
+    from dysonflow.artifacts import documents, tables, weights
+    from dysonflow.report.figures import embedded
 
     kinds: dict[str, Any] = {
         ".safetensors": weights.peek,
@@ -124,8 +131,9 @@ def train(
     DivergedError
         With replica, step and hyperparameters.
     """
-    from dysonflow import compiled, ensemble, weights
-    from dysonflow.checkpoints import Checkpoint, remove_all
+    from dysonflow.artifacts import weights
+    from dysonflow.simulation import compiled, ensemble
+    from dysonflow.simulation.resume import Checkpoint, remove_all
 
     run = _parse(model, hyperparameters)
     log.info("run %s: %s", run.run, run.canonical())
@@ -165,8 +173,8 @@ def train(
 
 def join(shards: Sequence[str], output: str) -> None:
     """Join the shards of a run; write its weights."""
-    from dysonflow import weights
-    from dysonflow.checkpoints import remove_all
+    from dysonflow.artifacts import weights
+    from dysonflow.simulation.resume import remove_all
 
     weights.join_weights(shards, output)
     remove_all(output)
@@ -177,7 +185,8 @@ def read_checkpoints(
     model: str, hyperparameters: Mapping[str, Any], source: str, output: str
 ) -> None:
     """Write the weights of a run that was trained elsewhere, read from the user's own files."""
-    from dysonflow import array_files, weights
+    from dysonflow.artifacts import weights
+    from dysonflow.readers import arrays as array_files
 
     began = time.perf_counter()
     run = _parse(model, hyperparameters)
@@ -194,9 +203,9 @@ def spectra(
     model: str, hyperparameters: Mapping[str, Any], source: str, weights: str, output: str
 ) -> None:
     """Write the eigenvalues of W^T W of all snapshots of a run."""
-    from dysonflow import spectra as spectra_module
-    from dysonflow.tables import write_table
-    from dysonflow.weights import read_weights
+    from dysonflow.analysis import spectra as spectra_module
+    from dysonflow.artifacts.tables import write_table
+    from dysonflow.artifacts.weights import read_weights
 
     began = time.perf_counter()
     run = _parse(model, hyperparameters)
@@ -216,10 +225,10 @@ def fit(
     output: str,
 ) -> None:
     """Write the fits of all blocks of a run."""
-    from dysonflow.fits import fit_run, fits_schema
-    from dysonflow.spectra import read_eigenvalues
-    from dysonflow.tables import write_table
-    from dysonflow.weights import read_weights
+    from dysonflow.analysis.fits import fit_run, fits_schema
+    from dysonflow.analysis.spectra import read_eigenvalues
+    from dysonflow.artifacts.tables import write_table
+    from dysonflow.artifacts.weights import read_weights
 
     began = time.perf_counter()
     run = _parse(model, hyperparameters)
@@ -246,8 +255,9 @@ def scaling(
     table: str,
 ) -> None:
     """Write the laws of a study, as Parquet and as an HTML table for the report."""
-    from dysonflow import tables, theory
-    from dysonflow.scaling import html_table, scaling_laws
+    from dysonflow import theory
+    from dysonflow.analysis.scaling import html_table, scaling_laws
+    from dysonflow.artifacts import tables
 
     began = time.perf_counter()
     slope = theory.load(model).SLOPE
@@ -296,7 +306,7 @@ def figure(
     output : mapping
         Paths `png`, `pdf`, `csv` and `caption`.
     """
-    from dysonflow.figures._study import StudyData
+    from dysonflow.report.figures._study import StudyData
 
     began = time.perf_counter()
     data = StudyData(study, [_parse(model, values) for values in runs], **inputs)
@@ -340,9 +350,9 @@ def reproduction(
     """
     import pandas as pd
 
-    from dysonflow import documents, tables
-    from dysonflow.reproduction import document, html_page, markdown
-    from dysonflow.reproduction.study import StudyTables
+    from dysonflow.artifacts import documents, tables
+    from dysonflow.report.reproduction import document, html_page, markdown
+    from dysonflow.report.reproduction.study import StudyTables
 
     began = time.perf_counter()
     found, first = {}, 0
@@ -380,7 +390,7 @@ def reproduction(
 
 def runs(studies: Mapping[str, Any], output: str) -> None:
     """Write the table of all runs: which study names each, its hyperparameters, how far it is."""
-    from dysonflow import audit
+    from dysonflow.planning import audit
 
     named = {
         study: [_parse(model, values) for values in points]

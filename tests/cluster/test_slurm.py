@@ -14,8 +14,8 @@ import yaml
 from conftest import ROOT, Workflow
 from one_machine import Slurm, Unavailable, until
 
-from dysonflow.tables import read_metadata, read_table
-from dysonflow.weights import read_weights
+from dysonflow.artifacts.tables import read_metadata, read_table
+from dysonflow.artifacts.weights import read_weights
 
 pytestmark = pytest.mark.cluster
 

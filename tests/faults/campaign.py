@@ -24,9 +24,9 @@ from pathlib import Path
 
 import yaml
 
-from dysonflow import audit
 from dysonflow.errors import ArtifactError
-from dysonflow.studies import load_studies
+from dysonflow.planning import audit
+from dysonflow.planning.studies import load_studies
 
 ROOT = Path(__file__).parents[2]
 CONFIG = {

@@ -10,7 +10,8 @@ from collections import Counter
 import campaign
 import pytest
 
-from dysonflow import audit, cli
+from dysonflow import cli
+from dysonflow.planning import audit
 
 pytestmark = pytest.mark.workflow
 

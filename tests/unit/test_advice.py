@@ -2,7 +2,7 @@
 
 import pytest
 
-from dysonflow.advice import advice
+from dysonflow.planning.advice import advice
 
 SUBMITTED = "Job 4 has been submitted with SLURM jobid 17 (log: {file})."
 FAILED = "    message: SLURM-job '17' failed, SLURM status is: '{status}'. Detailed failure"

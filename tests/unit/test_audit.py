@@ -13,9 +13,12 @@ import pytest
 import yaml
 
 import dysonflow
-from dysonflow import audit, cli, figures, provenance, seals, stages, tables, weights
+from dysonflow import cli, stages
+from dysonflow.artifacts import provenance, seals, tables, weights
 from dysonflow.errors import ArtifactError
-from dysonflow.studies import load_studies
+from dysonflow.planning import audit
+from dysonflow.planning.studies import load_studies
+from dysonflow.report import figures
 
 CONFIG = {
     "studies": {

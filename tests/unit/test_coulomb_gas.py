@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from dysonflow.coulomb_gas import (
+from dysonflow.statistics.coulomb_gas import (
     OUTLIER_FALSE_ALARM,
     BlockFit,
     InsufficientData,

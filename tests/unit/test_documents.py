@@ -11,8 +11,9 @@ import pytest
 import torch
 import yaml
 
-from dysonflow import figures, reference_docs
-from dysonflow.studies import load_studies
+from dysonflow.planning import reference as reference_docs
+from dysonflow.planning.studies import load_studies
+from dysonflow.report import figures
 
 ROOT = Path(__file__).parents[2]
 CONDA_NAMES = {
@@ -28,12 +29,12 @@ def read_config():
 
 def test_the_schema_is_that_of_the_classes():
     stored = json.loads((ROOT / "config" / "schema.json").read_text())
-    assert stored == reference_docs.json_schema(), "run python -m dysonflow.reference_docs"
+    assert stored == reference_docs.json_schema(), "run python -m dysonflow.planning.reference"
 
 
 def test_the_tables_are_those_of_the_classes():
     text = (ROOT / "config" / "README.md").read_text()
-    assert text == reference_docs.with_tables(text), "run python -m dysonflow.reference_docs"
+    assert text == reference_docs.with_tables(text), "run python -m dysonflow.planning.reference"
 
 
 def test_every_figure_is_described():

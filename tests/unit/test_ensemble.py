@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from dysonflow import compiled, ensemble, kernel, theory
-from dysonflow.checkpoints import Checkpoint
+from dysonflow import theory
+from dysonflow.analysis.spectra import eigenvalues
 from dysonflow.errors import ConfigError, DivergedError
 from dysonflow.models import hyperparameters_of, load, trained
-from dysonflow.noise import NoiseStream
-from dysonflow.spectra import eigenvalues
+from dysonflow.simulation import compiled, ensemble, kernel
+from dysonflow.simulation.noise import NoiseStream
+from dysonflow.simulation.resume import Checkpoint
 
 FIVE_SIGMA = 5.0
 CPU = torch.device("cpu")

@@ -4,8 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dysonflow import angles, coulomb_gas, fits, scaling, scaling_tests, theory
+from dysonflow import theory
+from dysonflow.analysis import fits, scaling, scaling_tests
 from dysonflow.models import hyperparameters_of, load
+from dysonflow.statistics import angles, coulomb_gas
 from dysonflow.theory import multiplets, unit_mean_gap
 
 FIVE_SIGMA = 5.0

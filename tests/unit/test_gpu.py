@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from dysonflow import ensemble, models
-from dysonflow.spectra import eigenvalues
+from dysonflow import models
+from dysonflow.analysis.spectra import eigenvalues
+from dysonflow.simulation import ensemble
 
 pytestmark = [
     pytest.mark.gpu,

@@ -7,8 +7,8 @@ import pytest
 import torch
 from scipy import stats
 
-from dysonflow import kernel, reference
 from dysonflow.errors import DivergedError
+from dysonflow.simulation import kernel, reference
 
 if not kernel.available():
     pytest.skip(kernel.why_unavailable(), allow_module_level=True)

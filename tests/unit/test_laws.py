@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from dysonflow.laws import (
+from dysonflow.statistics.laws import (
     BlockDensity,
     Gaussian,
     MarchenkoPastur,

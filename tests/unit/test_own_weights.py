@@ -12,11 +12,15 @@ import safetensors.torch
 import torch
 
 import dysonflow
-from dysonflow import audit, cli, figures, fits, models, resources, spectra, stages, tables, theory
+from dysonflow import cli, models, stages, theory
+from dysonflow.analysis import fits, spectra
+from dysonflow.artifacts import tables
+from dysonflow.artifacts.weights import read_weights
 from dysonflow.errors import ConfigError
-from dysonflow.figures._study import StudyData
-from dysonflow.studies import load_studies
-from dysonflow.weights import read_weights
+from dysonflow.planning import audit, resources
+from dysonflow.planning.studies import load_studies
+from dysonflow.report import figures
+from dysonflow.report.figures._study import StudyData
 
 RATE, BATCH, SCALE = 0.1, 4, 0.3
 SIGMA = SCALE * math.sqrt(RATE / BATCH)

@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dysonflow import html
-from dysonflow.documents import read_document, write_document
+from dysonflow.artifacts.documents import read_document, write_document
 from dysonflow.errors import ArtifactError, ConfigError
-from dysonflow.figures._study import StudyData
 from dysonflow.models import hyperparameters_of
-from dysonflow.reproduction import Table, html_page, markdown
-from dysonflow.reproduction.checks import (
+from dysonflow.report import html
+from dysonflow.report.figures._study import StudyData
+from dysonflow.report.reproduction import Table, html_page, markdown
+from dysonflow.report.reproduction.checks import (
     estimate,
     goodness,
     law,

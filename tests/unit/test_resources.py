@@ -2,8 +2,9 @@
 
 import pytest
 
-from dysonflow import ensemble, resources
 from dysonflow.models import hyperparameters_of
+from dysonflow.planning import resources
+from dysonflow.simulation import ensemble
 
 
 def rbm(**values):

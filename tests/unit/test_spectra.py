@@ -7,10 +7,11 @@ import pyarrow.parquet as pq
 import pytest
 
 import dysonflow
-from dysonflow import seals, spectra, tables
+from dysonflow.analysis import spectra
+from dysonflow.artifacts import seals, tables
+from dysonflow.artifacts.weights import join_weights, read_weights, write_weights
 from dysonflow.errors import ArtifactError
 from dysonflow.models import hyperparameters_of
-from dysonflow.weights import join_weights, read_weights, write_weights
 
 RNG = np.random.default_rng(5)
 RUNS = [

@@ -3,7 +3,7 @@
 import pytest
 
 from dysonflow.errors import ConfigError
-from dysonflow.studies import all_runs, load_studies
+from dysonflow.planning.studies import all_runs, load_studies
 
 
 def study(**changes):

@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dysonflow import coulomb_gas, ensemble, fits, theory
+from dysonflow import theory
+from dysonflow.analysis import fits
+from dysonflow.analysis.spectra import eigenvalues
 from dysonflow.models import hyperparameters_of, load
 from dysonflow.models.gaussian_rbm import precision_matrix
 from dysonflow.models.teacher_student import shared_covariances, teacher
-from dysonflow.spectra import eigenvalues
+from dysonflow.simulation import ensemble
+from dysonflow.statistics import coulomb_gas
 from dysonflow.theory import _rbm_matrix, gaussian_rbm, teacher_student
 from dysonflow.theory._rbm_matrix import Machine, linear_noise, moments
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dysonflow import audit
-from dysonflow.studies import load_studies
+from dysonflow.planning import audit
+from dysonflow.planning.studies import load_studies
 
 ROOT = Path(__file__).parents[2]
 # More than 1 MB of weights: Snakemake treats larger inputs differently by default.
@@ -146,7 +146,7 @@ def add_a_point(tree):
 
 
 def other_style(tree):
-    path = tree.folder / "src" / "dysonflow" / "figures" / "dysonflow.mplstyle"
+    path = tree.folder / "src" / "dysonflow" / "report" / "figures" / "dysonflow.mplstyle"
     path.write_text(path.read_text() + "axes.linewidth: 1.25\n")
 
 
@@ -216,15 +216,15 @@ AFTER_SPECTRA = {stage: 2 for stage in STAGES[2:]}
 CHANGES = {
     "nothing": (lambda tree: None, {}),
     "an added point": (add_a_point, dict.fromkeys(STAGES, 1) | {"runs": 1}),
-    "a figure": (number_in("figures/_law.py"), {"figure": 1}),
+    "a figure": (number_in("report/figures/_law.py"), {"figure": 1}),
     "the style": (other_style, {"figure": 2}),
-    "the fit": (number_in("fits.py"), AFTER_SPECTRA),
-    "a module that the fit imports": (number_in("coulomb_gas.py"), AFTER_SPECTRA),
-    "the spectra": (number_in("spectra.py"), AFTER_TRAINING),
-    "a module that training imports": (number_in("noise.py"), ALL),
+    "the fit": (number_in("analysis/fits.py"), AFTER_SPECTRA),
+    "a module that the fit imports": (number_in("statistics/coulomb_gas.py"), AFTER_SPECTRA),
+    "the spectra": (number_in("analysis/spectra.py"), AFTER_TRAINING),
+    "a module that training imports": (number_in("simulation/noise.py"), ALL),
     "the system": (other_system, ALL),
     "another system": (number_in("models/gaussian_rbm.py"), {}),
-    "the law": (number_in("scaling.py"), {"scaling": 2, "figure": 2}),
+    "the law": (number_in("analysis/scaling.py"), {"scaling": 2, "figure": 2}),
     "words and format": (other_words_and_format, {}),
     "touch": (touch, {}),
     "move": (move, {}),
@@ -292,19 +292,19 @@ def test_a_study_that_is_removed_and_put_back_trains_nothing(kept, tmp_path):
 
 def test_an_edit_is_not_forgotten_when_interrupted_between_stages(kept, tmp_path):
     tree = kept.copied(tmp_path / "tree")
-    tree.edit("src/dysonflow/noise.py", "spawn_key=(block,)", "spawn_key=(block + 7,)")
+    tree.edit("src/dysonflow/simulation/noise.py", "spawn_key=(block,)", "spawn_key=(block + 7,)")
     weights = [str(p.relative_to(tree.folder)) for p in tree.folder.glob("results/**/weights.*")]
     assert tree.run("--cores", "2", *weights) == {"train": 2}
     assert tree.plan() == AFTER_TRAINING
     # Taken back: what follows is that of the old source still, only the weights are not.
-    tree.edit("src/dysonflow/noise.py", "spawn_key=(block + 7,)", "spawn_key=(block,)")
+    tree.edit("src/dysonflow/simulation/noise.py", "spawn_key=(block + 7,)", "spawn_key=(block,)")
     assert tree.plan()["train"] == 2
 
 
 def test_results_of_other_source_without_their_record_are_refused(kept, tmp_path):
     tree = kept.copied(tmp_path / "tree")
     shutil.rmtree(tree.folder / ".snakemake")
-    number_in("spectra.py")(tree)
+    number_in("analysis/spectra.py")(tree)
     status, text = tree.snakemake("-n")
     assert status != 0 and "Traceback" not in text
     assert re.search(r"results/runs/\S+/spectra.parquet: made by other source", text)

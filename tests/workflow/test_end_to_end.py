@@ -9,10 +9,10 @@ import pytest
 import yaml
 
 import dysonflow
-from dysonflow import figures
-from dysonflow.studies import load_studies
-from dysonflow.tables import read_metadata
-from dysonflow.weights import read_weights
+from dysonflow.artifacts.tables import read_metadata
+from dysonflow.artifacts.weights import read_weights
+from dysonflow.planning.studies import load_studies
+from dysonflow.report import figures
 
 pytestmark = pytest.mark.workflow
 

@@ -12,9 +12,10 @@ import yaml
 from conftest import ROOT, Workflow
 
 import dysonflow
-from dysonflow import audit, figures
-from dysonflow.documents import read_document
-from dysonflow.studies import load_studies
+from dysonflow.artifacts.documents import read_document
+from dysonflow.planning import audit
+from dysonflow.planning.studies import load_studies
+from dysonflow.report import figures
 
 pytestmark = pytest.mark.workflow
 

@@ -11,8 +11,8 @@ import pytest
 from conftest import Workflow
 
 import dysonflow
-from dysonflow import figures
-from dysonflow.weights import read_weights
+from dysonflow.artifacts.weights import read_weights
+from dysonflow.report import figures
 
 pytestmark = pytest.mark.workflow
 RATE, SCALE = 0.1, 0.2

@@ -1,9 +1,11 @@
 import sys
 from pathlib import Path
 
-from dysonflow import advice, audit, figures, models, resources, stages
+from dysonflow import models, stages
+from dysonflow.planning import advice, audit, resources
+from dysonflow.report import figures
 from dysonflow.errors import ArtifactError, ConfigError
-from dysonflow.studies import all_runs, load_config, load_studies, shards
+from dysonflow.planning.studies import all_runs, load_config, load_studies, shards
 
 try:
     SETTINGS = load_config(config)

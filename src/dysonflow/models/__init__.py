@@ -1,7 +1,8 @@
 """The systems: one file each, found by its name.
 
 A model file defines `HYPERPARAMETERS`, a subclass of `dysonflow.hyperparameters.Hyperparameters`,
-and `SIMULATION`, a subclass of `dysonflow.simulation.Simulation`. Nothing else needs to know of it.
+and `SIMULATION`, a subclass of `dysonflow.simulation.base.Simulation`. Nothing else needs to know
+of it.
 A file without `SIMULATION` defines `read(hyperparameters)` instead, which returns weights and steps
 of its snapshots from the files that the property `sources` of its hyperparameters names.
 """

@@ -11,10 +11,11 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from dysonflow import array_files, file_patterns
 from dysonflow.errors import ConfigError
 from dysonflow.hyperparameters import Auto, Count, Hyperparameters, Time, quantity
 from dysonflow.models.teacher_student import TeacherStudentHyperparameters
+from dysonflow.readers import arrays as array_files
+from dysonflow.readers import patterns as file_patterns
 
 Axis = Literal["replica", "snapshot", "row", "column"]
 AXES: list[Axis] = ["replica", "snapshot", "row", "column"]

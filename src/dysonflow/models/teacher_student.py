@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from dysonflow import kernel
-from dysonflow.compiled import CompiledSimulation
 from dysonflow.errors import ConfigError, DivergedError
 from dysonflow.hyperparameters import Hyperparameters, quantity
-from dysonflow.simulation import LazyModule, Simulation
+from dysonflow.simulation import kernel
+from dysonflow.simulation.base import LazyModule, Simulation
+from dysonflow.simulation.compiled import CompiledSimulation
 
 if TYPE_CHECKING:
     import torch
 
-    from dysonflow.noise import NoiseStream
+    from dysonflow.simulation.noise import NoiseStream
 else:
     torch = LazyModule("torch")
 

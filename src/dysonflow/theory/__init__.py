@@ -27,8 +27,8 @@ from types import ModuleType
 
 import numpy as np
 
-from dysonflow import coulomb_gas
-from dysonflow.laws import BlockDensity
+from dysonflow.statistics import coulomb_gas
+from dysonflow.statistics.laws import BlockDensity
 
 DEGENERATE = 1e-9
 """Relative difference below which two centres are one."""

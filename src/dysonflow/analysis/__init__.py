@@ -1,0 +1,1 @@
+"""Stages after training: one file each, from weights to spectra, fits and scaling laws."""

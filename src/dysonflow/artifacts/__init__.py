@@ -1,0 +1,1 @@
+"""Files that the workflow writes: whole or not at all, sealed, with their provenance inside."""

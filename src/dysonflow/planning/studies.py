@@ -1,0 +1,242 @@
+"""From the configuration to studies and runs; every mistake is found before any job starts."""
+
+import itertools
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from dysonflow import models
+from dysonflow.errors import ConfigError
+from dysonflow.hyperparameters import Hyperparameters, did_you_mean
+from dysonflow.report import figures
+from dysonflow.report.roles import ROLES
+
+NAME_PATTERN = r"^[A-Za-z][A-Za-z0-9_]+$"
+
+
+class StudyConfig(BaseModel):
+    """One block under `studies` in the configuration."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    model: str
+    """Name of the system, a file in `src/dysonflow/models`."""
+    hyperparameters: dict[str, Any] = Field(default_factory=dict)
+    """Values that all runs of the study share; the rest take their defaults."""
+    sweep: dict[str, Any] | list[dict[str, Any]] = Field(default_factory=dict)
+    """A grid (hyperparameter: list of values), or a list of grids and single points."""
+    figures: list[str] | Literal["auto"] = "auto"
+    """Figures to draw; `auto`: all that fit a stationary study, or its spectrum alone where theory
+    does not say which levels there are."""
+    small_noise: float | None = Field(default=None, gt=0)
+    """Largest learning_rate / batch_size of the runs in the laws named `..._small_noise`."""
+
+
+class Config(BaseModel):
+    """The whole configuration."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train; `auto`: on a GPU if one is visible. Not part of the key of a run."""
+    shard_size: int = Field(default=512, ge=64, multiple_of=64)
+    """Replicas trained by one job; a run with more is spread over several. Changes no number."""
+    checkpoint_seconds: int = Field(default=60, ge=0)
+    """Time between two saves of a training job's state, from which it goes on if it is killed."""
+    studies: dict[str, StudyConfig] = Field(min_length=1)
+    """Name of the study to its content."""
+    reproduction: dict[str, str] = Field(default_factory=dict)
+    """Role to name of a study: makes `results/reproduction.md`, the paper against the results."""
+
+    @field_validator("reproduction")
+    @classmethod
+    def _in_order(cls, given: dict[str, str]) -> dict[str, str]:
+        order = list(ROLES)
+        known = sorted((role for role in given if role in ROLES), key=order.index)
+        return {role: given[role] for role in [*known, *(set(given) - set(known))]}
+
+
+@dataclass(frozen=True)
+class Study:
+    """A validated study.
+
+    Attributes
+    ----------
+    name : str
+        As in the configuration.
+    model : str
+        Name of the system.
+    runs : tuple of Hyperparameters
+        One for each point of the sweep, in the order of the configuration.
+    figures : tuple of str
+        Figures to draw.
+    small_noise : float or None
+        Largest learning_rate / batch_size of the runs in the laws of small noise.
+    """
+
+    name: str
+    model: str
+    runs: tuple[Hyperparameters, ...]
+    figures: tuple[str, ...]
+    small_noise: float | None
+
+    @property
+    def is_stationary(self) -> bool:
+        """Whether the study is fitted.
+
+        One that draws only the evolution from the start is not, nor one without levels to fit.
+        """
+        drawn = any(figure not in figures.FROM_THE_START for figure in self.figures)
+        return drawn and all(run.fitted for run in self.runs)
+
+
+def load_config(config: Mapping[str, Any]) -> Config:
+    """Validate the frame of the configuration, the content of the studies aside.
+
+    Raises
+    ------
+    ConfigError
+        With one line for each mistake.
+    """
+    try:
+        return Config.model_validate(dict(config))
+    except ValidationError as error:
+        problems = [_describe(problem) for problem in error.errors()]
+        raise ConfigError("\n".join(dict.fromkeys(problems))) from None
+
+
+def load_studies(config: Mapping[str, Any]) -> dict[str, Study]:
+    """Validate the configuration and expand all sweeps.
+
+    Parameters
+    ----------
+    config : mapping
+        Content of the YAML file.
+
+    Returns
+    -------
+    dict of Study
+        By name, in the order of the configuration.
+
+    Raises
+    ------
+    ConfigError
+        With one line for each mistake: study, key, value, and what is allowed.
+    """
+    problems: list[str] = []
+    found: dict[str, Study] = {}
+    for name, content in load_config(config).studies.items():
+        try:
+            found[name] = _expand(name, content)
+        except ConfigError as error:
+            problems += [f"study {name!r}: {line}" for line in str(error).splitlines()]
+    problems += _misplaced(load_config(config).reproduction, found) if not problems else []
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return found
+
+
+def _misplaced(reproduction: Mapping[str, str], studies: Mapping[str, Study]) -> Iterator[str]:
+    """What is wrong with the roles of studies."""
+    for role, name in reproduction.items():
+        where = f"reproduction: {role}"
+        if role not in ROLES:
+            yield f"{where}: unknown role{did_you_mean(role, ROLES)}"
+        elif name not in studies:
+            yield f"{where}: there is no study {name!r}{did_you_mean(name, studies)}"
+        elif studies[name].model != ROLES[role].model:
+            yield f"{where}: study {name!r} must be of model {ROLES[role].model}"
+        elif not studies[name].is_stationary:
+            yield f"{where}: study {name!r} is not fitted; let it draw more than `evolution`"
+
+
+def _describe(problem: Any) -> str:
+    """One line for one mistake in the frame of the configuration."""
+    place = [str(part) for part in problem["loc"]]
+    where = f"study {place[1]!r}: " if place[0] == "studies" and len(place) > 1 else ""
+    if where and len(place) == 2:
+        return f"{where}{problem['input']!r} is not a study; give model, hyperparameters, sweep"
+    key = place[2] if where else place[0]
+    if problem["type"] == "extra_forbidden":
+        fields = StudyConfig.model_fields if where else Config.model_fields
+        return f"{where}{key}: unknown key{did_you_mean(key, fields)}"
+    if problem["type"] == "missing":
+        return f"{where}{key}: missing"
+    return f"{where}{key} = {problem['input']!r}: {problem['msg']}"
+
+
+def grid(sweep: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """All combinations of the listed values; a value that is no list is the same throughout.
+
+    Raises
+    ------
+    ConfigError
+        If a list is empty.
+    """
+    for name, values in sweep.items():
+        if isinstance(values, list) and not values:
+            raise ConfigError(f"sweep: {name} = []: an empty list sweeps nothing; give values")
+    axes = [values if isinstance(values, list) else [values] for values in sweep.values()]
+    return [dict(zip(sweep, point, strict=True)) for point in itertools.product(*axes)]
+
+
+def _expand(name: str, content: StudyConfig) -> Study:
+
+    if not re.match(NAME_PATTERN, name):
+        raise ConfigError("a study's name is made of letters, digits and _, two or more")
+    hyperparameters = models.hyperparameters_of(content.model)
+    if isinstance(content.sweep, list) and not content.sweep:
+        raise ConfigError("sweep = []: an empty list sweeps nothing; give points")
+    grids = content.sweep if isinstance(content.sweep, list) else [content.sweep]
+    problems: list[str] = []
+    runs: list[Hyperparameters] = []
+    for values in grids:
+        twice = sorted(set(values) & set(content.hyperparameters))
+        problems += [f"{key}: given both under hyperparameters and in the sweep" for key in twice]
+        try:
+            points = grid(values)
+            found = [hyperparameters.from_config(content.hyperparameters | p) for p in points]
+            for point in found:
+                point.check_sources()
+            runs += found
+        except ConfigError as error:
+            problems += str(error).splitlines()
+    for run, count in Counter(run.run for run in runs).items():
+        if count > 1:
+            problems.append(f"sweep: the point {run} is given {count} times; remove the copies")
+    known = list(figures.FIGURES)
+    fitted = all(run.fitted for run in runs)
+    wanted = list(figures.STATIONARY) if content.figures == "auto" else content.figures
+    if content.figures == "auto" and not fitted:
+        wanted = [figure for figure in wanted if not figures.needs_fits(figure)]
+    for figure in wanted:
+        if figure not in known:
+            problems.append(f"figures: {figure!r}: unknown figure{did_you_mean(figure, known)}")
+            continue
+        if figures.needs_fits(figure) and not fitted:
+            problems.append(
+                f"figures: {figure!r} shows fits, and nothing is fitted without centres: give "
+                "centres and noise_scale, or figures: auto"
+            )
+        # A figure that compares the values of a hyperparameter needs a model that has it.
+        over = figures.FIGURES[figure].options.get("over")
+        if over and over not in hyperparameters.model_fields:
+            problems.append(f"figures: {figure!r}: {content.model} has no hyperparameter {over}")
+    if problems:
+        raise ConfigError("\n".join(dict.fromkeys(problems)))
+    return Study(name, content.model, tuple(runs), tuple(wanted), content.small_noise)
+
+
+def shards(run: Hyperparameters, shard_size: int) -> list[range]:
+    """Replicas of each training job of a run."""
+    starts = range(0, run.replicas, shard_size)
+    return [range(first, min(first + shard_size, run.replicas)) for first in starts]
+
+
+def all_runs(studies: Mapping[str, Study]) -> dict[str, Hyperparameters]:
+    """All runs of all studies by name; a point that two studies share is one run."""
+    return {run.run: run for study in studies.values() for run in study.runs}

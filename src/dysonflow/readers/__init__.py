@@ -1,0 +1,1 @@
+"""Files that others wrote: arrays in them, and patterns that find them."""

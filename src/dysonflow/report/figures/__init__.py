@@ -1,0 +1,130 @@
+"""Figures of a study: one file each, tables in, a matplotlib figure and its numbers out.
+
+A figure's file defines `draw(data: StudyData, **options) -> Drawing`. The dictionary `FIGURES` says
+which file draws a figure and what it reads; nothing here imports matplotlib, so that the workflow
+can be planned without it.
+"""
+
+import hashlib
+import importlib
+import json
+import os
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from dysonflow.artifacts.seals import damaged
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a figure is made.
+
+    Attributes
+    ----------
+    module : str
+        File that draws it.
+    inputs : tuple of str
+        What it reads of its study: `spectra`, `fits`, `weights`, `scaling`.
+    options : mapping
+        Keyword arguments of the file's `draw`; `over` names the hyperparameter whose values the
+        figure compares.
+    """
+
+    module: str
+    inputs: tuple[str, ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+SWEPT = ("learning_rate", "batch_size", "noise_scale")
+"""Hyperparameters over which gap distributions can be compared."""
+PAIRS = (1, 2, 3, 4)
+"""Degenerate pairs that have a figure of their own, counted from the lowest."""
+
+_DEFAULT = {
+    "spectrum": Kind("spectrum", ("spectra",)),
+    "gap_distribution": Kind("gap_distribution", ("spectra", "fits")),
+    "mean_gap": Kind("mean_gap", ("fits", "scaling")),
+    "sigma": Kind("sigma", ("fits", "scaling")),
+    "gap_against_sigma": Kind("gap_against_sigma", ("fits", "scaling")),
+    "block_density": Kind("block_density", ("spectra", "fits")),
+    "pulls": Kind("pulls", ("fits",)),
+    "p_values": Kind("p_values", ("fits",)),
+}
+
+FIGURES: dict[str, Kind] = {
+    **_DEFAULT,
+    "evolution": Kind("evolution", ("spectra", "weights")),
+    "spectrum_lambda": Kind("spectrum", ("spectra",), {"over": "learning_rate"}),
+    "spectrum_x": Kind("spectrum", ("spectra",), {"over": "learning_rate", "axis": "eigenvalue"}),
+    **{
+        f"gap_distribution_{over}_pair{pair}": Kind(
+            "gap_distribution", ("spectra", "fits"), {"over": over, "pair": pair}
+        )
+        for over in SWEPT
+        for pair in PAIRS
+    },
+    "centre": Kind("centre", ("fits",)),
+    "semicircle": Kind("semicircle", ("spectra", "fits")),
+    "shared_data": Kind("shared_data", ("fits",)),
+}
+"""All figures by name."""
+
+FROM_THE_START = ("evolution",)
+"""Figures of the approach to stationarity: their runs are not fitted."""
+
+STATIONARY = tuple(_DEFAULT)
+"""Figures of the stationary state that a study draws by default."""
+
+
+def needs_fits(name: str) -> bool:
+    """Whether a figure reads the fits of its runs, or laws made of them."""
+    return bool({"fits", "scaling"} & set(FIGURES[name].inputs))
+
+
+def load(name: str) -> ModuleType:
+    """Import the file that draws the figure `name`."""
+    return importlib.import_module(f"{__name__}.{FIGURES[name].module}")
+
+
+COMPANIONS = (".pdf", ".csv", ".rst")
+"""Suffixes of the files that are written beside the PNG file of a figure."""
+
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def checksums(png: str | os.PathLike[str], suffixes: Sequence[str] = COMPANIONS) -> dict[str, str]:
+    """SHA-256 of the files beside a figure, by suffix."""
+    paths = [Path(png).with_suffix(suffix) for suffix in suffixes]
+    return {path.suffix: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+
+
+def embedded(png: str | os.PathLike[str]) -> dict[str, Any]:
+    """Provenance of a figure, from its PNG file, whose own checksums are verified.
+
+    Raises
+    ------
+    ArtifactError
+        If the file is damaged or foreign.
+    """
+    raw = Path(png).read_bytes()
+    position, text = len(PNG), ""
+    if not raw.startswith(PNG):
+        raise damaged(png, "no PNG file")
+    # Readers skip most of the checksums; each chunk is its length, kind, data and CRC.
+    while position < len(raw):
+        size = int.from_bytes(raw[position : position + 4], "big")
+        end = position + 8 + size
+        chunk = raw[position + 4 : end]
+        if end + 4 > len(raw) or zlib.crc32(chunk) != int.from_bytes(raw[end : end + 4], "big"):
+            raise damaged(png, "checksum does not match the content")
+        if chunk.startswith(b"tEXtdysonflow\0"):
+            text = chunk.partition(b"\0")[2].decode("latin-1")
+        position = end + 4
+    if not text or chunk[:4] != b"IEND":
+        raise damaged(png, "no provenance in it, or cut off")
+    return dict(json.loads(text))

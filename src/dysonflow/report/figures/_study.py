@@ -1,0 +1,266 @@
+"""What a figure gets to see of its study, and what it gives back."""
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from dysonflow import theory
+from dysonflow.analysis.fits import fitted_pairs
+from dysonflow.analysis.scaling_tests import INCIDENTAL
+from dysonflow.analysis.spectra import read_eigenvalues
+from dysonflow.artifacts import tables
+from dysonflow.artifacts.tables import atomic
+from dysonflow.artifacts.weights import read_weights
+from dysonflow.errors import ConfigError
+from dysonflow.hyperparameters import Hyperparameters
+from dysonflow.report.figures import checksums
+from dysonflow.theory import Block
+
+STYLE = Path(__file__).with_name("dysonflow.mplstyle")
+
+
+@dataclass(frozen=True)
+class StudyData:
+    """A study and the artifacts that a figure reads.
+
+    Attributes
+    ----------
+    name : str
+        Of the study.
+    runs : sequence of Hyperparameters
+        In the order of the configuration.
+    spectra, fits, weights : sequence of path
+        Files of the runs, in the same order; empty where the figure does not need them.
+    scaling : path, optional
+        Table of the study's laws.
+    """
+
+    name: str
+    runs: Sequence[Hyperparameters]
+    spectra: Sequence[str] = ()
+    fits: Sequence[str] = ()
+    weights: Sequence[str] = ()
+    scaling: str | None = None
+
+    @property
+    def physics(self) -> ModuleType:
+        """Predictions for the study's model."""
+        return theory.load(self.runs[0].MODEL)
+
+    @property
+    def level_name(self) -> str:
+        """What a level of the study is, in words."""
+        return str(self.physics.level_name(self.runs[0]))
+
+    @property
+    def level_label(self) -> str:
+        """Label of an axis of levels."""
+        return str(self.physics.level_label(self.runs[0]))
+
+    def strength(self, run: Hyperparameters) -> float:
+        """Variable of the scaling law for the lowest block: orders the runs by their noise."""
+        blocks = self.blocks(run)
+        if blocks:
+            return blocks[0].variable
+        # Without a prediction the stochasticity is all that is known of the noise.
+        values = run.canonical()
+        return math.sqrt(values["learning_rate"] / values["batch_size"])
+
+    def blocks(self, run: Hyperparameters) -> list[Block]:
+        """Prediction for each block that can be fitted."""
+        return [block for block in self.physics.blocks(run) if not block.flag]
+
+    def block_number(self, run: Hyperparameters, block: Block) -> int:
+        """Number of a block in the table of the run's fits."""
+        return [one.first for one in self.physics.blocks(run)].index(block.first)
+
+    def pair_numbers(self, run: Hyperparameters) -> list[int]:
+        """Which of the `blocks` of a run are pairs that were fitted."""
+        fitted = set(self.pairs.loc[self.pairs["run"] == run.run, "block"])
+        kept = [k for k, block in enumerate(self.physics.blocks(run)) if not block.flag]
+        return [n for n, number in enumerate(kept) if number in fitted]
+
+    def with_pairs(self) -> list[Hyperparameters]:
+        """Runs with a fitted pair."""
+        fitted = set(self.pairs["run"])
+        return [run for run in self.runs if run.run in fitted]
+
+    def representative(
+        self, count: int, among: Sequence[Hyperparameters] | None = None
+    ) -> list[Hyperparameters]:
+        """Up to `count` runs, weakest noise first, evenly spread on a logarithmic scale.
+
+        Of all runs, or of those `among` which it looks; where these have the same noise, evenly
+        spread in their order.
+        """
+        runs = sorted(self.runs if among is None else among, key=self.strength)
+        scale = np.log([max(self.strength(run), 1e-300) for run in runs])
+        if scale[0] == scale[-1]:
+            scale = np.arange(float(len(runs)))
+        wanted = np.linspace(scale[0], scale[-1], count)
+        chosen = sorted({int(np.abs(scale - target).argmin()) for target in wanted})
+        return [runs[i] for i in chosen]
+
+    def swept(self, name: str) -> list[Hyperparameters]:
+        """Runs that differ in the hyperparameter `name` alone, ascending; the largest such set.
+
+        What follows from the rest, such as the times of training, may differ too.
+
+        Raises
+        ------
+        ConfigError
+            If there are no two such runs.
+        """
+        families: dict[str, list[Hyperparameters]] = {}
+        for run in self.runs:
+            same = {k: v for k, v in run.canonical().items() if k not in (name, *INCIDENTAL)}
+            families.setdefault(str(sorted(same.items())), []).append(run)
+        largest = max(families.values(), key=len)
+        if len(largest) < 2:
+            raise ConfigError(
+                f"study {self.name}: no two runs differ in {name} alone; sweep it, or leave the "
+                "figure out"
+            )
+        return sorted(largest, key=lambda run: float(getattr(run, name)))
+
+    def file(self, kind: str, run: Hyperparameters) -> str:
+        """Path of the `spectra`, `fits` or `weights` of a run."""
+        return str(getattr(self, kind)[list(self.runs).index(run)])
+
+    def levels(self, run: Hyperparameters) -> np.ndarray:
+        """Ascending levels of a run, shape (replica, snapshot, level)."""
+        return self.physics.levels(run, read_eigenvalues(self.file("spectra", run))[0])
+
+    def steps(self, run: Hyperparameters) -> np.ndarray:
+        """SGD steps of the snapshots of a run, shape (snapshot,)."""
+        return read_eigenvalues(self.file("spectra", run))[1]
+
+    def start(self, run: Hyperparameters) -> np.ndarray:
+        """Weights of the first snapshot of a run, shape (replica, M, N)."""
+        return read_weights(self.file("weights", run))[0]["weights"][:, 0]
+
+    @cached_property
+    def fit_table(self) -> pd.DataFrame:
+        """Fits of all runs of the study."""
+        return tables.read_table(self.fits)
+
+    @property
+    def pairs(self) -> pd.DataFrame:
+        """Fits of the pairs of degenerate levels that could be fitted."""
+        return fitted_pairs(self.fit_table)
+
+    @cached_property
+    def laws(self) -> pd.DataFrame:
+        """Laws of the study, indexed by their name."""
+        if self.scaling is None:
+            raise ValueError(f"study {self.name}: the figure was not given the scaling table")
+        return tables.read_table([self.scaling]).set_index("law")
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure, the numbers plotted in it, and its caption.
+
+    Attributes
+    ----------
+    figure : matplotlib Figure
+        The picture.
+    numbers : list of DataFrame
+        The plotted numbers, one table per curve, with columns `panel, curve, x, y` and, where there
+        are error bars, `x_error, y_error`.
+    caption : str
+        In reStructuredText, quoting fitted numbers.
+    """
+
+    figure: Figure
+    caption: str
+    numbers: list[pd.DataFrame] = field(default_factory=list)
+
+    def save(
+        self, png: str, pdf: str, csv: str, caption: str, metadata: Mapping[str, Any] | None = None
+    ) -> None:
+        """Write all four files, atomically and without time stamps.
+
+        The PNG file comes last and holds `metadata` and the checksums of the others.
+        """
+        picture: dict[str, Any] = {"bbox_inches": "tight"}
+        with mpl.rc_context(fname=STYLE):
+            with atomic(pdf) as path:
+                self.figure.savefig(path, format="pdf", metadata={"CreationDate": None}, **picture)
+            with atomic(csv) as path:
+                pd.concat(self.numbers, ignore_index=True).to_csv(path, index=False)
+            with atomic(caption) as path:
+                path.write_text(self.caption + os.linesep)
+            text = json.dumps({**(metadata or {}), "files": checksums(png)}, sort_keys=True)
+            with atomic(png) as path:
+                self.figure.savefig(path, format="png", metadata={"dysonflow": text}, **picture)
+
+
+def curve(panel: str, name: str, x: object, y: object, **errors: object) -> pd.DataFrame:
+    """Numbers of one curve, for the CSV file."""
+    return pd.DataFrame({"panel": panel, "curve": name, "x": x, "y": y, **errors})
+
+
+def density(values: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Histogram of the values of each replica, normalised to one value, and its error.
+
+    Parameters
+    ----------
+    values : np.ndarray
+        Shape (replica, ...).
+    edges : np.ndarray
+        Edges of the bins, shape (bins + 1,).
+
+    Returns
+    -------
+    density, error : np.ndarray
+        Shape (bins,). The error is the standard error over replicas.
+    """
+    flat = values.reshape(len(values), -1)
+    counts = np.stack([np.histogram(row, edges)[0] for row in flat]) / flat.shape[1]
+    counts = counts / np.diff(edges)
+    return counts.mean(axis=0), spread(counts) / math.sqrt(len(counts))
+
+
+def spread(values: np.ndarray) -> np.ndarray:
+    """Standard deviation over replicas, shape (replica, ...) to (...); NaN for a single replica."""
+    if len(values) < 2:
+        return np.full(values.shape[1:], np.nan)
+    return values.std(axis=0, ddof=1)
+
+
+def nothing_fitted(data: StudyData, what: str = "pair of degenerate levels") -> Drawing:
+    """What is drawn where a figure shows fits of `what`, and there are none."""
+    with mpl.rc_context(fname=STYLE):
+        figure = Figure(figsize=(6.5, 2.4))
+        text = f"no {what} could be fitted"
+        figure.text(0.5, 0.5, text, ha="center", va="center")
+    caption = (
+        f"In study ``{data.name}`` {text}: there is none, or the column ``flag`` of the fits says "
+        "why."
+    )
+    return Drawing(figure, caption, [curve("none", "none", [], [])])
+
+
+def colours(count: int) -> list[tuple[float, float, float, float]]:
+    """Colours for an ordered sequence, dark to light, readable without colour vision."""
+    return [tuple(c) for c in mpl.colormaps["viridis"](np.linspace(0.0, 0.85, count))]
+
+
+def name_of(run: Hyperparameters, labels: Mapping[str, str] | None = None) -> str:
+    """Values that tell the runs of a study apart, for a legend."""
+    symbols = {"learning_rate": r"\alpha", "batch_size": "B", "noise_scale": r"\epsilon"}
+    known = [name for name in symbols if getattr(run, name, None) is not None]
+    shown = labels or {name: symbols[name] for name in known}
+    return ", ".join(f"${text} = {getattr(run, name):g}$" for name, text in shown.items())

@@ -1,0 +1,76 @@
+"""Density of the two levels of a degenerate pair, with the closed form on it."""
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from dysonflow.report.figures._study import (
+    STYLE,
+    Drawing,
+    StudyData,
+    colours,
+    curve,
+    density,
+    name_of,
+    nothing_fitted,
+)
+from dysonflow.report.quoting import quote
+from dysonflow.statistics.laws import BlockDensity
+
+PANELS = 4
+BINS = np.linspace(-3.6, 3.6, 25)
+
+
+def draw(data: StudyData) -> Drawing:
+    """Draw up to four pairs: all of the run with the weakest noise, or one of several runs."""
+    if data.pairs.empty:
+        return nothing_fitted(data)
+    runs = data.representative(PANELS, data.with_pairs())
+    runs = runs[:1] if len(data.pair_numbers(runs[0])) > 1 else runs
+    shown = [(run, n) for run in runs for n in data.pair_numbers(run)][:PANELS]
+    numbers, quoted = [], []
+    with mpl.rc_context(fname=STYLE):
+        figure = Figure(figsize=(7.5, 2.5 * ((len(shown) + 1) // 2) + 0.7))
+        panels = figure.subplots((len(shown) + 1) // 2, min(2, len(shown)), squeeze=False).ravel()
+        for panel, (run, number), colour in zip(panels, shown, colours(len(shown)), strict=False):
+            block = data.blocks(run)[number]
+            fits = data.fit_table
+            row = fits[(fits["run"] == run.run) & (fits["block"] == data.block_number(run, block))]
+            centre, sigma = row["centre"].iloc[0], row["sigma"].iloc[0]
+            edges = block.centre + BINS * block.sigma
+            middle = 0.5 * (edges[1:] + edges[:-1])
+            fine = np.linspace(edges[0], edges[-1], 300)
+            height, error = density(data.levels(run)[..., block.positions], edges)
+            panel.errorbar(middle, height, error, fmt="o", color=colour, label="levels")
+            curves = {
+                "theory (no free parameter)": BlockDensity(2, block.centre, block.sigma),
+                r"fitted centre and $\sigma$": BlockDensity(2, centre, sigma),
+            }
+            place = f"{run.run} kappa={block.centre_block:.4g}"
+            numbers.append(curve(place, "levels", middle, height, y_error=error))
+            for (name, law), look in zip(
+                curves.items(),
+                ({"color": "black"}, {"color": "tab:red", "ls": "-."}),
+                strict=True,
+            ):
+                panel.plot(fine, law.pdf(fine), label=name, **look)
+                numbers.append(curve(place, name, fine, law.pdf(fine)))
+            panel.set_title(rf"$\kappa = {block.centre_block:.4g}$; {name_of(run)}", loc="left")
+            panel.set_xlabel(data.level_label)
+            panel.set_ylabel("density")
+            quoted.append(
+                f"kappa = {block.centre_block:.4g}: "
+                f"sigma = {quote(sigma, row['sigma_error'].iloc[0])}, "
+                f"theory {block.sigma:.4g}"
+            )
+        for panel in panels[len(shown) :]:
+            panel.set_axis_off()
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper center", ncols=3)
+    caption = (
+        f"Density of the levels of degenerate pairs of study ``{data.name}``, normalised to one. "
+        "Black: the closed form for two levels of a GOE block with the centre and sigma that "
+        "theory predicts; red: with the fitted ones. Error bars: standard error over replicas. "
+        f"{'; '.join(quoted)}."
+    )
+    return Drawing(figure, caption, numbers)

@@ -1,0 +1,71 @@
+"""Levels from the random start to stationarity, beside training without noise."""
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from dysonflow.report.figures._study import (
+    STYLE,
+    Drawing,
+    StudyData,
+    colours,
+    curve,
+    name_of,
+    spread,
+)
+
+
+def draw(data: StudyData) -> Drawing:
+    """Draw mean and spread of the ordered levels, one panel per run."""
+    numbers = []
+    with mpl.rc_context(fname=STYLE):
+        figure = Figure(figsize=(7.2, 4.4 * len(data.runs)))
+        panels = figure.subplots(len(data.runs), 1, squeeze=False)[:, 0]
+        for panel, run in zip(panels, data.runs, strict=True):
+            levels, steps = data.levels(run), data.steps(run)
+            drift = data.physics.noise_free(run, data.start(run), steps)
+            mean, width = levels.mean(axis=0), spread(levels)
+            for i, colour in enumerate(colours(levels.shape[-1])):
+                panel.fill_between(
+                    steps,
+                    mean[:, i] - width[:, i],
+                    mean[:, i] + width[:, i],
+                    color=colour,
+                    alpha=0.25,
+                    lw=0,
+                    label="standard deviation over replicas" if i == 0 else None,
+                )
+                panel.plot(steps, mean[:, i], color=colour, label="mean level" if i == 0 else None)
+                numbers.append(curve(run.run, f"level {i}", steps, mean[:, i], spread=width[:, i]))
+                if drift is None:
+                    continue
+                label = "same starts without noise (no free parameter)" if i == 0 else None
+                quiet = drift.mean(axis=0)[:, i]
+                panel.plot(steps, quiet, color="black", ls="--", lw=0.9, label=label)
+                numbers.append(curve(run.run, f"level {i} without noise", steps, quiet))
+            for number, block in enumerate(data.blocks(run)):
+                panel.axhline(
+                    block.centre_block,
+                    color="grey",
+                    lw=0.7,
+                    ls=":",
+                    zorder=0,
+                    label=r"theory centre $\kappa$" if number == 0 else None,
+                )
+            panel.set_title(f"{name_of(run)}\n{len(levels)} replicas", loc="left", pad=34)
+            panel.set_xlabel("SGD step")
+            panel.set_ylabel(data.level_label)
+            if len(steps) > 1:
+                panel.set_xlim(steps[0], steps[-1])
+            panel.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2)
+    dashed = (
+        ""
+        if drift is None
+        else "Dashed: mean over the same starts, trained on the exact gradient. "
+    )
+    caption = (
+        f"Levels ({data.level_name}) of study ``{data.name}`` "
+        f"{'against the SGD step' if drift is None else 'from the random start'}. Colour: "
+        "mean and standard deviation over replicas of each ordered level. "
+        f"{dashed}Dotted: the centres that theory predicts."
+    )
+    return Drawing(figure, caption, numbers)

@@ -1,0 +1,125 @@
+"""Distribution of the gap of degenerate pairs, raw and rescaled on the Wigner surmise."""
+
+import math
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from dysonflow.errors import ConfigError
+from dysonflow.hyperparameters import Hyperparameters
+from dysonflow.report.figures._study import (
+    STYLE,
+    Drawing,
+    StudyData,
+    colours,
+    curve,
+    density,
+    name_of,
+    nothing_fitted,
+)
+from dysonflow.statistics.laws import WignerSurmise
+
+RUNS = 4
+BINS = np.linspace(0.0, 3.2, 17)
+
+
+def draw(data: StudyData, over: str | None = None, pair: int | None = None) -> Drawing:
+    """Draw one row per pair: the gap S on the left, S over its mean on the right.
+
+    Parameters
+    ----------
+    data : StudyData
+        The study.
+    over : str, optional
+        Draw all values of this hyperparameter among runs that differ in nothing else; by default
+        four strengths of noise.
+    pair : int, optional
+        Draw only this degenerate pair, counted from 1; by default all.
+    """
+    if data.pairs.empty:
+        return nothing_fitted(data)
+    there = data.with_pairs()
+    runs = data.representative(RUNS, there) if over is None else data.swept(over)
+    pairs = sorted({number for run in runs for number in data.pair_numbers(run)})
+    if pair is not None:
+        if pair > len(pairs):
+            raise ConfigError(
+                f"study {data.name}: no pair {pair}, there are {len(pairs)} degenerate pair(s)"
+            )
+        pairs = [pairs[pair - 1]]
+    surmise = WignerSurmise(1)
+    fine = np.linspace(0.0, BINS[-1], 200)
+    middle = 0.5 * (BINS[1:] + BINS[:-1])
+    numbers = [curve("rescaled", "wigner_surmise", fine, surmise.pdf(fine))]
+    with mpl.rc_context(fname=STYLE):
+        tall = 2.3 * len(pairs) + 0.8 if pair is None else 3.9
+        figure = Figure(figsize=(7.5, tall))
+        panels = figure.subplots(len(pairs), 2, squeeze=False)
+        for (raw, rescaled), number in zip(panels, pairs, strict=True):
+            there = [run for run in runs if number in data.pair_numbers(run)]
+            for run in there:
+                colour = colours(len(runs))[runs.index(run)]
+                block = data.blocks(run)[number]
+                levels = data.levels(run)[..., block.positions]
+                gap = levels[..., 1] - levels[..., 0]
+                # The mean gap sets the unit of the bins too, so that both columns show the same
+                # bins of the same data.
+                unit = float(gap.mean())
+                height, error = density(gap / unit, BINS)
+                dots = {"fmt": "o", "color": colour, "ms": 3}
+                raw.errorbar(middle * unit, height / unit, error / unit, **dots)
+                rescaled.errorbar(middle, height, error, label=name_of(run), **dots)
+                theory = surmise.pdf(fine * unit / block.mean_gap) / block.mean_gap
+                raw.plot(fine * unit, theory, color=colour, lw=1.0)
+                place = f"kappa={block.centre_block:.4g}"
+                numbers += [
+                    curve(
+                        f"{place} raw", run.run, middle * unit, height / unit, y_error=error / unit
+                    ),
+                    curve(f"{place} raw", f"{run.run} theory", fine * unit, theory),
+                    curve(f"{place} rescaled", run.run, middle, height, y_error=error),
+                ]
+            rescaled.plot(fine, surmise.pdf(fine), color="black", label="Wigner surmise")
+            raw.set_xscale("log")
+            raw.set_yscale("log")
+            raw.set_xlim(
+                left=0.5 * middle[0] * min(data.blocks(run)[number].mean_gap for run in there)
+            )
+            raw.set_ylabel("$P(S)$")
+            rescaled.set_ylabel("$P(s)$")
+            raw.set_title(rf"$\kappa = {block.centre_block:.4g}$", loc="left")
+            rescaled.set_title(rf"$\kappa = {block.centre_block:.4g}$", loc="left")
+        panels[-1, 0].set_xlabel("gap $S$")
+        panels[-1, 1].set_xlabel(r"$s = S / \langle S \rangle$")
+        named = [panel.get_legend_handles_labels() for panel in panels[:, 1]]
+        look = {label: handle for found in named for handle, label in zip(*found, strict=True)}
+        figure.legend(
+            look.values(), look.keys(), loc="outside upper center", ncols=math.ceil(len(look) / 2)
+        )
+    caption = (
+        f"Gaps of the {len(pairs)} degenerate pair(s) of study ``{data.name}``. Left: as measured; "
+        "the lines are the Wigner surmise with the mean gap that theory predicts (no free "
+        "parameter). Right: over the measured mean gap, all on one Wigner surmise. Error bars: "
+        f"standard error over replicas. {_agreement(data, runs, pairs)}"
+    )
+    return Drawing(figure, caption, numbers)
+
+
+def _agreement(data: StudyData, runs: list[Hyperparameters], pairs: list[int]) -> str:
+    """What the tests of the pairs shown say."""
+    fits = data.fit_table
+    drawn = {
+        (run.run, data.block_number(run, data.blocks(run)[n]))
+        for run in runs
+        for n in pairs
+        if n in data.pair_numbers(run)
+    }
+    places = zip(fits["run"], fits["block"], strict=True)
+    shown = fits[[place in drawn for place in places]]
+    pulls, p_values = shown["pull_gap"].dropna(), shown["surmise_p_value"].dropna()
+    within = int((pulls.abs() < 3).sum())
+    return (
+        f"Of {len(pulls)} mean gaps, {within} lie within three errors of theory; smallest of the "
+        f"{len(p_values)} p-values of the surmise: {p_values.min():.2g}."
+    )

@@ -1,0 +1,85 @@
+"""Distance of every estimate from theory, in errors."""
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from scipy import stats
+
+from dysonflow.report.figures._study import (
+    STYLE,
+    Drawing,
+    StudyData,
+    colours,
+    curve,
+    nothing_fitted,
+)
+
+QUANTITIES = {"pull_centre": "centre", "pull_sigma": r"$\sigma$", "pull_gap": "mean gap"}
+LARGEST = 6.0
+"""Pulls beyond this are drawn at the edge, as arrows."""
+
+
+def draw(data: StudyData) -> Drawing:
+    """Draw the pulls against the stochasticity, and their distribution beside the normal law."""
+    fits = data.fit_table
+    if fits[list(QUANTITIES)].isna().all(axis=None):
+        return nothing_fitted(data, "block")
+    numbers, sentences = [], []
+    with mpl.rc_context(fname=STYLE):
+        figure = Figure(figsize=(8.5, 4.2))
+        left, right = figure.subplots(1, 2, sharey=True, width_ratios=[3, 1])
+        edges = np.arange(-LARGEST, LARGEST + 0.5, 0.5)
+        looks = zip(QUANTITIES.items(), colours(len(QUANTITIES)), "os^", strict=True)
+        for number, ((column, name), colour, marker) in enumerate(looks):
+            rows = fits[fits[column].notna()]
+            pull = rows[column].to_numpy()
+            if not len(pull):
+                continue
+            # Side by side, or points of one run would hide each other.
+            x = rows["stochasticity"] * 1.04 ** (number - 1)
+            inside = np.abs(pull) <= LARGEST
+            left.plot(x[inside], pull[inside], marker, color=colour, label=name, alpha=0.8)
+            edge = np.clip(pull[~inside], -LARGEST, LARGEST)
+            for sign, arrow in ((1, "^"), (-1, "v")):
+                shown = np.sign(edge) == sign
+                left.plot(
+                    x[~inside][shown], edge[shown], arrow, color=colour, mfc="white", clip_on=False
+                )
+            right.hist(
+                np.clip(pull, -LARGEST, LARGEST),
+                edges,
+                orientation="horizontal",
+                histtype="step",
+                color=colour,
+                density=True,
+            )
+            numbers.append(curve("pulls", column, rows["stochasticity"], pull))
+            error = 1 / np.sqrt(len(pull))
+            variance = f"{pull.var(ddof=1):.2f}" if len(pull) > 1 else "unknown"
+            sentences.append(
+                f"{column.removeprefix('pull_')}: mean {pull.mean():+.2f} ± {error:.2f}, variance "
+                f"{variance} ± {np.sqrt(2) * error:.2f}, largest "
+                f"{np.abs(pull).max():.1f} of {len(pull)}"
+            )
+        grid = np.linspace(-LARGEST, LARGEST, 200)
+        right.plot(stats.norm.pdf(grid), grid, color="black", label="normal law")
+        for level in (-3, 0, 3):
+            left.axhline(level, color="black", lw=0.7, ls="-" if level == 0 else ":", zorder=0)
+        left.set_xscale("log")
+        # Over less than two decades matplotlib labels the minor ticks too, and they collide.
+        left.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+        left.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+        left.xaxis.set_minor_formatter(NullFormatter())
+        left.set_xlabel("learning rate / batch size")
+        left.set_ylabel("(estimate - theory) / error")
+        right.set_xlabel("density")
+        handles, labels = left.get_legend_handles_labels()
+        more, names = right.get_legend_handles_labels()
+        figure.legend(handles + more, labels + names, loc="outside upper center", ncols=4)
+    caption = (
+        f"Pulls of study ``{data.name}``: distance of every estimate from the full theory, which "
+        "has no free parameter, in errors. Dotted: three errors. Open arrows: beyond the frame. "
+        f"{'; '.join(sentences)}."
+    )
+    return Drawing(figure, caption, numbers)

@@ -1,0 +1,174 @@
+"""The statements of arXiv:2407.16427 against what was measured, as one document.
+
+Every number in it is computed from tables of the workflow; the text around them is fixed.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from dysonflow.report import html
+from dysonflow.report.reproduction.checks import AGREES, DIFFERS, FALSE_DISCOVERY_RATE, Check
+from dysonflow.report.reproduction.departures import departures
+from dysonflow.report.reproduction.overviews import cost_table, point_table, pull_table
+from dysonflow.report.reproduction.sections import SECTIONS
+from dysonflow.report.reproduction.study import FULL_THEORY_ENDS, StudyTables
+from dysonflow.report.roles import ROLES
+
+FIGURES = [
+    ("gaussian_rbm", "density of lambda at three learning rates", ["spectrum_lambda"]),
+    ("gaussian_rbm", "density of x at three learning rates", ["spectrum_x"]),
+    (
+        "gaussian_rbm",
+        "gaps of each pair over B, raw and rescaled",
+        [f"gap_distribution_batch_size_pair{pair}" for pair in (1, 2, 3, 4)],
+    ),
+    (
+        "gaussian_rbm",
+        "gaps of each pair over a, raw and rescaled",
+        [f"gap_distribution_learning_rate_pair{pair}" for pair in (1, 2, 3, 4)],
+    ),
+    ("gaussian_rbm", "`<S>` against sqrt(a/B kappa^2 Omega)", ["mean_gap"]),
+    ("gaussian_rbm", "`sqrt(pi) sigma` against the same", ["sigma"]),
+    ("gaussian_rbm", "`<S>` against `sqrt(pi) sigma`", ["gap_against_sigma"]),
+    ("gaussian_rbm", "density of a pair with the closed form", ["block_density"]),
+    ("gaussian_rbm", "lambda_fit / kappa of all modes against a/B", ["centre"]),
+    ("teacher_student", "density of levels at three strengths of noise", ["spectrum"]),
+    (
+        "teacher_student",
+        "gaps over epsilon, a and B, raw and rescaled",
+        [
+            "gap_distribution_noise_scale_pair1",
+            "gap_distribution_learning_rate_pair1",
+            "gap_distribution_batch_size_pair1",
+        ],
+    ),
+    ("teacher_student", "`<S>` against sqrt(a A/B)", ["mean_gap"]),
+    ("teacher_student", "`sqrt(pi) sigma` against the same", ["sigma"]),
+    ("teacher_student", "`<S>` against `sqrt(pi) sigma`", ["gap_against_sigma"]),
+    ("teacher_student", "density of a pair with the closed form", ["block_density"]),
+    ("shared_data", "scatter of runs on one training set", ["shared_data"]),
+    ("semicircle", "density of 4, 16, 64 equal levels", ["semicircle"]),
+]
+"""Figures of the paper and beyond it: whose, what it shows, names."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the document."""
+
+    heads: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+def document(studies: Mapping[str, StudyTables]) -> list[str | Table]:
+    """The whole document: paragraphs, headings marked as in Markdown, and tables.
+
+    Parameters
+    ----------
+    studies : mapping
+        Role, one of `ROLES`, to study; sections of roles that are not there are left out.
+    """
+    parts: list[str | Table] = [
+        "# The paper against the results",
+        "Made by the rule `reproduction` from the tables of the studies; do not edit. `make "
+        "paper` makes it anew.",
+        "The statements are those of Aarts, Lucini, Park, arXiv:2407.16427. An error in "
+        "parentheses is one standard error in the last digits, from whole replicas. No theory has "
+        f"a free parameter. A number agrees with theory within {AGREES:g} errors and differs from "
+        f"it beyond {DIFFERS:g}; a p-value is taken for the number of errors it is worth, the "
+        "smallest of many corrected for their number. Rejected: at a false discovery rate of "
+        f"{FALSE_DISCOVERY_RATE:.0%}.",
+        Table(
+            ["study", "stands for"],
+            [[f"`{study.name}`", ROLES[role].text] for role, study in studies.items()],
+        ),
+        "Formulas for a small step or weak noise are compared at all points of the paper, also "
+        "where they are expected to differ: other rows compare the same numbers with a theory that "
+        "should hold there.",
+    ]
+    for role, study in studies.items():
+        for title, checks in SECTIONS[role](study):
+            parts += [f"## {title}", _checks(checks)]
+    left = departures(studies)
+    if left:
+        parts += [
+            "## Where the protocol leaves the small-step theory",
+            "Theory: the exact finite-step formula (teacher-student), the law of the whole matrix "
+            "(RBM).",
+            _checks(left),
+        ]
+    parts += [
+        "## Pulls over all runs and blocks",
+        "(estimate - theory) / error should be a standard normal number; p is that of a "
+        f"Kolmogorov-Smirnov test. RBM: a/B up to {FULL_THEORY_ENDS:g}, where the theory of the "
+        "whole matrix holds. The theory of released weights is that for fresh inputs, which they "
+        "did not have.",
+        Table(
+            ["study", "quantity", "number", "mean", "variance", "largest", "p"], pull_table(studies)
+        ),
+    ]
+    heads = ["a", "B", "epsilon", "kappa", "measured", "theory", "pull", "p of surmise"]
+    for role in ("gaussian_rbm", "teacher_student"):
+        if role in studies:
+            parts += [
+                f"## Point by point: {studies[role].name}",
+                "Mean gap over the small-step formula for a pair on its own.",
+                Table(heads, point_table(studies[role])),
+            ]
+    shown = []
+    for role, what, names in FIGURES:
+        drawn = [name for name in names if role in studies and name in studies[role].figures]
+        paths = [f"`results/figures/{studies[role].name}/{name}.png`" for name in drawn]
+        shown += [[what, ", ".join(paths)]] if paths else []
+    return [
+        *parts,
+        "## Figures",
+        Table(["what it shows", "files"], shown),
+        "## Cost",
+        "Core-seconds on the machine that made these results; a replica-step is one SGD step of "
+        "one replica.",
+        Table(
+            ["study", "runs", "replica-steps", "training", "spectra and fits"], cost_table(studies)
+        ),
+    ]
+
+
+def _checks(checks: Sequence[Check | None]) -> Table:
+    return Table(
+        ["statement", "measured", "theory", "distance", "verdict"],
+        [
+            [check.statement, check.measured, check.theory, check.shown_distance, check.verdict]
+            for check in checks
+            if check is not None
+        ],
+    )
+
+
+def markdown(parts: Sequence[str | Table]) -> str:
+    """The document as Markdown."""
+    return "\n\n".join(_markdown_table(p) if isinstance(p, Table) else p for p in parts) + "\n"
+
+
+def _markdown_table(table: Table) -> str:
+    lines = [table.heads, ["---"] * len(table.heads), *table.rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def html_page(parts: Sequence[str | Table]) -> str:
+    """The document as an HTML page for the report."""
+    body = "\n".join(_html_table(p) if isinstance(p, Table) else _html_text(p) for p in parts)
+    return html.page("The paper against the results", body)
+
+
+def _html_table(table: Table) -> str:
+    return html.table(
+        [html.code(head) for head in table.heads],
+        [[html.code(cell) for cell in row] for row in table.rows],
+    )
+
+
+def _html_text(text: str) -> str:
+    for marks, tag in (("## ", "h3"), ("# ", "h2")):
+        if text.startswith(marks):
+            return f"<{tag}>{html.code(text.removeprefix(marks))}</{tag}>"
+    return f"<p>{html.code(text)}</p>"

@@ -1,0 +1,121 @@
+"""A statement, what was measured, what theory says, and the verdict."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import scipy.stats
+
+from dysonflow.analysis.scaling import fit_line
+from dysonflow.report.quoting import quote
+from dysonflow.statistics.coulomb_gas import benjamini_hochberg
+
+AGREES, DIFFERS = 3.0, 5.0
+"""Standard errors up to which a number agrees with theory, and from which it differs."""
+FALSE_DISCOVERY_RATE = 0.01
+
+
+@dataclass(frozen=True)
+class Check:
+    """One statement, what was measured, and what theory says.
+
+    Attributes
+    ----------
+    statement : str
+        In words.
+    measured, theory : str
+        As shown.
+    distance : float
+        From theory in standard errors, or what a p-value is worth in them.
+    shown_distance : str
+        As shown.
+    """
+
+    statement: str
+    measured: str
+    theory: str
+    distance: float
+    shown_distance: str
+
+    @property
+    def verdict(self) -> str:
+        """`agrees`, `in tension`, `differs`; empty where nothing was measured."""
+        if math.isnan(self.distance):
+            return ""
+        if abs(self.distance) < AGREES:
+            return "agrees"
+        return "in tension" if abs(self.distance) < DIFFERS else "differs"
+
+
+def estimate(
+    statement: str, value: float, error: float, theory: float, theory_error: float = 0.0
+) -> Check:
+    """A number with its error against one of theory."""
+    distance = (value - theory) / math.hypot(error, theory_error)
+    said = quote(theory, theory_error) if theory_error > 0 else f"{theory:.5g}"
+    return Check(statement, quote(value, error), said, distance, f"{distance:+.1f} errors")
+
+
+def goodness(statement: str, chi2: float, dof: int, theory: str) -> Check:
+    """A sum of squared distances from theory."""
+    return with_p_value(
+        statement, f"chi2/dof = {chi2:.1f}/{dof}", theory, float(scipy.stats.chi2.sf(chi2, dof))
+    )
+
+
+def many_tests(statement: str, p_values: pd.Series, theory: str) -> Check | None:
+    """Many tests of one hypothesis: rejections at a false discovery rate; smallest p-value.
+
+    The verdict is that of the smallest p-value, corrected for the number of tests (Bonferroni).
+    """
+    values = p_values.dropna().to_numpy()
+    if not len(values):
+        return None
+    rejected = int(benjamini_hochberg(values, FALSE_DISCOVERY_RATE)[0].sum())
+    corrected = min(1.0, float(values.min()) * len(values))
+    return with_p_value(
+        statement,
+        f"{rejected} of {len(values)} tests rejected (smallest p = {values.min():.2g})",
+        theory,
+        corrected,
+    )
+
+
+def with_p_value(statement: str, measured: str, theory: str, p_value: float) -> Check:
+    """A single test; its p-value is turned into standard errors (two-sided)."""
+    distance = float(scipy.stats.norm.isf(max(p_value, 1e-300) / 2.0))
+    return Check(statement, measured, theory, distance, f"p = {p_value:.2g}")
+
+
+def law(statement: str, laws: pd.DataFrame, name: str, kind: str = "slope") -> Check | None:
+    """Slope or exponent of a law of the scaling table; None if the study has no points for it."""
+    if name not in laws.index or math.isnan(laws.loc[name, kind]):
+        return None
+    row = laws.loc[name]
+    return estimate(statement, row[kind], row[f"{kind}_error"], row[f"{kind}_theory"])
+
+
+def mean_gap_over_theory(statement: str, rows: pd.DataFrame) -> Check | None:
+    """Slope of the mean gaps against the full theory; errors with those of theory."""
+    rows = rows[rows["pull_gap"].notna()]
+    if rows.empty:
+        return None
+    value, theory = rows["mean_gap"], rows["mean_gap_theory"]
+    error = (value - theory) / rows["pull_gap"]
+    line = fit_line(theory.to_numpy(), value.to_numpy(), error.to_numpy())
+    return estimate(statement, line.slope, line.slope_error, 1.0)
+
+
+def squares(statement: str, pulls: pd.Series, theory: str) -> Check | None:
+    """Pulls of independent points as a chi2."""
+    values = pulls.dropna()
+    if values.empty:
+        return None
+    return goodness(statement, float(np.square(values).sum()), len(values), theory)
+
+
+def weighted_mean(values: pd.Series, errors: pd.Series) -> tuple[float, float]:
+    """Mean with inverse squared errors as weights, and its error."""
+    weight = 1.0 / errors**2
+    return float((values * weight).sum() / weight.sum()), float(weight.sum() ** -0.5)

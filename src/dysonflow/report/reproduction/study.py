@@ -1,0 +1,47 @@
+"""A study as the document sees it: its tables, and what they cost."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from dysonflow.analysis.fits import fitted_pairs
+
+FULL_THEORY_ENDS = 0.0125
+"""Largest a/B up to which the theory of the RBM's whole matrix is taken at its word: the next order
+in a/B is 2.5 % of the widths there and 9 % at twice that (docs/physics.md)."""
+
+
+def within_theory(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of fits at which the theory of the RBM's whole matrix is taken at its word."""
+    return rows[rows["stochasticity"] <= FULL_THEORY_ENDS * (1 + 1e-9)]
+
+
+@dataclass(frozen=True)
+class StudyTables:
+    """A study as the document sees it.
+
+    Attributes
+    ----------
+    name : str
+        In the configuration.
+    fits : pandas.DataFrame
+        One row per run and block.
+    laws : pandas.DataFrame
+        Rows of its scaling table, indexed by the name of the law.
+    figures : sequence of str
+        Figures that it draws.
+    cost : pandas.DataFrame
+        One row per run: `training`, `analysis` (core-seconds) and `replica_steps`.
+    """
+
+    name: str
+    fits: pd.DataFrame
+    laws: pd.DataFrame
+    figures: Sequence[str]
+    cost: pd.DataFrame
+
+    @property
+    def pairs(self) -> pd.DataFrame:
+        """Fits of degenerate pairs."""
+        return fitted_pairs(self.fits)

@@ -1,0 +1,1 @@
+"""Training of ensembles: blocks of replicas in torch or compiled, random numbers, resuming."""

@@ -1,0 +1,1 @@
+"""Laws, estimators and tests that know of no machine, model or file."""
