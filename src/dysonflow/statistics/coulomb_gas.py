@@ -417,7 +417,7 @@ def density_p_value(
     rng : numpy.random.Generator
         Picks the first snapshot of the thinned series of each replica.
     dyson_index : float
-        Repulsion beta; see `dysonflow.statistics.laws.BlockDensity` for which n and beta are supported.
+        Repulsion beta; see `laws.BlockDensity` for which n and beta are supported.
     centre, sigma : float, optional
         Values that theory predicts, if these are to be tested as well.
 
