@@ -20,7 +20,7 @@ include: "workflow/rules/studies.smk"
 rule all:
     default_target: True
     input:
-        all_targets(),
+        PLAN.targets(),
 
 
 onsuccess:

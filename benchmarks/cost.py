@@ -17,6 +17,7 @@ import pandas as pd
 from dysonflow import models
 from dysonflow.planning import resources
 from dysonflow.simulation import ensemble
+from dysonflow.simulation.devices import choose_device
 
 GRID = [
     (
@@ -60,25 +61,27 @@ def measure(model: str, point: dict[str, object], device: str, budget: float) ->
     cls = models.hyperparameters_of(model)
     # A narrow start: the time of a step does not depend on it, and large machines do not diverge.
     fixed = {"burn_in": 0, "snapshots": 1, "learning_rate": 0.001, "initial_width": 0.01}
-    simulation = models.load(model).SIMULATION
+    simulation = models.load(model).simulation
+    place = choose_device(device)
     # A first short run pays for what happens once, and says how many steps fit into the budget.
-    steps, result = 5, None
+    steps, seconds = 5, 0.0
     for attempt in range(4):
         run = cls.from_config({**point, **fixed, "steps": steps})
-        result = ensemble.train(simulation, run, device, io.StringIO())
-        if attempt and result.seconds > 0.5 * budget:
+        memory = ensemble.Memory(run, run.replicas)
+        seconds = ensemble.train(simulation, run, memory, place, io.StringIO())
+        if attempt and seconds > 0.5 * budget:
             break
-        steps = max(5, int(steps * budget / result.seconds))
+        steps = max(5, int(steps * budget / seconds))
     return {
         "model": model,
         "sampler": point.get("sampler", ""),
         "N": point.get("sites", point.get("size")),
         "B": point["batch_size"],
         "R": point["replicas"],
-        "device": result.device,
-        "step_ms": 1e3 * result.seconds / run.steps,
-        "replica_steps_per_s": run.replicas * run.steps / result.seconds,
-        "estimate_over_measured": resources.training_seconds(run, run.replicas) / result.seconds,
+        "device": place.name,
+        "step_ms": 1e3 * seconds / run.steps,
+        "replica_steps_per_s": run.replicas * run.steps / seconds,
+        "estimate_over_measured": resources.training_seconds(run, run.replicas) / seconds,
     }
 
 

@@ -19,9 +19,9 @@ import pandas as pd
 import yaml
 
 from dysonflow.planning.studies import load_config, load_studies, shards
+from dysonflow.results import RUN_FILES
 
 ROOT = Path(__file__).parents[1]
-FILES_OF_A_RUN = ("weights.safetensors", "spectra.parquet", "fits.parquet")
 
 
 def main() -> None:
@@ -99,7 +99,7 @@ def measure(points: int, replicas: int, shard_size: int, batches: int) -> dict[s
         # What others do on the machine does not count in it.
         "planning_cpu_s": usage.ru_utime + usage.ru_stime,
         "peak_memory_GB": usage.ru_maxrss * 1024 / 1e9,  # Linux counts in KiB.
-        "files": points * len(FILES_OF_A_RUN),
+        "files": points * len(RUN_FILES),
     }
 
 

@@ -1,5 +1,19 @@
-"""Measure how weight matrices fluctuate under stochastic gradient descent."""
+"""Measure how weight matrices fluctuate under stochastic gradient descent.
 
-from dysonflow.artifacts.tables import read_fits, read_runs, read_scaling, read_spectra
+`read_spectra`, `read_fits`, `read_scaling` and `read_runs` read the tables of a results folder;
+`train`, `spectra` and `fit` do one run without the workflow.
+"""
 
-__all__ = ["read_fits", "read_runs", "read_scaling", "read_spectra"]
+from dysonflow.results import read_fits, read_runs, read_scaling, read_spectra
+from dysonflow.single import Run, fit, spectra, train
+
+__all__ = [
+    "Run",
+    "fit",
+    "read_fits",
+    "read_runs",
+    "read_scaling",
+    "read_spectra",
+    "spectra",
+    "train",
+]

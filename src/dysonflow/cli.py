@@ -9,9 +9,12 @@ from typing import Any
 
 import yaml
 
+from dysonflow.artifacts import kinds
 from dysonflow.errors import ArtifactError, ConfigError
 from dysonflow.planning import audit
+from dysonflow.planning.graph import Plan
 from dysonflow.planning.studies import Study, load_config, load_studies
+from dysonflow.results import Results
 
 
 def show(arguments: argparse.Namespace) -> int:
@@ -19,14 +22,14 @@ def show(arguments: argparse.Namespace) -> int:
     failed = 0
     for path in arguments.paths:
         try:
-            metadata = audit.read_whole(path)
+            metadata = kinds.read_whole(path)
         except (ArtifactError, FileNotFoundError) as error:
             print(error, file=sys.stderr)
             failed = 1
             continue
         print(path)
         _print(metadata, "  ")
-        print("  checksum: matches" if metadata.get("format", 2) >= 2 else "  checksum: none")
+        print("  checksum: matches")
     return failed
 
 
@@ -41,8 +44,7 @@ def _print(values: Mapping[str, Any], indent: str) -> None:
 
 def verify(arguments: argparse.Namespace) -> int:
     """List what the workflow would make differently now; 1 if there is anything."""
-    studies, reproduction = _read(arguments.configfile)
-    report = audit.verify(studies, arguments.results, reproduction)
+    report = audit.verify(_read(arguments))
     for kind in ("damaged", "newer", "stale"):
         for path, text in getattr(report, kind).items():
             print(f"{kind:8} {path}: {text}")
@@ -65,7 +67,7 @@ def verify(arguments: argparse.Namespace) -> int:
 
 def clean_orphans(arguments: argparse.Namespace) -> int:
     """List the runs that no study names; delete them only if asked to."""
-    found = audit.orphans(_read(arguments.configfile)[0], arguments.results)
+    found = audit.orphans(_read(arguments))
     for folder in found:
         print(f"{folder}  {audit.size(folder) / 1e6:.1f} MB")
         if arguments.delete:
@@ -75,21 +77,23 @@ def clean_orphans(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _read(paths: Sequence[str]) -> tuple[dict[str, Study], dict[str, str]]:
-    """Studies of all given configuration files, and the roles of those in the document."""
-    found, reproduction = {}, {}
+def _read(arguments: argparse.Namespace) -> Plan:
+    """What all given configuration files ask for."""
+    studies: dict[str, Study] = {}
+    reproduction: dict[str, str] = {}
+    paths: Sequence[str] = arguments.configfile
     for path in paths:
         try:
-            config = yaml.safe_load(Path(path).read_text())
+            config = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         except (OSError, yaml.YAMLError) as error:
             raise ConfigError(f"{path}: cannot be read: {error}") from None
         if not isinstance(config, dict):
             raise ConfigError(f"{path}: not a configuration")
         for name, study in load_studies(config).items():
-            found[_name(path, name, paths)] = study
+            studies[_name(path, name, paths)] = study
         for role, name in load_config(config).reproduction.items():
             reproduction[role] = _name(path, name, paths)
-    return found, reproduction
+    return Plan(studies, reproduction, Results(str(arguments.results)))
 
 
 def _name(path: str, name: str, paths: Sequence[str]) -> str:

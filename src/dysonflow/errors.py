@@ -9,6 +9,14 @@ class ArtifactError(RuntimeError):
     """A file is not what the workflow wrote: truncated, foreign, or of another version."""
 
 
+class NewerFormatError(ArtifactError):
+    """A file was written by a newer dysonflow, in a layout that this one does not know."""
+
+
+class OlderFormatError(ArtifactError):
+    """A file was written by an older dysonflow, in a layout that is no longer read."""
+
+
 class DivergedError(RuntimeError):
     """Training left the region where the model is defined.
 

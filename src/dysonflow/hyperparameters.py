@@ -4,30 +4,65 @@ Every model derives its own class from `Hyperparameters`. The classes are the si
 JSON schema, of the reference table in `config/README.md` and of the columns in the result tables.
 """
 
-import difflib
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Annotated, Any, ClassVar, Literal, Self, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from dysonflow.errors import ConfigError
+from dysonflow.wording import allowed_values, describe_problem, did_you_mean
 
 KEY_LENGTH = 12
 SIGNIFICANT_DIGITS = 12
 LONGEST_AUTO_TIME = 10**8
+
+LAYER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+"""A layer's name is a value of a column, part of the path of its figures, and a key of a file."""
 
 Auto = Literal["auto"]
 Count = Annotated[int, Field(ge=1)]
 Time = Annotated[int, Field(ge=0)]
 
 
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def planning_only(function: Function) -> Function:
+    """Mark a method that only plans: an edit of it is no reason to run anything again."""
+    return function
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What training costs, for one replica.
+
+    Attributes
+    ----------
+    draws, operations : float
+        Normal random numbers and floating-point operations of one SGD step.
+    numbers : float
+        Numbers that are held at once while it trains, the snapshots aside.
+    """
+
+    draws: float
+    operations: float
+    numbers: float
+
+
 def quantity(
-    default: Any = ..., *, unit: str = "1", label: str | None = None, **bounds: Any
+    default: Any = ...,
+    *,
+    unit: str = "1",
+    label: str | None = None,
+    symbol: str | None = None,
+    **bounds: Any,
 ) -> Any:
     """Declare one hyperparameter.
 
@@ -39,10 +74,13 @@ def quantity(
         Unit shown in the schema and in the reference table; "1" is dimensionless.
     label : str, optional
         Short name under which the value appears in the folder name of a run.
+    symbol : str, optional
+        LaTeX symbol, without dollar signs, under which legends of figures show the value.
     **bounds
         `gt`, `ge`, `lt`, `le`, `min_length`, as understood by `pydantic.Field`.
     """
     extra: dict[str, Any] = {"unit": unit} | ({"label": label} if label else {})
+    extra |= {"symbol": symbol} if symbol else {}
     return Field(default, json_schema_extra=extra, **bounds)
 
 
@@ -118,6 +156,7 @@ class Hyperparameters(BaseModel):
                 # The instance is frozen for its users; the validator is still building it.
                 object.__setattr__(self, name, getattr(self, f"auto_{name}")())
         self.check()
+        self.layers()
         burn_in, steps = int(self.burn_in), int(self.steps)
         if burn_in > steps:
             raise ConfigError(
@@ -137,14 +176,61 @@ class Hyperparameters(BaseModel):
         # A name stays as it is written, also one that spells a number.
         return value if field is not None and field.annotation is str else normalise(value)
 
+    def weight_shapes(self) -> Sequence[tuple[str, int, int]]:
+        """Name, rows M and columns N of every weight matrix, in the order of the model.
+
+        A model must say so: memory, disk and the layers of all tables follow from it.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define weight_shapes()")
+
+    def layers(self) -> dict[str, tuple[int, int]]:
+        """Layer to (rows M, columns N) of its weight matrix, in the order of the model.
+
+        Raises
+        ------
+        ConfigError
+            If two layers have one name, a name cannot be part of a path, or a matrix is empty.
+        """
+        found: dict[str, tuple[int, int]] = {}
+        for name, rows, columns in self.weight_shapes():
+            if not LAYER_NAME.fullmatch(name):
+                raise ConfigError(
+                    f"layer {name!r} of {self.MODEL}: a layer's name is made of letters, digits, "
+                    "_, . and -, begins with a letter or digit, and has at most 100 of them"
+                )
+            if any(name.lower() == known.lower() for known in found):
+                # Some file systems do not tell W from w.
+                raise ConfigError(
+                    f"layer {name!r} of {self.MODEL}: there is a layer of this name already (upper "
+                    "and lower case count as the same); name them differently"
+                )
+            if rows < 1 or columns < 1:
+                raise ConfigError(f"layer {name!r} of {self.MODEL}: {rows} x {columns} is empty")
+            found[name] = (int(rows), int(columns))
+        if not found:
+            raise ConfigError(f"{self.MODEL}: no layer has a weight matrix")
+        return found
+
+    @planning_only
+    def cost(self) -> Cost:
+        """What one SGD step of one replica costs; a small model by default."""
+        matrix = float(sum(rows * columns for rows, columns in self.layers().values()))
+        return Cost(draws=matrix, operations=6 * matrix, numbers=6 * matrix)
+
+    @classmethod
+    def symbols(cls) -> dict[str, str]:
+        """LaTeX symbols of the hyperparameters that figures name, in the order of the fields."""
+        extras = cls._extras().items()
+        return {name: str(extra["symbol"]) for name, extra in extras if "symbol" in extra}
+
     @property
     def fitted(self) -> bool:
-        """Whether theory says which levels there are, so that they can be fitted."""
+        """Whether theory, where the model has one, says which levels there are."""
         return True
 
     @property
     def sources(self) -> list[Path]:
-        """Files that the weights are read from; none for a model that is trained."""
+        """Files that training, or reading, depends on; none for most models."""
         return []
 
     def check_sources(self) -> None:
@@ -156,11 +242,17 @@ class Hyperparameters(BaseModel):
 
     def auto_burn_in(self) -> int:
         """SGD steps from the start to stationarity, from the model's own drift."""
-        raise NotImplementedError
+        raise self._unknown_time("burn_in")
 
     def auto_spacing(self) -> int:
         """SGD steps between decorrelated snapshots, from the model's own relaxation time."""
-        raise NotImplementedError
+        raise self._unknown_time("steps")
+
+    def _unknown_time(self, name: str) -> ConfigError:
+        return ConfigError(
+            f"{name} = auto: {self.MODEL} does not know when it is stationary; give numbers for "
+            "burn_in and steps"
+        )
 
     def check(self) -> None:
         """Raise `ConfigError` where values that are fine one by one do not go together."""
@@ -179,15 +271,15 @@ class Hyperparameters(BaseModel):
         values = self.model_dump(mode="json")
         return {name: self._normal(name, value) for name, value in values.items()}
 
-    @property
+    @cached_property
     def key(self) -> str:
         """First 12 hex digits of the SHA-256 of the canonical hyperparameters."""
         identity = {"model": self.MODEL, "version": self.VERSION, **self.canonical()}
         text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
 
-    @property
-    def run(self) -> str:
+    @cached_property
+    def name(self) -> str:
         """Name of the run: a hint for people and the key, such as `lr0.1-B16-8c1f...`."""
         hints = [
             f"{extra['label']}{getattr(self, name):g}"
@@ -215,11 +307,7 @@ class Hyperparameters(BaseModel):
     @classmethod
     def allowed(cls, name: str) -> str:
         """Allowed values of the hyperparameter `name`, in words for an error message."""
-        field = cls.model_fields[name]
-        is_union = get_origin(field.annotation) in (Union, UnionType)
-        options = get_args(field.annotation) if is_union else (field.annotation,)
-        words = [_in_words(option, field.metadata) for option in options if option is not NoneType]
-        return " or ".join(words)
+        return allowed_values(cls.model_fields[name])
 
     @classmethod
     def from_config(cls, values: Mapping[str, Any]) -> Self:
@@ -242,46 +330,42 @@ class Hyperparameters(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            problems = [_describe(cls, problem) for problem in error.errors()]
+            problems = [describe_problem(cls.model_fields, one) for one in error.errors()]
             raise ConfigError("\n".join(dict.fromkeys(problems))) from None
 
 
-def _in_words(option: Any, constraints: list[Any]) -> str:
-    """One alternative of a field's type, with its bounds."""
-    if get_origin(option) is Annotated:
-        option, *nested = get_args(option)
-        constraints = [item for field in nested for item in field.metadata]
-    if get_origin(option) is Literal:
-        return " or ".join(str(value) for value in get_args(option))
-    if get_origin(option) is list and get_origin(get_args(option)[0]) is Literal:
-        return f"a list of {_in_words(get_args(option)[0], [])}"
-    kinds: dict[Any, str] = {int: "a whole number", float: "a number", str: "a text"}
-    kind = kinds.get(option, "a list of numbers")
-    signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
-    bounds = [
-        f"{sign} {getattr(constraint, limit)}"
-        for constraint in constraints
-        for limit, sign in signs.items()
-        if getattr(constraint, limit, None) is not None
-    ]
-    return kind + (f" {' and '.join(bounds)}" if bounds else "")
+class FileHyperparameters(Hyperparameters):
+    """Hyperparameters of a model that depends on files: data to learn from, or the user's own code.
 
+    The content of the files is part of the key of the run, so that an edited file is another run,
+    and a touched one is not. A model says in `files` which they are.
+    """
 
-def did_you_mean(name: object, names: Any) -> str:
-    """Text that offers the nearest valid name, or lists them all."""
-    near = difflib.get_close_matches(str(name), [str(item) for item in names], n=1)
-    if near:
-        return f"; did you mean {near[0]}?"
-    return f"; valid: {', '.join(str(item) for item in names)}"
+    file_digest: str = quantity("auto")
+    """SHA-256 of the content of all files that the run depends on; `auto`: as they are now."""
 
+    def files(self) -> list[Path]:
+        """Files that training depends on, in a fixed order."""
+        raise NotImplementedError(f"{type(self).__name__} must define files()")
 
-def _describe(cls: type[Hyperparameters], problem: Any) -> str:
-    """One line for one pydantic problem."""
-    if not problem["loc"]:
-        return str(problem["msg"]).removeprefix("Value error, ")
-    name = str(problem["loc"][0])
-    if problem["type"] == "missing":
-        return f"{name}: missing; give {cls.allowed(name)}"
-    if problem["type"] == "value_error":
-        return f"{name} = {problem['input']!r}: {str(problem['msg']).removeprefix('Value error, ')}"
-    return f"{name} = {problem['input']!r} is not allowed: give {cls.allowed(name)}"
+    @property
+    def sources(self) -> list[Path]:
+        """The `files`."""
+        return self.files()
+
+    def auto_file_digest(self) -> str:
+        """Digest of the files as they are now."""
+        digest = hashlib.sha256()
+        for path in self.files():
+            try:
+                with open(path, "rb") as stream:
+                    digest.update(hashlib.file_digest(stream, "sha256").digest())
+            except OSError as error:
+                raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+        return digest.hexdigest()
+
+    def check_sources(self) -> None:
+        """Refuse files that are no longer those that the run was planned with."""
+        if self.auto_file_digest() != self.file_digest:
+            names = ", ".join(str(path) for path in self.files())
+            raise ConfigError(f"{names}: changed since the run was planned; run snakemake again")

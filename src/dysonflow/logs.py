@@ -24,7 +24,7 @@ def job_log(path: str) -> Iterator[TextIO]:
     text stream
         For a progress bar.
     """
-    with open(path, "w", buffering=1) as stream:
+    with open(path, "w", buffering=1, encoding="utf-8") as stream:
         handler = logging.StreamHandler(stream)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logger = logging.getLogger("dysonflow")

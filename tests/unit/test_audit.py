@@ -11,14 +11,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from in_process import make
 
 import dysonflow
-from dysonflow import cli, stages
-from dysonflow.artifacts import provenance, seals, tables, weights
-from dysonflow.errors import ArtifactError
-from dysonflow.planning import audit
-from dysonflow.planning.studies import load_studies
-from dysonflow.report import figures
+from dysonflow import cli
+from dysonflow.artifacts import documents, kinds, provenance, seals, tables, weights
+from dysonflow.artifacts import files as files_module
+from dysonflow.errors import ArtifactError, NewerFormatError, OlderFormatError
+from dysonflow.planning import audit, sources
+from dysonflow.planning.graph import Plan
+from dysonflow.results import Results
 
 CONFIG = {
     "studies": {
@@ -32,40 +34,14 @@ CONFIG = {
 }
 
 
-def make(results, studies):
-    """What the workflow makes, in this process."""
-    for study in studies.values():
-        for run in study.runs:
-            folder = audit.run_folder(run, results)
-            folder.mkdir(parents=True)
-            source = [stages.source(stage, run.MODEL) for stage in audit.RUN_FILES]
-            files = [str(folder / name) for name in audit.RUN_FILES.values()]
-            with open(results / "log", "a") as log:
-                stages.train(run.MODEL, run.canonical(), source[0], "cpu", files[0], log)
-            stages.spectra(run.MODEL, run.canonical(), source[1], *files[:2])
-            stages.fit(run.MODEL, run.canonical(), source[2], files[1], files[0], files[2])
-        paths = [str(audit.run_folder(run, results) / "fits.parquet") for run in study.runs]
-        laws = results / "studies" / study.name / "scaling.parquet"
-        names = [run.run for run in study.runs]
-        source = stages.source("scaling", study.model)
-        html = str(laws.with_suffix(".html"))
-        stages.scaling(
-            study.name, study.model, names, study.small_noise, source, paths, str(laws), html
-        )
-        values = [run.canonical() for run in study.runs]
-        for figure in study.figures:
-            stem = results / "figures" / study.name / figure
-            kinds = {"png": ".png", "pdf": ".pdf", "csv": ".csv", "caption": ".rst"}
-            output = {kind: str(stem.with_suffix(suffix)) for kind, suffix in kinds.items()}
-            source = stages.source("figure", study.model, figure)
-            inputs = {"fits": paths, "scaling": str(laws)}
-            stages.figure(figure, study.name, study.model, values, source, inputs, output)
+def plan_of(results="results"):
+    return Plan.from_config(CONFIG, Results(str(results)))
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("made")
-    make(folder / "results", load_studies(CONFIG))
+    make(plan_of(folder / "results"))
     return folder
 
 
@@ -79,7 +55,7 @@ def folder(made, tmp_path, monkeypatch):
 
 
 def verify():
-    report = audit.verify(load_studies(CONFIG), Path("results"))
+    report = audit.verify(plan_of())
     assert report.checked == 8
     return report
 
@@ -105,7 +81,7 @@ def test_a_flipped_bit_anywhere_is_found(folder, suffix):
         flipped[position] ^= 1 << position % 8
         path.write_bytes(flipped)
         with pytest.raises(ArtifactError, match=r"damaged .*delete it and run snakemake again"):
-            audit.read_whole(path)
+            kinds.read_whole(path)
 
 
 def test_a_change_of_the_files_beside_a_figure_is_found(folder):
@@ -138,12 +114,12 @@ def test_damage_in_a_shared_cache_is_deleted_there(folder, tmp_path):
 
 
 def test_other_source_is_found_from_its_stage_on(folder, monkeypatch):
-    source = stages.source
+    source = sources.source
 
     def edited(stage, *names):
         return source(stage, *names) if stage in ("train", "spectra") else "0" * 16
 
-    monkeypatch.setattr(stages, "source", edited)
+    monkeypatch.setattr(sources, "source", edited)
     stale = verify().stale
     assert sorted({path.name for path in stale}) == ["fits.parquet", "scaling.parquet", "sigma.png"]
     assert all("made by other source" in text for text in stale.values())
@@ -173,20 +149,21 @@ def test_other_versions_are_reported(folder, monkeypatch):
 
 
 def test_a_newer_layout_is_no_damage(folder, monkeypatch, capsys):
-    studies = load_studies(CONFIG)
+    later = plan_of(folder / "newer")
     with monkeypatch.context() as newer:
-        newer.setattr(tables, "FORMAT", tables.FORMAT + 1)
-        make(folder / "newer", studies)
-        audit.write_runs({}, folder / "newer", folder / "newer" / "runs.parquet")
-    with pytest.raises(ArtifactError, match="runs.parquet: written by a newer dysonflow"):
-        audit.check_folder(folder / "newer")
-    audit.check_folder(folder)
+        for module in (files_module, documents):
+            newer.setattr(module, "FORMAT", files_module.FORMAT + 1)
+        make(later)
+        audit.write_runs({}, later.results, later.results.runs_table)
+    with pytest.raises(NewerFormatError, match="runs.parquet: written by a newer dysonflow"):
+        audit.check_folder(later.results)
+    audit.check_folder(Results())
     with pytest.raises(ArtifactError, match="written by a newer dysonflow .* update dysonflow"):
         dysonflow.read_fits(folder / "newer")
     assert cli.main(["verify", "--delete", "--results", str(folder / "newer")]) == 1
     assert "newer    " in capsys.readouterr().out
     assert len(files(folder / "newer", "*.parquet")) == 6
-    lines = audit.unrecorded(studies, folder / "newer")
+    lines = audit.unrecorded(later)
     assert "update dysonflow" in lines[0]
 
 
@@ -203,21 +180,32 @@ def test_a_hyperparameter_that_was_renamed_is_still_read(folder):
     fits = dysonflow.read_fits()
     assert fits["epsilon"].notna().sum() == 1 and fits["noise_scale"].notna().sum() == 1
     assert "epsilon = 0.1, now None; noise_scale = None, now 0.1" in verify().stale[path]
-    assert audit.runs_table({}, folder).num_rows == 2
+    assert audit.runs_table({}, Results()).num_rows == 2
 
 
-def test_format_1_is_read_without_a_seal(tmp_path):
-    path = tmp_path / "old.parquet"
-    table = pa.table({"x": [1.0]}).replace_schema_metadata({"dysonflow": '{"format": 1}'})
-    pq.write_table(table, path)
-    assert tables.read_table([path])["x"].tolist() == [1.0]
+@pytest.mark.parametrize("suffix", ["safetensors", "parquet", "png"])
+def test_an_older_layout_is_one_line_with_the_command_that_helps(folder, suffix, capsys):
+    older = plan_of(folder / "older")
+    with pytest.MonkeyPatch.context() as before:
+        for module in (files_module, documents):
+            before.setattr(module, "FORMAT", files_module.FORMAT - 1)
+        make(older)
+        audit.write_runs({}, older.results, older.results.runs_table)
+    path = files(folder / "older", f"*.{suffix}")[0]
+    with pytest.raises(OlderFormatError, match=r"`snakemake` makes it anew .*verify --delete"):
+        kinds.read_whole(path)
+    # Snakemake makes such files anew, so that they do not stop it.
+    audit.check_folder(older.results)
+    assert audit.runs_table({}, older.results)["status"].to_pylist() == ["of an older layout"] * 2
+    assert cli.main(["verify", "--results", str(folder / "older")]) == 1
+    text = capsys.readouterr().out
+    assert "0 damaged, 8 stale, 0 of a newer" in text
 
 
 def test_results_without_a_record_are_compared_with_the_source(folder, monkeypatch):
-    studies = load_studies(CONFIG)
-    assert audit.unrecorded(studies, folder) == []
-    monkeypatch.setattr(stages, "source", lambda *names: "0" * 16)
-    assert len(audit.unrecorded(studies, folder)) == 8
+    assert audit.unrecorded(plan_of()) == []
+    monkeypatch.setattr(sources, "source", lambda *names: "0" * 16)
+    assert len(audit.unrecorded(plan_of())) == 8
 
 
 def test_show_prints_all_there_is_to_know(folder, capsys):
@@ -238,13 +226,12 @@ def test_show_prints_all_there_is_to_know(folder, capsys):
 
 
 def test_the_table_of_runs_has_hyperparameters_and_status(folder):
-    studies = load_studies(CONFIG)
-    first, second = studies["small"].runs
-    shutil.copytree(
-        audit.run_folder(first, folder), folder / "runs/teacher_student/old-0123456789ab"
-    )
-    files(audit.run_folder(second, folder), "fits.parquet")[0].unlink()
-    audit.write_runs({"a": [first, second], "b": [second]}, folder, folder / "runs.parquet")
+    first, second = plan_of().studies["small"].runs
+    place = Path(plan_of().results.files_of(first)["weights"]).parent
+    shutil.copytree(place, folder / "runs/teacher_student/old-0123456789ab")
+    Path(plan_of().results.files_of(second)["fits"]).unlink()
+    results = Results()
+    audit.write_runs({"a": [first, second], "b": [second]}, results, results.runs_table)
     runs = dysonflow.read_runs().set_index("key")
     assert runs.loc[first.key, "status"] == "fitted"
     assert runs.loc[second.key, "status"] == "diagonalised"
@@ -266,39 +253,28 @@ def test_orphans_are_deleted_only_on_demand(folder, capsys):
     assert cli.main(["clean-orphans", "--configfile", "nothing.yaml"]) == 2
 
 
-@pytest.mark.parametrize("parts", [3, 7])
-def test_shards_give_the_same_bytes_in_all_stages(parts, tmp_path):
+def test_shards_give_the_same_bytes_in_all_stages(tmp_path):
     values = {"replicas": 448, "snapshots": 2}
-    (run,) = load_studies(
-        {"studies": {"a1": {"model": "teacher_student", "hyperparameters": values}}}
-    )["a1"].runs
+    study = {"model": "teacher_student", "hyperparameters": values, "figures": []}
     found = []
-    for starts in ([0], list(range(0, 448, 64 * -(-7 // parts)))):
-        folder = tmp_path / str(len(starts))
-        folder.mkdir()
-        shards = []
-        for first, stop in zip(starts, [*starts[1:], 448], strict=True):
-            shards.append(str(folder / f"{first}-{stop}.safetensors"))
-            with open(folder / "log", "a") as log:
-                stages.train(
-                    run.MODEL, run.canonical(), "s", "cpu", shards[-1], log, members=[first, stop]
-                )
-        paths = [str(folder / name) for name in audit.RUN_FILES.values()]
-        stages.join(shards, paths[0])
-        stages.spectra(run.MODEL, run.canonical(), "s", *paths[:2])
-        stages.fit(run.MODEL, run.canonical(), "s", paths[1], paths[0], paths[2])
-        found.append([audit.read_whole(Path(path))["data"] for path in paths])
-        assert len(shards) in (1, parts)
-    assert found[0] == found[1]
+    for size in (512, 192, 64):
+        config = {"shard_size": size, "studies": {"a1": study}}
+        plan = Plan.from_config(config, Results(str(tmp_path / str(size))))
+        (run,) = plan.runs.values()
+        assert len(plan.shard_files(run)) == -(-448 // size)
+        make(plan)
+        paths = plan.results.files_of(run).values()
+        found.append([kinds.read_whole(path)["data"] for path in paths])
+    assert found[0] == found[1] == found[2]
 
 
 def test_the_digest_of_the_data_does_not_see_the_metadata(tmp_path):
     for name, seconds in (("a", 1.0), ("b", 2.0)):
         array = np.arange(4.0).reshape(1, 1, 2, 2)
         weights.write_weights(
-            tmp_path / name, array, np.array([1]), np.ones((1, 1)), {"seconds": seconds}
+            tmp_path / name, {"W": array}, np.array([1]), np.ones((1, 1)), {"seconds": seconds}
         )
-    first, second = (weights.read_weights(tmp_path / name)[1] for name in "ab")
+    first, second = (weights.read_metadata(tmp_path / name) for name in "ab")
     assert first["data"] == second["data"]
     assert (tmp_path / "a").read_bytes() != (tmp_path / "b").read_bytes()
 
@@ -310,7 +286,7 @@ def test_leftovers_of_a_killed_writer_are_removed(tmp_path):
     elsewhere = tmp_path / f".file.another.{process.pid}.partial"
     for path in (dead, elsewhere):
         path.write_text("half")
-    with tables.atomic(tmp_path / "file") as path:
+    with files_module.atomic(tmp_path / "file") as path:
         path.write_text("whole")
     assert sorted(tmp_path.iterdir()) == sorted([elsewhere, tmp_path / "file"])
 

@@ -10,30 +10,37 @@ import torch
 
 from dysonflow import theory
 from dysonflow.analysis.spectra import eigenvalues
+from dysonflow.artifacts.weights import WeightsWriter, open_weights
 from dysonflow.errors import ConfigError, DivergedError
 from dysonflow.models import hyperparameters_of, load, trained
-from dysonflow.simulation import compiled, ensemble, kernel
+from dysonflow.simulation import ensemble
+from dysonflow.simulation.base import Block
+from dysonflow.simulation.devices import CPU as ON_CPU
+from dysonflow.simulation.devices import choose_device
+from dysonflow.simulation.implementation import Implementation, choose
+from dysonflow.simulation.kernel import library
 from dysonflow.simulation.noise import NoiseStream
-from dysonflow.simulation.resume import Checkpoint
+from dysonflow.simulation.resume import Checkpoint, remove_all
 
 FIVE_SIGMA = 5.0
 CPU = torch.device("cpu")
 
 
-needs_kernel = pytest.mark.skipif(not kernel.available(), reason=kernel.why_unavailable())
+needs_kernel = pytest.mark.skipif(not library.available(), reason=library.why_unavailable())
 implementations = pytest.mark.parametrize(
     "implementation", ["torch", pytest.param("kernel", marks=needs_kernel)]
 )
 
 
 def simulation_of(model, implementation):
-    return load(model).SIMULATION if implementation == "torch" else load(model).COMPILED
+    system = load(model)
+    return system.simulation if implementation == "torch" else system.compiled
 
 
 def train(model, tmp_path, implementation="torch", **values):
     run = hyperparameters_of(model).from_config(values)
     with open(tmp_path / "log", "a") as log:
-        return run, ensemble.train(simulation_of(model, implementation), run, log=log)
+        return run, ensemble.train_in_memory(simulation_of(model, implementation), run, log=log)
 
 
 SHORT = {"burn_in": 0, "steps": 20, "snapshots": 3}
@@ -63,9 +70,9 @@ def test_a_part_of_the_replicas_is_trained_as_within_the_whole(model, implementa
     run, whole = train(model, tmp_path, implementation, replicas=150, **SHORT)
     simulation = simulation_of(model, implementation)
     with open(tmp_path / "log", "a") as log:
-        part = ensemble.train(simulation, run, log=log, members=range(64, 150))
+        part = ensemble.train_in_memory(simulation, run, log=log, members=range(64, 150))
         with pytest.raises(ValueError, match="replica 10 does not start a block"):
-            ensemble.train(simulation, run, log=log, members=range(10, 150))
+            ensemble.train_in_memory(simulation, run, log=log, members=range(10, 150))
     assert part.weights.tobytes() == whole.weights[64:].tobytes()
 
 
@@ -75,18 +82,18 @@ def test_a_part_of_the_replicas_is_trained_as_within_the_whole(model, implementa
 def test_threads_change_no_number(model, data, tmp_path):
     values = {"replicas": 200, **SHORT} | ({"data": data} if model == "teacher_student" else {})
     run, one = train(model, tmp_path, "kernel", **values)
-    simulation, name = compiled.choose(load(model), on_cpu=True, threads=2)
-    assert name.startswith("compiled kernel")
+    found = choose(load(model), ON_CPU)
+    assert found.name.startswith("compiled kernel") and found.is_compiled
     with open(tmp_path / "log", "a") as log:
-        two = ensemble.train(simulation, run, log=log, threads=2)
+        two = ensemble.train_in_memory(found.simulation, run, log=log, threads=2)
     assert one.weights.tobytes() == two.weights.tobytes()
 
 
 def test_without_a_kernel_torch_takes_over_and_says_why(monkeypatch):
-    monkeypatch.setattr(kernel, "available", lambda: False)
-    monkeypatch.setattr(kernel, "why_unavailable", lambda: "no compiler was found")
-    model = load("gaussian_rbm")
-    assert compiled.choose(model, True, 1) == (model.SIMULATION, "torch (no compiler was found)")
+    monkeypatch.setattr(library, "why_unavailable", lambda: "no compiler was found")
+    system = load("gaussian_rbm")
+    expected = Implementation(system.simulation, "torch (no compiler was found)", False)
+    assert choose(system, ON_CPU) == expected
 
 
 LAWS = {
@@ -163,7 +170,7 @@ def test_samples_of_the_machine_have_its_covariance(sampler, batch_size):
     )
     replicas = 4000
     noise = NoiseStream(3, "0", 0, CPU, torch.float64)
-    machine = load("gaussian_rbm").SIMULATION(run, replicas, noise)
+    machine = load("gaussian_rbm").simulation(run, replicas, noise)
     # All replicas the same machine, so that they sample one law.
     machine.weights = machine.weights[:1].expand(replicas, -1, -1).contiguous()
     samples, count = getattr(machine, f"_{sampler}_samples")()
@@ -226,8 +233,8 @@ def test_single_modes_of_the_machine_fluctuate_as_predicted(sampler, implementat
         **{"replicas": 128, "snapshots": 8, "gibbs_sweeps": 2},
     )
     physics = theory.load("gaussian_rbm")
-    levels = physics.levels(run, eigenvalues(result.weights))
-    for block in physics.blocks(run):
+    levels = physics.levels(run, "W", eigenvalues(result.weights))
+    for block in physics.blocks(run, "W"):
         level = levels[..., block.first]
         squares = (level - level.mean()) ** 2
         error = squares.mean(axis=1).std() / math.sqrt(len(level))
@@ -254,8 +261,8 @@ def test_training_without_noise_follows_the_drift(tmp_path):
         **{"burn_in": 0, "steps": 1500, "snapshots": 4},
     )
     physics = theory.load("gaussian_rbm")
-    measured = physics.levels(run, eigenvalues(result.weights))
-    drift = physics.noise_free(run, result.weights[:, 0], result.step)
+    measured = physics.levels(run, "W", eigenvalues(result.weights))
+    drift = physics.noise_free(run, "W", result.weights[:, 0], result.step)
     np.testing.assert_allclose(measured, drift, atol=2e-3)
 
 
@@ -267,8 +274,8 @@ def test_the_student_without_noise_follows_the_drift(tmp_path):
         **{"burn_in": 0, "steps": 60, "snapshots": 4},
     )
     physics = theory.load("teacher_student")
-    measured = physics.levels(run, eigenvalues(result.weights))
-    drift = physics.noise_free(run, result.weights[:, 0], result.step)
+    measured = physics.levels(run, "W", eigenvalues(result.weights))
+    drift = physics.noise_free(run, "W", result.weights[:, 0], result.step)
     np.testing.assert_allclose(measured, drift, atol=2e-2)
 
 
@@ -286,7 +293,7 @@ def test_a_student_that_diverges_names_replica_and_step(implementation, tmp_path
     student = hyperparameters_of("teacher_student")
     values = {"data": "shared", "training_batches": 1, "batch_size": 1, "learning_rate": 0.49}
     values |= {"size": 1, "burn_in": 0, "steps": 10000, "snapshots": 2}
-    curvature = load("teacher_student").shared_covariances
+    from dysonflow.models.teacher_student import shared_covariances as curvature
     seed = next(
         seed
         for seed in range(1000)
@@ -301,7 +308,7 @@ def test_a_student_that_diverges_names_replica_and_step(implementation, tmp_path
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is visible")
 def test_cuda_without_a_gpu_says_what_to_change():
     with pytest.raises(ConfigError, match="set device: auto or cpu"):
-        ensemble.choose_device("cuda")
+        choose_device("cuda")
 
 
 @pytest.mark.gpu
@@ -310,7 +317,8 @@ def test_a_gpu_agrees_in_law_with_the_cpu():
     run = hyperparameters_of("teacher_student").from_config({"replicas": 4096})
     gaps = []
     for device in ("cpu", "cuda"):
-        result = ensemble.train(load("teacher_student").SIMULATION, run, device)
+        simulation = load("teacher_student").simulation
+        result = ensemble.train_in_memory(simulation, run, choose_device(device))
         levels = np.sqrt(eigenvalues(result.weights))
         gaps.append((levels[..., 1] - levels[..., 0]).mean(axis=1))
     error = math.sqrt(sum(gap.var() / len(gap) for gap in gaps))
@@ -335,8 +343,7 @@ def test_a_loaded_state_goes_on_to_the_same_bytes(model, values, implementation)
     run = hyperparameters_of(model).from_config({"replicas": 5, **values})
 
     def start():
-        noise = NoiseStream(0, run.key, 0, torch.device("cpu"), getattr(torch, run.dtype))
-        return simulation_of(model, implementation)(run, 5, noise)
+        return simulation_of(model, implementation).start(run, Block(0, 5))
 
     undisturbed, later = start(), start()
     undisturbed.advance(7)
@@ -348,7 +355,7 @@ def test_a_loaded_state_goes_on_to_the_same_bytes(model, values, implementation)
     assert later.step == 20
     for name, array in undisturbed.state().items():
         assert later.state()[name].tobytes() == array.tobytes(), name
-    assert torch.equal(undisturbed.loss(), later.loss())
+    assert undisturbed.loss().tobytes() == later.loss().tobytes()
 
 
 @implementations
@@ -360,8 +367,8 @@ def test_interrupted_training_ends_in_the_same_bytes(
     times = {"burn_in": 0, "steps": 60, "snapshots": 4}
     run = hyperparameters_of(model).from_config({"replicas": 150, **times, **values})
     simulation = simulation_of(model, implementation)
-    whole = ensemble.train(simulation, run)
-    identity = {"run": run.run, "source": "abc"}
+    whole = ensemble.train_in_memory(simulation, run)
+    identity = {"run": run.name, "source": "abc"}
     advance, interruptions = simulation.advance, 0
     # 27 strides in three blocks, killed after every 13.
     for _ in range(100):
@@ -377,15 +384,43 @@ def test_interrupted_training_ends_in_the_same_bytes(
         monkeypatch.setattr(simulation, "advance", limited)
         checkpoint = Checkpoint(tmp_path / "w", identity, 0.0)
         try:
-            resumed = ensemble.train(simulation, run, checkpoint=checkpoint)
+            with writer_of(tmp_path / "w", run) as writer:
+                ensemble.train(simulation, run, writer, checkpoint=checkpoint)
+                writer.finish(run.snapshot_steps, {})
             break
         except Killed:
             interruptions += 1
     assert interruptions == 2
-    assert resumed.weights.tobytes() == whole.weights.tobytes()
-    assert resumed.loss.tobytes() == whole.loss.tobytes()
-    checkpoint.remove()
-    assert not list(tmp_path.iterdir())
+    with open_weights(tmp_path / "w") as resumed:
+        assert resumed.read("W").tobytes() == whole.weights.tobytes()
+        assert resumed.loss.tobytes() == whole.loss.tobytes()
+    remove_all(tmp_path / "w")
+    assert [path.name for path in tmp_path.iterdir()] == ["w"]
+
+
+def writer_of(path, run):
+    return WeightsWriter(path, run.layers(), run.replicas, run.snapshots, run.dtype, {})
+
+
+def test_snapshots_that_changed_since_a_checkpoint_are_not_gone_on_from(tmp_path, caplog):
+    times = {"burn_in": 0, "steps": 60, "snapshots": 4}
+    run = hyperparameters_of("teacher_student").from_config({"replicas": 150, **times})
+    simulation = load("teacher_student").simulation
+    whole = ensemble.train_in_memory(simulation, run)
+    checkpoint = Checkpoint(tmp_path / "w", {}, 0.0)
+    with writer_of(tmp_path / "w", run) as writer:
+        ensemble.train(simulation, run, writer, checkpoint=checkpoint)
+    unfinished = tmp_path / "w.unfinished"
+    raw = bytearray(unfinished.read_bytes())
+    # A weight of the first replica; its header and what comes after the weights is written last.
+    raw[-(150 * 4 * 8 + 4 * 8) - 150 * 4 * 4 * 8 + 5] ^= 1
+    unfinished.write_bytes(raw)
+    with writer_of(tmp_path / "w", run) as writer:
+        ensemble.train(simulation, run, writer, checkpoint=checkpoint)
+        assert "the snapshots before it are not there as they were written" in caplog.text
+        writer.finish(run.snapshot_steps, {})
+    with open_weights(tmp_path / "w") as file:
+        assert file.read("W").tobytes() == whole.weights.tobytes()
 
 
 def test_a_checkpoint_of_other_source_or_with_a_flipped_bit_is_ignored(tmp_path, caplog):
@@ -407,15 +442,48 @@ def test_a_checkpoint_that_cannot_be_written_does_not_stop_training(tmp_path, ca
     (tmp_path / "file").write_text("")
     run = hyperparameters_of("teacher_student").from_config({"replicas": 3, "snapshots": 2})
     checkpoint = Checkpoint(tmp_path / "file" / "w", {}, 0.0)
-    ensemble.train(load("teacher_student").SIMULATION, run, checkpoint=checkpoint)
+    memory = ensemble.Memory(run, run.replicas)
+    ensemble.train(load("teacher_student").simulation, run, memory, checkpoint=checkpoint)
     assert "no checkpoint" in caplog.text
 
 
 def test_the_time_of_interrupted_jobs_counts(tmp_path):
     run = hyperparameters_of("teacher_student").from_config({"replicas": 3, "snapshots": 2})
     checkpoint = Checkpoint(tmp_path / "w", {}, 0.0)
-    simulation = load("teacher_student").SIMULATION
-    ensemble.train(simulation, run, checkpoint=checkpoint)
+    simulation, memory = load("teacher_student").simulation, ensemble.Memory(run, run.replicas)
+    ensemble.train(simulation, run, memory, checkpoint=checkpoint)
     state = checkpoint.read()
     checkpoint.write(state | {"seconds": np.array([100.0])})
-    assert ensemble.train(simulation, run, checkpoint=checkpoint).seconds > 100
+    assert ensemble.train(simulation, run, memory, checkpoint=checkpoint) > 100.0
+
+
+def test_training_with_the_kernel_does_not_import_torch():
+    code = (
+        "import io, sys, dysonflow; "
+        "runs = [dysonflow.train(model, {'replicas': 3}, progress=io.StringIO()) "
+        "for model in ('gaussian_rbm', 'teacher_student')]; "
+        "sys.exit(any('compiled' in run.implementation for run in runs) "
+        "and 'torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_the_rotation_of_the_teacher_is_that_of_scipy():
+    from scipy.stats import ortho_group
+
+    from dysonflow.models.teacher_student import random_rotation
+
+    for size in (2, 3, 10):
+        theirs = ortho_group.rvs(size, random_state=np.random.default_rng(size))
+        ours = random_rotation(size, np.random.default_rng(size))
+        assert ours.tobytes() == theirs.tobytes()
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 7])
+def test_the_quantile_of_a_slow_start_is_that_of_chi_squared(freedom):
+    from scipy.stats import chi2
+
+    from dysonflow.models.gaussian_rbm import _chi_squared_quantile
+
+    found = _chi_squared_quantile(1e-4, freedom)
+    assert found == pytest.approx(chi2.ppf(1e-4, freedom), rel=1e-12)

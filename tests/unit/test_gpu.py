@@ -9,6 +9,7 @@ import torch
 from dysonflow import models
 from dysonflow.analysis.spectra import eigenvalues
 from dysonflow.simulation import ensemble
+from dysonflow.simulation.devices import choose_device
 
 pytestmark = [
     pytest.mark.gpu,
@@ -27,14 +28,18 @@ CASES = [
 ]
 
 
+def result_on(device, simulation, run):
+    return ensemble.train_in_memory(simulation, run, choose_device(device))
+
+
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize(("model", "more"), CASES)
 def test_the_law_is_that_of_the_cpu(model, more, dtype):
     run = models.hyperparameters_of(model).from_config({**SHORT, **more, "dtype": dtype})
-    simulation = models.load(model).SIMULATION
+    simulation = models.load(model).simulation
     moments = []
     for device in ("cpu", "cuda"):
-        levels = eigenvalues(ensemble.train(simulation, run, device).weights)[:, 0]
+        levels = eigenvalues(result_on(device, simulation, run).weights)[:, 0]
         moments.append((levels.mean(axis=0), levels.var(axis=0) / len(levels)))
     (cpu, cpu_error), (gpu, gpu_error) = moments
     assert np.all(np.abs(cpu - gpu) < FIVE_SIGMA * np.sqrt(cpu_error + gpu_error))
@@ -43,12 +48,13 @@ def test_the_law_is_that_of_the_cpu(model, more, dtype):
 @pytest.mark.parametrize(("model", "more"), CASES)
 def test_the_speed_is_reported_with_the_card(model, more, record_property, capsys):
     run = models.hyperparameters_of(model).from_config({**SHORT, **more})
-    simulation = models.load(model).SIMULATION
-    ensemble.train(simulation, run, "cuda")
+    simulation = models.load(model).simulation
+    result_on("cuda", simulation, run)
     speeds = {}
     for device in ("cpu", "cuda"):
-        result = ensemble.train(simulation, run, device)
-        speeds[result.device] = run.replicas * run.steps / result.seconds
+        place, memory = choose_device(device), ensemble.Memory(run, run.replicas)
+        seconds = ensemble.train(simulation, run, memory, place)
+        speeds[place.name] = run.replicas * run.steps / seconds
     assert len(speeds) == 2 and all(math.isfinite(speed) for speed in speeds.values())
     text = ", ".join(f"{device}: {speed:.3g}" for device, speed in speeds.items())
     record_property("replica_steps_per_second", text)

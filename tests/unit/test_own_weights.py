@@ -4,27 +4,42 @@ import math
 import os
 import pickle
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 import safetensors.numpy
 import safetensors.torch
 import torch
+from in_process import make_run, make_weights
 
 import dysonflow
 from dysonflow import cli, models, stages, theory
 from dysonflow.analysis import fits, spectra
-from dysonflow.artifacts import tables
-from dysonflow.artifacts.weights import read_weights
+from dysonflow.analysis.columns import hyperparameter_fields
+from dysonflow.artifacts import kinds
+from dysonflow.artifacts.weights import open_weights
 from dysonflow.errors import ConfigError
-from dysonflow.planning import audit, resources
-from dysonflow.planning.studies import load_studies
+from dysonflow.planning import audit, resources, sources
+from dysonflow.planning.graph import Plan
+from dysonflow.planning.studies import Study, load_studies
 from dysonflow.report import figures
 from dysonflow.report.figures._study import StudyData
+from dysonflow.results import Results
+from dysonflow.simulation.ensemble import Memory
 
 RATE, BATCH, SCALE = 0.1, 4, 0.3
 SIGMA = SCALE * math.sqrt(RATE / BATCH)
 CHECKPOINTS = models.hyperparameters_of("checkpoints")
+
+
+def read_of(run):
+    """Weights and steps of a run, read from its files into memory."""
+    memory = Memory(run, run.replicas)
+    step = models.load("checkpoints").read(run, memory.put)
+    return memory.layers["W"], step
+
+
 GIVEN = {"array": "w", "learning_rate": RATE, "batch_size": BATCH}
 
 
@@ -56,7 +71,7 @@ def run_of(path, **values):
 
 
 def read(path, **values):
-    return models.load("checkpoints").read(run_of(path, **values))
+    return read_of(run_of(path, **values))
 
 
 def refused(path, **values):
@@ -78,7 +93,7 @@ def test_values_come_back_from_every_format(suffix, dtype):
     run = run_of(f"a.{suffix}")
     assert (run.replicas, run.snapshots, run.rows, run.columns) == (50, 3, 2, 2)
     assert run.dtype == ("float64" if dtype == "float64" else "float32")
-    weights, step = models.load("checkpoints").read(run)
+    weights, step = read_of(run)
     assert weights.dtype == run.dtype
     np.testing.assert_array_equal(weights, stored)
     assert step.tolist() == [1, 2, 3]
@@ -121,7 +136,7 @@ def test_any_order_of_axes(axes, suffix):
     save(f"a.{suffix}", w=stored.transpose(order))
     run = run_of(f"a.{suffix}", axes=axes, first_snapshot=1)
     assert (run.replicas, run.snapshots, run.rows, run.columns) == (5, 3, 3, 2)
-    np.testing.assert_array_equal(models.load("checkpoints").read(run)[0], stored[:, 1:])
+    np.testing.assert_array_equal(read_of(run)[0], stored[:, 1:])
 
 
 def test_files_are_put_in_order_by_replica_and_snapshot():
@@ -131,15 +146,15 @@ def test_files_are_put_in_order_by_replica_and_snapshot():
             save(f"run{replica}/w{step}.npz", w=stored[replica, [0, 2, 1][j]].T)
     run = run_of("run{replica}/w{snapshot}.npz", axes=["column", "row"])
     assert (run.burn_in, run.steps, run.replicas, run.snapshots) == (5, 100, 11, 3)
-    weights, step = models.load("checkpoints").read(run)
+    weights, step = read_of(run)
     np.testing.assert_array_equal(weights, stored)
     assert step.tolist() == [5, 20, 100]
     late = run_of("run{replica}/w{snapshot}.npz", axes=["column", "row"], first_snapshot=-2)
     assert (late.burn_in, late.snapshots, len(late.sources)) == (20, 2, 22)
-    np.testing.assert_array_equal(models.load("checkpoints").read(late)[0], stored[:, 1:])
+    np.testing.assert_array_equal(read_of(late)[0], stored[:, 1:])
     # Times given by hand take the place of the numbers in the names.
     given = run_of("run{replica}/w{snapshot}.npz", axes=["row", "column"], burn_in=10, steps=30)
-    assert models.load("checkpoints").read(given)[1].tolist() == [10, 20, 30]
+    assert read_of(given)[1].tolist() == [10, 20, 30]
 
 
 def test_files_without_placeholders_are_replicas_in_natural_order():
@@ -164,7 +179,7 @@ def test_the_last_snapshot():
     save("a.npz", w=pairs(5, 6))
     run = run_of("a.npz", first_snapshot=-1)
     assert (run.snapshots, run.burn_in, run.steps) == (1, 6, 6)
-    weights, step = models.load("checkpoints").read(run)
+    weights, step = read_of(run)
     np.testing.assert_array_equal(weights, pairs(5, 6)[:, 5:])
     assert step.tolist() == [6]
 
@@ -173,7 +188,7 @@ def test_a_name_that_spells_a_number():
     torch.save({"0": torch.from_numpy(pairs())}, "1e5.pt")
     run = run_of("1e5.pt", array="0")
     assert run.canonical()["array"] == "0"
-    np.testing.assert_array_equal(models.load("checkpoints").read(run)[0], pairs())
+    np.testing.assert_array_equal(read_of(run)[0], pairs())
 
 
 # --- runs, keys and tables ------------------------------------------------------------------------
@@ -184,8 +199,8 @@ def test_a_resolved_run_needs_no_file(folder):
     run = run_of("a.npz", centres=[2, 2], noise_scale=SCALE)
     (folder / "a.npz").unlink()
     again = CHECKPOINTS.from_config(run.canonical())
-    assert again == run and again.run == run.run
-    assert resources.weight_shape(again) == (2, 2)
+    assert again == run and again.run == run.name
+    assert again.layers() == {"W": (2, 2)}
     with pytest.raises(ConfigError, match="no such file"):
         run_of("a.npz")
 
@@ -211,31 +226,24 @@ def test_the_same_weights_have_the_spectra_of_a_trained_run():
     student = models.hyperparameters_of("teacher_student").from_config(
         {"replicas": 40, "snapshots": 3}
     )
-    source = stages.source("train", "teacher_student")
     with open("log", "w") as log:
-        stages.train("teacher_student", student.canonical(), source, "cpu", "s.safetensors", log)
-    trained, _ = read_weights("s.safetensors")
-    run = run_of("s.safetensors", array="weights")
-    weights, step = models.load("checkpoints").read(run)
-    ours = spectra.spectra_columns(run, weights, step)
-    theirs = spectra.spectra_columns(student, trained["weights"], trained["step"])
+        stages.train("teacher_student", student.canonical(), "0", "cpu", "s.safetensors", log)
+    with open_weights("s.safetensors") as file:
+        trained = file.read("W")
+        theirs = spectra.spectra_columns(student, "W", trained, file.step)
+    run = run_of("s.safetensors", array="weights/W")
+    weights, step = read_of(run)
+    ours = spectra.spectra_columns(run, "W", weights, step)
     for name in ("replica", "snapshot", "index", "eigenvalue"):
         assert ours[name].equals(theirs[name]), name
 
 
-def make_run(run, results):
-    """Weights, spectra and fits of a run, as the workflow makes them."""
-    folder = audit.run_folder(run, results)
-    folder.mkdir(parents=True)
-    files = [str(folder / name) for name in audit.RUN_FILES.values()]
-    source = [stages.source(stage, run.MODEL) for stage in audit.RUN_FILES]
-    values = run.canonical()
-    if run.MODEL == "checkpoints":
-        stages.read_checkpoints(run.MODEL, values, source[0], files[0])
-    else:
-        with open("log", "w") as log:
-            stages.train(run.MODEL, values, source[0], "cpu", files[0], log)
-    return values, source, files
+def plan_of(*runs, results="results"):
+    """A plan with one study for each run, which draws nothing."""
+    studies = {
+        f"s{k}": Study(f"s{k}", run.MODEL, (run,), (), True, None) for k, run in enumerate(runs)
+    }
+    return Plan(studies, {}, Results(str(results)))
 
 
 def test_tables_of_two_models_are_read_together(folder):
@@ -245,19 +253,23 @@ def test_tables_of_two_models_are_read_together(folder):
     )
     plain = run_of("a.npz")
     fitted = run_of("a.npz", centres=[2, 2], noise_scale=SCALE)
-    results = folder / "results"
-    made = [(run, *make_run(run, results)) for run in (student, plain, fitted)]
+    plan = plan_of(student, plain, fitted)
+    results = Path(plan.results.root)
+    for run in plan.runs.values():
+        make_run(plan, run, None)
+    file = plan.results.files_of(plain)["weights"]
+    with open_weights(file) as weights:
+        assert np.isnan(weights.loss).all() and weights.loss.shape == (50, 3)
+        assert list(weights.metadata["sources"]) == ["a.npz"]
     # Spectra and fits may be made where the files are not.
     (folder / "a.npz").unlink()
-    for run, values, source, files in made:
-        stages.spectra(run.MODEL, values, source[1], *files[:2])
-        if run.fitted:
-            stages.fit(run.MODEL, values, source[2], files[1], files[0], files[2])
-    tensors, metadata = read_weights(made[1][3][0])
-    assert np.isnan(tensors["loss"]).all() and tensors["loss"].shape == (50, 3)
-    assert list(metadata["sources"]) == ["a.npz"]
+    for run in (plain, fitted):
+        files = plan.results.files_of(run)
+        values = plan.run_params("spectra", run)
+        stages.spectra(run.MODEL, **values, weights=files["weights"], output=files["spectra"])
+    stages.fit("checkpoints", **plan.run_params("fit", fitted), **plan.fit_inputs(fitted), output=files["fits"])
     spectrum = dysonflow.read_spectra(results)
-    one = spectrum[spectrum["run"] == plain.run].iloc[0]
+    one = spectrum[spectrum["run"] == plain.name].iloc[0]
     assert one["path"] == "a.npz" and list(one["centres"]) == [] and math.isnan(one["noise_scale"])
     assert list(one["axes"]) == ["replica", "snapshot", "row", "column"]
     table = dysonflow.read_fits(results)
@@ -267,13 +279,13 @@ def test_tables_of_two_models_are_read_together(folder):
     assert row["mean_gap_theory"] == pytest.approx(math.sqrt(math.pi) * SIGMA)
     assert np.isnan(row["angle_p_value"]) and row["surmise_p_value"] > 1e-3
     assert list(row["centres"]) == [2.0, 2.0]
-    runs = audit.runs_table({"one": [run for run, *_ in made]}, results).to_pandas()
+    runs = audit.runs_table({"one": list(plan.runs.values())}, plan.results).to_pandas()
     assert sorted(runs["status"]) == ["diagonalised", "fitted", "fitted"]
 
 
 def test_a_single_snapshot_has_no_autocorrelation_time():
     run = run_of_pairs(snapshots=1)
-    columns = fits.fit_run(run, spectra.eigenvalues(models.load("checkpoints").read(run)[0]))
+    columns = fits.fit_run(run, "W", spectra.eigenvalues(read_of(run)[0]))
     assert columns["autocorrelation_time"].to_pylist() == [None]
     assert columns["sigma"].to_pylist()[0] > 0
 
@@ -285,13 +297,13 @@ def run_of_pairs(snapshots=3, **values):
 
 def test_a_source_that_changed_is_stale(folder, capsys):
     run = run_of_pairs()
-    make_run(run, folder / "results")
+    make_weights(plan_of(run), run, None)
     values = {**GIVEN, "path": "a.npz", "centres": [2, 2], "noise_scale": SCALE}
     config = {"studies": {"own": {"model": "checkpoints", "hyperparameters": values}}}
-    report = audit.verify(load_studies(config), folder / "results")
+    report = audit.verify(Plan.from_config(config))
     assert not report.stale and not report.damaged
     save("a.npz", w=pairs(seed=1))
-    (text,) = audit.verify(load_studies(config), folder / "results").stale.values()
+    (text,) = audit.verify(Plan.from_config(config)).stale.values()
     assert text == "made from another a.npz than the one there is now"
     (folder / "a.npz").unlink()
     (folder / "my.yaml").write_text(str(config))
@@ -303,9 +315,9 @@ def test_many_files_have_one_checksum():
     for replica in range(40):
         save(f"{replica}.npz", w=pairs(1, 1)[0, 0])
     run = run_of("*.npz", axes=["row", "column"])
-    stages.read_checkpoints("checkpoints", run.canonical(), "0", "w.safetensors")
-    sources = read_weights("w.safetensors")[1]["sources"]
-    assert sources["files"] == 40 and len(sources["sha256"]) == 64
+    stages.read_weights("checkpoints", run.canonical(), "0", "w.safetensors")
+    recorded = kinds.read_whole("w.safetensors")["sources"]
+    assert recorded["files"] == 40 and len(recorded["sha256"]) == 64
 
 
 # --- theory ---------------------------------------------------------------------------------------
@@ -314,7 +326,7 @@ def test_many_files_have_one_checksum():
 def test_blocks_are_those_of_equal_centres():
     save("a.npz", w=np.zeros((2, 1, 3, 3)))
     run = run_of("a.npz", centres=[1, 2, 2], noise_scale=SCALE)
-    one, two = theory.load(run.MODEL).blocks(run)
+    one, two = theory.load(run.MODEL).blocks(run, "W")
     assert (one.multiplicity, one.centre, two.multiplicity, two.first) == (1, 1.0, 2, 1)
     assert one.sigma == two.sigma == two.finite_step_variable == pytest.approx(SIGMA)
     assert math.isnan(one.mean_gap)
@@ -325,24 +337,24 @@ def test_the_teacher_student_theory_is_that_of_the_model():
     student = models.hyperparameters_of("teacher_student").from_config(
         {"learning_rate": RATE, "batch_size": BATCH, "noise_scale": SCALE, "teacher_spectrum": 2}
     )
-    assert theory.load(run.MODEL).blocks(run) == theory.load(student.MODEL).blocks(student)
+    assert theory.load(run.MODEL).blocks(run, "W") == theory.load(student.MODEL).blocks(student, "W")
 
 
 @pytest.mark.parametrize(("level", "power"), [("singular_value", 0.5), ("eigenvalue", 1.0)])
 def test_the_level_may_be_an_eigenvalue(level, power):
     run = run_of_pairs(level=level, centres=[2, 2] if power < 1 else [4, 4])
     physics = theory.load(run.MODEL)
-    values = spectra.eigenvalues(models.load("checkpoints").read(run)[0])
-    np.testing.assert_allclose(physics.levels(run, values), values**power)
-    np.testing.assert_allclose(physics.eigenvalues(run, physics.levels(run, values)), values)
+    values = spectra.eigenvalues(read_of(run)[0])
+    np.testing.assert_allclose(physics.levels(run, "W", values), values**power)
+    np.testing.assert_allclose(physics.eigenvalues(run, "W", physics.levels(run, "W", values)), values)
     word = level.split("_")[0]
-    assert word in physics.level_name(run) and word in physics.level_label(run)
+    assert word in physics.level_name(run, "W") and word in physics.level_label(run, "W")
 
 
 def test_digests_do_not_depend_on_the_trainer():
-    text = stages.source("train", "checkpoints")
-    assert text != stages.source("train", "teacher_student")
-    assert stages.source("spectra", "checkpoints") != text
+    text = sources.source("train", "checkpoints")
+    assert text != sources.source("train", "teacher_student")
+    assert sources.source("spectra", "checkpoints") != text
 
 
 # --- studies --------------------------------------------------------------------------------------
@@ -390,12 +402,11 @@ def test_runs_of_one_study_may_have_other_blocks(folder):
         save(f"{k}.npz", w=blocks_about(levels, replicas, k))
         runs.append(run_of(f"{k}.npz", centres=levels, noise_scale=SCALE))
     paths = {"spectra": [], "fits": []}
+    plan = plan_of(*runs)
     for run in runs:
-        values, source, files = make_run(run, folder / "results")
-        stages.spectra(run.MODEL, values, source[1], *files[:2])
-        stages.fit(run.MODEL, values, source[2], files[1], files[0], files[2])
-        paths["spectra"].append(files[1])
-        paths["fits"].append(files[2])
+        make_run(plan, run, None)
+        for kind, found in paths.items():
+            found.append(plan.results.files_of(run)[kind])
     data = StudyData("mixed", runs, **paths)
     assert [data.pair_numbers(run) for run in runs] == [[0], [1], [], []]
     assert data.with_pairs() == runs[:2]
@@ -578,11 +589,11 @@ def test_a_file_that_shrank_since_it_was_planned():
     run = run_of_pairs()
     save("a.npz", w=pairs(20))
     with pytest.raises(ConfigError, match="replicas = 50: the files of a.npz hold 20"):
-        models.load("checkpoints").read(CHECKPOINTS.from_config(run.canonical()))
+        read_of(CHECKPOINTS.from_config(run.canonical()))
 
 
 def test_columns_of_every_kind_have_a_type():
-    fields = {field.name: field for field in tables.hyperparameter_fields(CHECKPOINTS)}
+    fields = {field.name: field for field in hyperparameter_fields(CHECKPOINTS)}
     kinds = {name: str(fields[name].type) for name in ("path", "axes", "centres", "noise_scale")}
     assert kinds == {
         "path": "string",

@@ -8,8 +8,8 @@ import pytest
 
 import dysonflow
 from dysonflow.analysis import spectra
-from dysonflow.artifacts import seals, tables
-from dysonflow.artifacts.weights import join_weights, read_weights, write_weights
+from dysonflow.artifacts import files, seals, tables
+from dysonflow.artifacts.weights import join_weights, read_tensors, write_weights
 from dysonflow.errors import ArtifactError
 from dysonflow.models import hyperparameters_of
 
@@ -47,31 +47,31 @@ def write_run(folder, run):
     size = getattr(run, "sites", 2)
     weights = RNG.normal(size=(2, 3, size, size))
     step = np.array(run.snapshot_steps)
-    columns = spectra.spectra_columns(run, weights, step)
-    path = folder / "runs" / run.MODEL / run.run / "spectra.parquet"
+    columns = spectra.spectra_columns(run, "W", weights, step)
+    path = folder / "runs" / run.MODEL / run.name / "spectra.parquet"
     schema = spectra.spectra_schema(type(run))
-    tables.write_table(columns, schema, path, {"run": run.run})
+    tables.write_table(columns, schema, path, {"run": run.name})
     return path, weights
 
 
 @pytest.mark.parametrize("run", RUNS, ids=lambda run: run.MODEL)
 def test_a_run_reads_back_as_written(run, tmp_path):
     path, weights = write_run(tmp_path, run)
-    values, step = spectra.read_eigenvalues(path)
+    values, step = spectra.read_eigenvalues(path, "W")
     np.testing.assert_array_equal(values, spectra.eigenvalues(weights))
     assert step.tolist() == run.snapshot_steps
-    assert tables.read_metadata(path)["run"] == run.run
+    assert tables.read_metadata(path)["run"] == run.name
 
 
 def test_all_models_open_together(tmp_path):
     for run in RUNS:
         write_run(tmp_path, run)
     frame = dysonflow.read_spectra(tmp_path)
-    assert list(frame.columns[:7]) == [
-        *("run", "model", "replica", "snapshot", "step", "index", "eigenvalue"),
+    assert list(frame.columns[:8]) == [
+        *("run", "model", "layer", "replica", "snapshot", "step", "index", "eigenvalue"),
     ]
     for run in RUNS:
-        rows = frame[frame["run"] == run.run]
+        rows = frame[frame["run"] == run.name]
         assert len(rows) == 2 * 3 * getattr(run, "sites", 2)
         for name, value in run.canonical().items():
             found = rows[name].iloc[0]
@@ -123,17 +123,17 @@ def test_missing_rows_are_noticed(tmp_path):
     table = pq.read_table(path)
     pq.write_table(table.slice(0, len(table) - 1), path)
     with pytest.raises(ArtifactError, match="checksum"):
-        spectra.read_eigenvalues(path)
+        spectra.read_eigenvalues(path, "W")
     blank = table.schema.metadata | {b"seal": seals.BLANK.encode()}
     pq.write_table(table.slice(0, len(table) - 1).replace_schema_metadata(blank), path)
     seals.seal(path)
     with pytest.raises(ArtifactError, match="rows are missing"):
-        spectra.read_eigenvalues(path)
+        spectra.read_eigenvalues(path, "W")
 
 
 def test_a_null_is_refused(tmp_path):
     run = RUNS[1]
-    columns = spectra.spectra_columns(run, np.ones((1, 1, 2, 2)), np.array([1]))
+    columns = spectra.spectra_columns(run, "W", np.ones((1, 1, 2, 2)), np.array([1]))
     columns["eigenvalue"] = pa.array([1.0, None])
     schema = spectra.spectra_schema(type(run))
     with pytest.raises(ValueError, match="eigenvalue"):
@@ -144,7 +144,7 @@ def test_a_null_is_refused(tmp_path):
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
     target = tmp_path / "file"
     target.write_text("old")
-    with pytest.raises(RuntimeError), tables.atomic(target) as path:
+    with pytest.raises(RuntimeError), files.atomic(target) as path:
         path.write_text("half")
         raise RuntimeError
     assert target.read_text() == "old"
@@ -154,7 +154,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
 def test_a_full_disk_is_one_clear_error(tmp_path):
     # /dev/full refuses every write as a full disk does.
     with pytest.raises(ArtifactError, match=r"cannot be written: No space left"):
-        with tables.atomic(tmp_path / "file"):
+        with files.atomic(tmp_path / "file"):
             with open("/dev/full", "w") as full:
                 full.write("x" * 100_000)
 
@@ -166,9 +166,9 @@ class TestWeights:
 
     def test_reads_back_as_written(self, tmp_path):
         weights, loss = RNG.normal(size=(2, 3, 4, 5)), RNG.normal(size=(2, 3))
-        write_weights(tmp_path / "w", weights, self.STEP, loss, {"run": "x"})
-        tensors, metadata = read_weights(tmp_path / "w")
-        np.testing.assert_array_equal(tensors["weights"], weights)
+        write_weights(tmp_path / "w", {"W": weights}, self.STEP, loss, {"run": "x"})
+        tensors, metadata = read_tensors(tmp_path / "w")
+        np.testing.assert_array_equal(tensors["weights/W"], weights)
         np.testing.assert_array_equal(tensors["step"], self.STEP)
         np.testing.assert_array_equal(tensors["loss"], loss)
         assert metadata["run"] == "x"
@@ -177,7 +177,7 @@ class TestWeights:
         weights = np.ones((2, 3, 1, 1))
         weights[1, 2] = np.nan
         with pytest.raises(ValueError, match="replica 1"):
-            write_weights(tmp_path / "w", weights, self.STEP, np.ones((2, 3)), {})
+            write_weights(tmp_path / "w", {"W": weights}, self.STEP, np.ones((2, 3)), {})
         assert list(tmp_path.iterdir()) == []
 
     def test_shards_join_in_order(self, tmp_path):
@@ -187,10 +187,10 @@ class TestWeights:
             paths.append(tmp_path / f"{first}")
             metadata = {"run": "x", "members": [first, stop], "seconds": 1.0, "replica_steps": 3}
             part = slice(first, stop)
-            write_weights(paths[-1], weights[part], self.STEP, loss[part], metadata)
+            write_weights(paths[-1], {"W": weights[part]}, self.STEP, loss[part], metadata)
         join_weights(paths, tmp_path / "whole")
-        tensors, metadata = read_weights(tmp_path / "whole")
-        np.testing.assert_array_equal(tensors["weights"], weights)
+        tensors, metadata = read_tensors(tmp_path / "whole")
+        np.testing.assert_array_equal(tensors["weights/W"], weights)
         assert metadata["seconds"] == 2.0 and "members" not in metadata
         with pytest.raises(ArtifactError, match="begins with replica 0"):
             join_weights(paths[::-1], tmp_path / "wrong")
@@ -198,7 +198,7 @@ class TestWeights:
     @pytest.mark.parametrize("keep", [0, 4, 100, -8])
     def test_a_truncated_file_is_named(self, keep, tmp_path):
         path = tmp_path / "w"
-        write_weights(path, np.ones((2, 3, 1, 1)), self.STEP, np.ones((2, 3)), {})
+        write_weights(path, {"W": np.ones((2, 3, 1, 1))}, self.STEP, np.ones((2, 3)), {})
         path.write_bytes(path.read_bytes()[:keep])
         with pytest.raises(ArtifactError, match=r"w: .*damaged"):
-            read_weights(path)
+            read_tensors(path)

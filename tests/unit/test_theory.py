@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dysonflow import theory
+from dysonflow import models, theory
 from dysonflow.analysis import fits
 from dysonflow.analysis.spectra import eigenvalues
 from dysonflow.models import hyperparameters_of, load
@@ -14,8 +14,13 @@ from dysonflow.models.gaussian_rbm import precision_matrix
 from dysonflow.models.teacher_student import shared_covariances, teacher
 from dysonflow.simulation import ensemble
 from dysonflow.statistics import coulomb_gas
-from dysonflow.theory import _rbm_matrix, gaussian_rbm, teacher_student
-from dysonflow.theory._rbm_matrix import Machine, linear_noise, moments
+from dysonflow.theory.base import Theory
+from dysonflow.theory.gaussian_rbm import matrix
+from dysonflow.theory.gaussian_rbm import predictions as gaussian_rbm
+from dysonflow.theory.gaussian_rbm.matrix import Machine, linear_noise, moments
+from dysonflow.theory.teacher_student import moments as student_moments
+from dysonflow.theory.teacher_student import predictions as teacher_student
+from dysonflow.theory.teacher_student.tails import fourth_moment_ratio
 
 FIVE_SIGMA = 5.0
 RBM = hyperparameters_of("gaussian_rbm")
@@ -23,7 +28,7 @@ STUDENT = hyperparameters_of("teacher_student")
 
 
 def trained(run):
-    return ensemble.train(load(run.MODEL).SIMULATION, run, log=io.StringIO()).weights
+    return ensemble.train_in_memory(load(run.MODEL).simulation, run, log=io.StringIO()).weights
 
 
 def over_replicas(samples):
@@ -35,7 +40,7 @@ def over_replicas(samples):
 def pulls(run, levels):
     """Pulls of centre, sigma and mean gap from the full theory, and from the block formula."""
     full, block_formula = [], []
-    for block in theory.load(run.MODEL).blocks(run):
+    for block in theory.load(run.MODEL).blocks(run, "W"):
         if block.flag:
             continue
         fit = coulomb_gas.fit_block(levels[..., block.positions])
@@ -148,7 +153,7 @@ class TestMachine:
             {"learning_rate": 0.2, "batch_size": 32, "sampler": "wishart"}
             | {"replicas": 64, "snapshots": 12}
         )
-        full, block_formula = pulls(run, gaussian_rbm.levels(run, eigenvalues(trained(run))))
+        full, block_formula = pulls(run, theory.load("gaussian_rbm").levels(run, "W", eigenvalues(trained(run))))
         assert (np.abs(full) < FIVE_SIGMA).all()
         assert (full**2).mean() < 2.5
         assert (np.abs(block_formula) > FIVE_SIGMA).sum() > 5
@@ -161,14 +166,14 @@ class TestMachine:
             | {"replicas": 192, "snapshots": 6}
             | values
         )
-        full, block_formula = pulls(run, gaussian_rbm.levels(run, eigenvalues(trained(run))))
+        full, block_formula = pulls(run, theory.load("gaussian_rbm").levels(run, "W", eigenvalues(trained(run))))
         assert (np.abs(full) < FIVE_SIGMA).all()
         assert (np.abs(block_formula) > FIVE_SIGMA).any()
 
     def test_drawn_matrices_have_the_moments(self):
         machine = gaussian_rbm.machine(RBM.from_config({"sites": 3, "batch_size": 8}))
         found = moments(machine)
-        drawn, _, _ = _rbm_matrix.draw(machine, found, 200_000, np.random.default_rng(1))
+        drawn, _, _ = matrix.draw(machine, found, 200_000, np.random.default_rng(1))
         y = drawn.reshape(-1, 3, 3) - np.diag(machine.fixed)
         h = y - np.diag(found.mean)
         count = np.sqrt(len(y) / 2)
@@ -219,7 +224,7 @@ class TestStudent:
     )
     def test_levels_against_simulation(self, values):
         run = STUDENT.from_config({"snapshots": 6, "teacher_spectrum": 2.0} | values)
-        full, formula = pulls(run, teacher_student.levels(run, eigenvalues(trained(run))))
+        full, formula = pulls(run, theory.load("teacher_student").levels(run, "W", eigenvalues(trained(run))))
         assert (np.abs(full) < FIVE_SIGMA).all()
         assert (np.abs(formula) > FIVE_SIGMA).any()
 
@@ -228,7 +233,7 @@ class TestStudent:
             {"size": 3, "data": "shared", "batch_size": 2, "training_batches": 5}
             | {"learning_rate": 0.3, "burn_in": 150, "steps": 153, "snapshots": 2}
         )
-        u, v = teacher_student.conditional_moments(run)
+        u, v = student_moments.conditional_moments(run)
         kick = (run.learning_rate * run.noise_scale) ** 2 / run.batch_size
         factors = np.eye(3) - run.learning_rate * shared_covariances(run)
         for k, time in enumerate(run.snapshot_steps):
@@ -243,7 +248,7 @@ class TestStudent:
     def test_tails_grow_with_the_step(self):
         # Gaussian for a small step, heavier tails for a large one.
         ratios = [
-            teacher_student.fourth_moment_ratio(
+            fourth_moment_ratio(
                 STUDENT.from_config({"learning_rate": rate, "batch_size": 4})
             )
             for rate in (0.001, 0.2, 0.5)
@@ -261,7 +266,7 @@ class TestStudent:
         ratio = fourth.mean() / (2 * second.mean() ** 2)
         linear = fourth / fourth.mean() - 2 * second / second.mean()
         error = ratio * linear.std() / np.sqrt(len(gap))
-        predicted = teacher_student.fourth_moment_ratio(run)
+        predicted = fourth_moment_ratio(run)
         assert abs(ratio - predicted) < FIVE_SIGMA * error
         assert predicted - 1 > FIVE_SIGMA * error
 
@@ -299,7 +304,7 @@ def test_fits_carry_both_theories_and_pulls():
     run = STUDENT.from_config({"learning_rate": 0.5, "replicas": 64})
     (block,) = teacher_student.blocks(run)
     drawn = coulomb_gas.sample(2, 1.0, 64 * 8, np.random.default_rng(3), block.centre, 0.05)
-    columns = fits.fit_run(run, drawn.reshape(64, 8, 2) ** 2)
+    columns = fits.fit_run(run, "W", drawn.reshape(64, 8, 2) ** 2)
     row = {name: column.to_pylist()[0] for name, column in columns.items()}
     for short, name in (("centre", "centre"), ("sigma", "sigma"), ("gap", "mean_gap")):
         assert row[f"{name}_theory"] == getattr(block, name)
@@ -311,6 +316,20 @@ def test_fits_carry_both_theories_and_pulls():
 def test_blocks_without_estimates_have_no_pulls():
     run = STUDENT.from_config({"replicas": 4})
     drawn = np.random.default_rng(4).normal(2, 0.1, (4, 8, 2))
-    columns = fits.fit_run(run, np.sort(drawn, axis=-1) ** 2)
+    columns = fits.fit_run(run, "W", np.sort(drawn, axis=-1) ** 2)
     assert columns["pull_sigma"].to_pylist() == [None]
     assert columns["sigma_block_formula"].to_pylist() != [None]
+
+
+def test_every_theory_is_one_of_a_model():
+    for name in theory.names():
+        assert name in models.names()
+        assert isinstance(theory.load(name), Theory)
+    assert set(theory.names()) == {"checkpoints", "gaussian_rbm", "teacher_student"}
+
+
+def test_what_a_theory_need_not_say():
+    physics = theory.load("checkpoints")
+    assert physics.pair_plane(None, "W", 0) is None
+    assert physics.noise_free(None, "W", None, None) is None
+    assert physics.reach == np.inf and physics.centre_symbol == r"\kappa"

@@ -102,7 +102,7 @@ def test_a_new_point_trains_one_run(finished):
 def test_the_shard_size_changes_no_number(workflow):
     study = {"model": "teacher_student", "hyperparameters": {"replicas": 200, "snapshots": 2}}
     (run,) = load_studies({"studies": {"small": study}})["small"].runs
-    target = f"results/runs/teacher_student/{run.run}/weights.safetensors"
+    target = f"results/runs/teacher_student/{run.name}/weights.safetensors"
     found = []
     for size in (512, 128, 64):
         workflow.configure({"shard_size": size, "studies": {"small": study}})

@@ -6,104 +6,140 @@
 
 rule train_shard:
     output:
-        temp("results/runs/{model}/{run}/shards/{first}-{stop}.safetensors"),
+        temp(RESULTS.shard()),
     log:
-        "results/logs/train/{model}/{run}/{first}-{stop}.log",
+        RESULTS.log("train", "{model}", "{run}", "{first}-{stop}"),
     # A run in a shared cache is of no use as long as its shards are to be trained for it.
     cache: True
     conda:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=memory_of_training,
-        runtime=runtime_of_training,
-        gpu=gpus_of_training,
+        mem_mb=memory(needs_of_training),
+        runtime=runtime(needs_of_training),
+        # One GPU where the configuration asks for it.
+        gpu=int(SETTINGS.device == "cuda"),
         # Where a run is trained is not part of what it is, so it is no param.
         device=SETTINGS.device,
         checkpoint_seconds=SETTINGS.checkpoint_seconds,
     params:
-        hyperparameters=lambda wildcards: RUNS[wildcards.run].canonical(),
+        hyperparameters=of_run("train", "hyperparameters"),
         members=lambda wildcards: [int(wildcards.first), int(wildcards.stop)],
-        source=lambda wildcards: stages.source("train", wildcards.model),
+        source=of_run("train", "source"),
     message:
         "train {wildcards.model} {wildcards.run}, replicas {wildcards.first} to {wildcards.stop}"
     script:
         "../scripts/train.py"
 
 
-# Trains a run that fits into one shard; joins the shards of a larger one.
-rule train:
-    input:
-        shard_files,
-    output:
-        "results/runs/{model}/{run}/weights.safetensors",
-    log:
-        "results/logs/train/{model}/{run}.log",
-    wildcard_constraints:
-        model="|".join(TRAINED),
-    cache: True
-    conda:
-        "../../environment.yml"
-    threads: 1
-    resources:
-        mem_mb=memory_of_training,
-        runtime=runtime_of_training,
-        gpu=gpus_of_training,
-        device=SETTINGS.device,
-        checkpoint_seconds=SETTINGS.checkpoint_seconds,
-    params:
-        hyperparameters=lambda wildcards: RUNS[wildcards.run].canonical(),
-        source=lambda wildcards: stages.source("train", wildcards.model),
-    message:
-        "train {wildcards.model} {wildcards.run}"
-    script:
-        "../scripts/train.py"
+# Weights that no study keeps are deleted once all is made of them: the same rules once more.
+for temporary in (False, True):
+    suffix = "_temporary" if temporary else ""
+    place = temp(RESULTS.run_file(WEIGHTS)) if temporary else RESULTS.run_file(WEIGHTS)
 
+    # Trains a run that fits into one shard.
+    rule:
+        name:
+            f"train{suffix}"
+        input:
+            lambda wildcards: [str(path) for path in RUNS[wildcards.run].sources],
+        output:
+            place,
+        log:
+            RESULTS.log("train", "{model}", "{run}"),
+        wildcard_constraints:
+            run=PLAN.runs_pattern("train", temporary),
+        cache: True
+        conda:
+            "../../environment.yml"
+        threads: 1
+        resources:
+            mem_mb=memory(needs_of_training),
+            runtime=runtime(needs_of_training),
+            gpu=int(SETTINGS.device == "cuda"),
+            device=SETTINGS.device,
+            checkpoint_seconds=SETTINGS.checkpoint_seconds,
+        params:
+            hyperparameters=of_run("train", "hyperparameters"),
+            source=of_run("train", "source"),
+        message:
+            "train {wildcards.model} {wildcards.run}"
+        script:
+            "../scripts/train.py"
 
-# Reads what was trained elsewhere. Other numbers in a file are a reason to read it again; a new time
-# stamp alone is none.
-rule read_checkpoints:
-    input:
-        lambda wildcards: RUNS[wildcards.run].sources,
-    output:
-        "results/runs/{model}/{run}/weights.safetensors",
-    log:
-        "results/logs/read/{model}/{run}.log",
-    wildcard_constraints:
-        model="|".join(READ),
-    cache: True
-    conda:
-        "../../environment.yml"
-    threads: 1
-    resources:
-        mem_mb=memory_of_reading,
-        runtime=runtime_of_reading,
-    params:
-        hyperparameters=lambda wildcards: RUNS[wildcards.run].canonical(),
-        source=lambda wildcards: stages.source("train", wildcards.model),
-    message:
-        "read {wildcards.model} {wildcards.run}"
-    script:
-        "../scripts/read_checkpoints.py"
+    # Joins the shards of a larger one.
+    rule:
+        name:
+            f"join{suffix}"
+        input:
+            lambda wildcards: PLAN.shard_files(RUNS[wildcards.run]),
+        output:
+            place,
+        log:
+            RESULTS.log("join", "{model}", "{run}"),
+        wildcard_constraints:
+            run=PLAN.runs_pattern("join", temporary),
+        cache: True
+        conda:
+            "../../environment.yml"
+        threads: 1
+        resources:
+            mem_mb=memory(needs_of_joining),
+            runtime=runtime(needs_of_joining),
+        params:
+            hyperparameters=of_run("train", "hyperparameters"),
+            source=of_run("train", "source"),
+        message:
+            "join {wildcards.model} {wildcards.run}"
+        script:
+            "../scripts/join.py"
+
+    # Reads what was trained elsewhere. Other numbers in a file are a reason to read it again; a new
+    # time stamp alone is none.
+    rule:
+        name:
+            f"read_weights{suffix}"
+        input:
+            lambda wildcards: [str(path) for path in RUNS[wildcards.run].sources],
+        output:
+            place,
+        log:
+            RESULTS.log("read", "{model}", "{run}"),
+        wildcard_constraints:
+            run=PLAN.runs_pattern("read_weights", temporary),
+        cache: True
+        conda:
+            "../../environment.yml"
+        threads: 1
+        resources:
+            mem_mb=memory(needs_of_reading),
+            runtime=runtime(needs_of_reading),
+        params:
+            hyperparameters=of_run("train", "hyperparameters"),
+            source=of_run("train", "source"),
+        message:
+            "read {wildcards.model} {wildcards.run}"
+        script:
+            "../scripts/read_weights.py"
 
 
 rule spectra:
     input:
-        "results/runs/{model}/{run}/weights.safetensors",
+        RESULTS.run_file(WEIGHTS),
     output:
-        "results/runs/{model}/{run}/spectra.parquet",
+        RESULTS.run_file(SPECTRA),
     log:
-        "results/logs/spectra/{model}/{run}.log",
+        RESULTS.log("spectra", "{model}", "{run}"),
     cache: True
     conda:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=memory_of_table,
-        runtime=runtime_of_table,
+        mem_mb=memory(needs_of_table),
+        runtime=runtime(needs_of_table),
     params:
-        hyperparameters=lambda wildcards: RUNS[wildcards.run].canonical(),
-        source=lambda wildcards: stages.source("spectra", wildcards.model),
+        hyperparameters=of_run("spectra", "hyperparameters"),
+        source=of_run("spectra", "source"),
     message:
         "eigenvalues of {wildcards.model} {wildcards.run}"
     script:
@@ -112,22 +148,21 @@ rule spectra:
 
 rule fit:
     input:
-        spectra="results/runs/{model}/{run}/spectra.parquet",
-        weights="results/runs/{model}/{run}/weights.safetensors",
+        unpack(lambda wildcards: PLAN.fit_inputs(RUNS[wildcards.run])),
     output:
-        "results/runs/{model}/{run}/fits.parquet",
+        RESULTS.run_file(FITS),
     log:
-        "results/logs/fit/{model}/{run}.log",
+        RESULTS.log("fit", "{model}", "{run}"),
     cache: True
     conda:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=memory_of_table,
-        runtime=runtime_of_table,
+        mem_mb=memory(needs_of_table),
+        runtime=runtime(needs_of_table),
     params:
-        hyperparameters=lambda wildcards: RUNS[wildcards.run].canonical(),
-        source=lambda wildcards: stages.source("fit", wildcards.model),
+        hyperparameters=of_run("fit", "hyperparameters"),
+        source=of_run("fit", "source"),
     message:
         "fit {wildcards.model} {wildcards.run}"
     script:

@@ -5,9 +5,9 @@
 # no input and is no reason to run anything.
 rule runs:
     output:
-        "results/runs.parquet",
+        RESULTS.runs_table,
     log:
-        "results/logs/runs.log",
+        RESULTS.log("runs"),
     # A second of work that every call repeats: no job of a cluster.
     localrule: True
     conda:
@@ -29,30 +29,28 @@ rule runs:
 
 rule scaling:
     input:
-        lambda wildcards: run_files(wildcards.study, "fits.parquet"),
+        lambda wildcards: PLAN.run_files(wildcards.study, "fits"),
     output:
-        table="results/studies/{study}/scaling.parquet",
+        table=RESULTS.scaling(),
         html=report(
-            "results/studies/{study}/scaling.html",
+            RESULTS.scaling_page(),
             caption="../report/scaling.rst",
             category="Scaling laws",
             labels={"study": "{study}", "figure": "table of all laws"},
         ),
     log:
-        "results/logs/scaling/{study}.log",
+        RESULTS.log("scaling", "{study}"),
     conda:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=memory_of_table,
-        runtime=runtime_of_table,
+        mem_mb=memory(needs_of_table),
+        runtime=runtime(needs_of_table),
     params:
-        model=lambda wildcards: STUDIES[wildcards.study].model,
-        runs=lambda wildcards: NAMES[wildcards.study],
-        small_noise=lambda wildcards: STUDIES[wildcards.study].small_noise,
-        source=lambda wildcards: stages.source(
-            "scaling", STUDIES[wildcards.study].model
-        ),
+        model=of_scaling("model"),
+        runs=of_scaling("runs"),
+        small_noise=of_scaling("small_noise"),
+        source=of_scaling("source"),
     message:
         "scaling laws of {wildcards.study}"
     script:
@@ -61,34 +59,33 @@ rule scaling:
 
 rule figure:
     input:
-        unpack(figure_inputs),
+        unpack(lambda wildcards: PLAN.figure_inputs(wildcards.study, wildcards.figure)),
     output:
         png=report(
-            "results/figures/{study}/{figure}.png",
+            RESULTS.figure("png"),
             caption="../report/figure.rst",
             category="Figures",
             subcategory="{study}",
             labels={"study": "{study}", "figure": "{figure}"},
         ),
-        pdf="results/figures/{study}/{figure}.pdf",
-        csv="results/figures/{study}/{figure}.csv",
-        caption="results/figures/{study}/{figure}.rst",
+        pdf=RESULTS.figure("pdf"),
+        csv=RESULTS.figure("csv"),
+        caption=RESULTS.figure("caption"),
     log:
-        "results/logs/figure/{study}/{figure}.log",
+        RESULTS.log("figure", "{study}", "{figure}"),
     conda:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=memory_of_table,
-        runtime=runtime_of_table,
+        mem_mb=memory(needs_of_table),
+        runtime=runtime(needs_of_table),
     params:
-        model=lambda wildcards: STUDIES[wildcards.study].model,
-        runs=lambda wildcards: [
-            run.canonical() for run in STUDIES[wildcards.study].runs
-        ],
-        source=lambda wildcards: stages.source(
-            "figure", STUDIES[wildcards.study].model, wildcards.figure
-        ),
+        figure=of_figure("figure"),
+        model=of_figure("model"),
+        layer=of_figure("layer"),
+        options=of_figure("options"),
+        runs=of_figure("runs"),
+        source=of_figure("source"),
     message:
         "figure {wildcards.figure} of {wildcards.study}"
     script:
@@ -97,28 +94,26 @@ rule figure:
 
 rule reproduction:
     input:
-        unpack(reproduction_inputs),
+        unpack(lambda wildcards: PLAN.reproduction_inputs()),
     output:
-        document="results/reproduction.md",
+        document=RESULTS.document,
         page=report(
-            "results/reproduction.html",
+            RESULTS.document_page,
             caption="../report/reproduction.rst",
             category="The paper against the results",
             labels={"study": "all", "figure": "every statement, measured"},
         ),
     log:
-        "results/logs/reproduction.log",
+        RESULTS.log("reproduction"),
     conda:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=memory_of_table,
-        runtime=runtime_of_table,
+        mem_mb=memory(needs_of_table),
+        runtime=runtime(needs_of_table),
     params:
-        studies=lambda wildcards: audit.roles(STUDIES, SETTINGS.reproduction),
-        source=lambda wildcards: stages.source_of_reproduction(
-            tuple(STUDIES[name].model for name in SETTINGS.reproduction.values())
-        ),
+        studies=lambda wildcards: PLAN.reproduction_params()["studies"],
+        source=lambda wildcards: PLAN.reproduction_params()["source"],
     message:
         "the paper against the results"
     script:

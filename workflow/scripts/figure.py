@@ -2,11 +2,8 @@ from dysonflow import logs, stages
 
 with logs.job_log(snakemake.log[0]):
     stages.figure(
-        snakemake.wildcards.figure,
-        snakemake.wildcards.study,
-        snakemake.params.model,
-        snakemake.params.runs,
-        snakemake.params.source,
-        dict(snakemake.input.items()),
-        dict(snakemake.output.items()),
+        study=snakemake.wildcards.study,
+        **snakemake.params,
+        inputs=dict(snakemake.input.items()),
+        output=dict(snakemake.output.items()),
     )

@@ -1,16 +1,63 @@
 """Fit of every block of degenerate levels of a run, next to what theory predicts for it."""
 
 import math
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 
 from dysonflow import theory
-from dysonflow.artifacts.tables import FITS_FIELDS, hyperparameter_columns, hyperparameter_fields
+from dysonflow.analysis.columns import RUN_FIELDS, hyperparameter_fields, run_columns
+from dysonflow.artifacts.arrow import arrow_array
 from dysonflow.hyperparameters import Hyperparameters
-from dysonflow.statistics import angles, coulomb_gas
+from dysonflow.statistics import angles, correlation, estimators, goodness
+from dysonflow.theory.base import Block, Theory
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FITS_FIELDS = [
+    *RUN_FIELDS,
+    pa.field("block", pa.int64(), False),
+    pa.field("multiplicity", pa.int64(), False),
+    pa.field("samples", pa.int64(), False),
+    *[
+        pa.field(name + suffix, pa.float64())
+        for name in ("centre", "sigma", "mean_gap")
+        for suffix in ("", "_error", "_theory", "_block_formula")
+    ],
+    *[pa.field(f"pull_{name}", pa.float64()) for name in ("centre", "sigma", "gap")],
+    *[
+        pa.field(name, pa.float64())
+        for name in (
+            *("dyson_index", "dyson_index_error"),
+            *("surmise_p_value", "density_p_value", "angle_p_value"),
+            *("autocorrelation_time", "autocorrelation_time_error"),
+        )
+    ],
+    pa.field("gap_ratio", pa.float64()),
+    pa.field("gap_ratio_error", pa.float64()),
+    pa.field("variable", pa.float64()),
+    pa.field("finite_step_variable", pa.float64()),
+    pa.field("stochasticity", pa.float64()),
+    pa.field("quantity", pa.string(), False),
+    pa.field("flag", pa.string(), False),
+]
+
+
+class SlicedWeights(Protocol):
+    """Weights of a run that are read part by part: a file of them, or those in memory."""
+
+    def read(
+        self, layer: str, replicas: slice = slice(None), snapshots: slice = slice(None)
+    ) -> np.ndarray:
+        """Weights of a layer, shape (replica, snapshot, M, N)."""
+        ...
+
+    def parts(self, layer: str) -> Iterable[slice]:
+        """Replicas that are read at once."""
+        ...
 
 
 def fits_schema(hyperparameters: type[Hyperparameters]) -> pa.Schema:
@@ -18,7 +65,7 @@ def fits_schema(hyperparameters: type[Hyperparameters]) -> pa.Schema:
     return pa.schema([*FITS_FIELDS, *hyperparameter_fields(hyperparameters)])
 
 
-def fitted_pairs(fits: pd.DataFrame) -> pd.DataFrame:
+def fitted_pairs(fits: "pd.DataFrame") -> "pd.DataFrame":
     """Rows of a table of fits with the pairs of degenerate levels that could be fitted."""
     return fits[(fits["multiplicity"] == 2) & fits["mean_gap"].notna()]
 
@@ -50,18 +97,23 @@ def gap_ratio(levels: np.ndarray) -> tuple[float, float]:
 
 
 def fit_run(
-    hyperparameters: Hyperparameters, eigenvalues: np.ndarray, weights: np.ndarray | None = None
+    hyperparameters: Hyperparameters,
+    layer: str,
+    eigenvalues: np.ndarray,
+    weights: SlicedWeights | None = None,
 ) -> dict[str, Any]:
-    """Columns of the fits of one run: one row per block, estimates beside predictions.
+    """Columns of the fits of one layer of a run: one row per block, estimates beside predictions.
 
     Parameters
     ----------
     hyperparameters : Hyperparameters
         Of the run.
+    layer : str
+        Name of the weight matrix.
     eigenvalues : np.ndarray
         Of W^T W, ascending, shape (replica, snapshot, N).
-    weights : np.ndarray, optional
-        Shape (replica, snapshot, M, N): for the test of rotation invariance, left out without.
+    weights : SlicedWeights, optional
+        For the test of rotation invariance, left out without.
 
     Returns
     -------
@@ -70,12 +122,10 @@ def fit_run(
         its `flag`.
     """
     physics = theory.load(hyperparameters.MODEL)
-    levels = physics.levels(hyperparameters, eigenvalues)
+    levels = physics.levels(hyperparameters, layer, eigenvalues)
     rows = []
-    for number, block in enumerate(physics.blocks(hyperparameters)):
+    for number, block in enumerate(physics.blocks(hyperparameters, layer)):
         row: dict[str, Any] = {
-            "run": hyperparameters.run,
-            "model": hyperparameters.MODEL,
             "block": number,
             "multiplicity": block.multiplicity,
             "samples": levels.shape[0] * levels.shape[1],
@@ -88,7 +138,7 @@ def fit_run(
             "variable": block.variable,
             "finite_step_variable": block.finite_step_variable,
             "stochasticity": block.stochasticity,
-            "quantity": physics.level_name(hyperparameters),
+            "quantity": physics.level_name(hyperparameters, layer),
             "flag": block.flag,
         }
         if not block.flag:
@@ -96,23 +146,37 @@ def fit_run(
             if row["flag"] == "" or "sigma" in row:
                 row |= _tests(levels[..., block.positions])
                 if weights is not None and block.multiplicity == 2:
-                    plane = physics.pair_plane(hyperparameters, block.first)
-                    if plane is not None:
-                        found = angles.pair_angles(weights, *plane)
-                        row["angle_p_value"] = coulomb_gas.angle_p_value(found)
+                    row |= _angles(physics, hyperparameters, layer, block, weights)
             row |= _pulls(row, block)
         rows.append(row)
+    constant = run_columns(hyperparameters, layer, len(rows))
     columns = {
-        field.name: pa.array([_null_if_nan(row.get(field.name)) for row in rows], field.type)
+        field.name: arrow_array([_null_if_nan(row.get(field.name)) for row in rows], field.type)
         for field in FITS_FIELDS
+        if field.name not in constant
     }
-    return columns | hyperparameter_columns(hyperparameters, len(rows))
+    return columns | constant
+
+
+def _angles(
+    physics: Theory[Any],
+    hyperparameters: Hyperparameters,
+    layer: str,
+    block: Block,
+    weights: SlicedWeights,
+) -> dict[str, float]:
+    """Test of rotation invariance of a pair, weights read part by part."""
+    plane = physics.pair_plane(hyperparameters, layer, block.first)
+    if plane is None:
+        return {}
+    found = [angles.pair_angles(weights.read(layer, part), *plane) for part in weights.parts(layer)]
+    return {"angle_p_value": goodness.angle_p_value(np.concatenate(found))}
 
 
 def _estimates(levels: np.ndarray) -> dict[str, Any]:
     """Estimates for one block, or the reason why there are none."""
     try:
-        fit = coulomb_gas.fit_block(levels)
+        fit = estimators.fit_block(levels)
     except ValueError as error:
         return {"flag": f"not fitted: {error}"}
     row = {
@@ -131,21 +195,21 @@ def _tests(levels: np.ndarray) -> dict[str, float]:
     """Dyson index and tests of the block's law, none of which knows what theory predicts."""
     # The null laws are simulated: a fixed seed makes the p-value a function of the data alone.
     rng = np.random.default_rng(0)
-    free = coulomb_gas.fit_block(levels, dyson_index=None)
-    time, time_error = coulomb_gas.autocorrelation_time(levels)
+    free = estimators.fit_block(levels, dyson_index=None)
+    time, time_error = correlation.autocorrelation_time(levels)
     found = {
         "dyson_index": free.dyson_index,
         "dyson_index_error": free.dyson_index_error,
-        "density_p_value": coulomb_gas.density_p_value(levels, rng),
+        "density_p_value": goodness.density_p_value(levels, rng),
         "autocorrelation_time": time,
         "autocorrelation_time_error": time_error,
     }
     if levels.shape[-1] == 2:
-        found["surmise_p_value"] = coulomb_gas.surmise_p_value(levels, rng)
+        found["surmise_p_value"] = goodness.surmise_p_value(levels, rng)
     return found
 
 
-def _pulls(row: dict[str, Any], block: theory.Block) -> dict[str, float]:
+def _pulls(row: dict[str, Any], block: Block) -> dict[str, float]:
     """(estimate - theory) / error, the error with that of the theory's own integral."""
     pulls = {}
     for column, name in (("centre", "centre"), ("sigma", "sigma"), ("gap", "mean_gap")):

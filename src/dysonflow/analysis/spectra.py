@@ -1,16 +1,25 @@
 """From weight matrices to eigenvalues of X = W^T W."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pyarrow as pa
 
-from dysonflow.artifacts.tables import (
-    SPECTRA_FIELDS,
-    hyperparameter_columns,
-    hyperparameter_fields,
-    read_table,
-)
+from dysonflow.analysis.columns import RUN_FIELDS, hyperparameter_fields, run_columns
+from dysonflow.artifacts.arrow import arrow_array, numpy_array
+from dysonflow.artifacts.tables import read_arrow
+from dysonflow.artifacts.weights import WeightsFile
 from dysonflow.errors import ArtifactError
 from dysonflow.hyperparameters import Hyperparameters
+
+SPECTRA_FIELDS = [
+    *RUN_FIELDS,
+    pa.field("replica", pa.int64(), False),
+    pa.field("snapshot", pa.int64(), False),
+    pa.field("step", pa.int64(), False),
+    pa.field("index", pa.int64(), False),
+    pa.field("eigenvalue", pa.float64(), False),
+]
 
 
 def eigenvalues(weights: np.ndarray) -> np.ndarray:
@@ -51,35 +60,62 @@ def spectra_schema(hyperparameters: type[Hyperparameters]) -> pa.Schema:
 
 
 def spectra_columns(
-    hyperparameters: Hyperparameters, weights: np.ndarray, step: np.ndarray
+    hyperparameters: Hyperparameters,
+    layer: str,
+    weights: np.ndarray,
+    step: np.ndarray,
+    first: int = 0,
 ) -> dict[str, pa.Array]:
-    """Tidy columns of the spectra of one run: one row per eigenvalue.
+    """Tidy columns of the spectra of some replicas: one row per eigenvalue.
 
     Parameters
     ----------
     hyperparameters : Hyperparameters
         Of the run.
+    layer : str
+        Of the weights.
     weights : np.ndarray
         Shape (replica, snapshot, M, N).
     step : np.ndarray
         SGD step of each snapshot, shape (snapshot,).
+    first : int
+        Number of the first replica.
     """
     values = eigenvalues(weights)
     replica, snapshot, index = np.indices(values.shape).reshape(3, -1)
     return {
-        "run": pa.repeat(hyperparameters.run, values.size),
-        "model": pa.repeat(hyperparameters.MODEL, values.size),
-        "replica": pa.array(replica),
-        "snapshot": pa.array(snapshot),
-        "step": pa.array(step[snapshot]),
-        "index": pa.array(index),
-        "eigenvalue": pa.array(values.ravel()),
-        **hyperparameter_columns(hyperparameters, values.size),
+        **run_columns(hyperparameters, layer, values.size),
+        "replica": arrow_array(first + replica, pa.int64()),
+        "snapshot": arrow_array(snapshot, pa.int64()),
+        "step": arrow_array(step[snapshot], pa.int64()),
+        "index": arrow_array(index, pa.int64()),
+        "eigenvalue": arrow_array(values.ravel(), pa.float64()),
     }
 
 
-def read_eigenvalues(path: str) -> tuple[np.ndarray, np.ndarray]:
-    """Eigenvalues of one run, back in the shape of the ensemble.
+def spectra_parts(
+    hyperparameters: Hyperparameters, weights: WeightsFile
+) -> Iterator[dict[str, pa.Array]]:
+    """Columns of the spectra of a run, a bounded part of one layer at a time.
+
+    Raises
+    ------
+    ArtifactError
+        If the layers of the file are not those of the model.
+    """
+    if weights.shapes != hyperparameters.layers():
+        raise ArtifactError(
+            f"the weights have the layers {weights.shapes}, the model {hyperparameters.layers()}; "
+            "delete them and run snakemake again"
+        )
+    for layer in weights.shapes:
+        for part in weights.parts(layer):
+            array = weights.read(layer, part)
+            yield spectra_columns(hyperparameters, layer, array, weights.step, part.start)
+
+
+def read_eigenvalues(path: str, layer: str) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues of one layer of one run, back in the shape of the ensemble.
 
     Returns
     -------
@@ -91,12 +127,18 @@ def read_eigenvalues(path: str) -> tuple[np.ndarray, np.ndarray]:
     Raises
     ------
     ArtifactError
-        If the file is damaged or incomplete.
+        If the file is damaged or incomplete, or has no such layer.
     """
-    table = read_table([path], columns=["replica", "snapshot", "step", "index", "eigenvalue"])
-    shape = tuple(int(table[name].max()) + 1 for name in ("replica", "snapshot", "index"))
+    names = ["replica", "snapshot", "step", "index", "eigenvalue"]
+    table = read_arrow([path], names, layer)
+    if not len(table):
+        raise ArtifactError(f"{path}: there is no layer {layer!r} in it")
+    columns = {name: numpy_array(table[name]) for name in names}
+    place = [columns[name] for name in ("replica", "snapshot", "index")]
+    shape = tuple(int(one.max()) + 1 for one in place)
     if len(table) != np.prod(shape):
         raise ArtifactError(f"{path}: rows are missing; delete it and run snakemake again")
-    table = table.sort_values(["replica", "snapshot", "index"])
-    values = table["eigenvalue"].to_numpy().reshape(shape)
-    return values, table["step"].to_numpy().reshape(shape)[0, :, 0]
+    order = np.ravel_multi_index(place, shape)
+    values, step = np.full(shape, np.nan), np.zeros(shape, dtype=np.int64)
+    values.flat[order], step.flat[order] = columns["eigenvalue"], columns["step"]
+    return values, step[0, :, 0].copy()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dysonflow.artifacts.seals import damaged
-from dysonflow.artifacts.tables import atomic
+from dysonflow.artifacts.files import FORMAT, atomic
 
 BEGIN, END = "<!-- dysonflow ", " -->\n"
 
@@ -25,9 +25,9 @@ def write_document(path: str | os.PathLike[str], text: str, metadata: Mapping[st
     ArtifactError
         If the file cannot be written.
     """
-    content = json.dumps({**metadata, "data": _digest(text)}, sort_keys=True)
+    content = json.dumps({"format": FORMAT, **metadata, "data": _digest(text)}, sort_keys=True)
     with atomic(path) as temporary:
-        temporary.write_text(f"{text}{BEGIN}{content}{END}")
+        temporary.write_text(f"{text}{BEGIN}{content}{END}", encoding="utf-8")
 
 
 def read_document(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def read_document(path: str | os.PathLike[str]) -> dict[str, Any]:
     ArtifactError
         If the text is not what was written, or has no provenance.
     """
-    raw = Path(path).read_text(errors="replace")
+    raw = Path(path).read_text(encoding="utf-8", errors="replace")
     text, begin, rest = raw.rpartition(BEGIN)
     if not begin or not rest.endswith(END):
         raise damaged(path, "no provenance in it, or cut off")

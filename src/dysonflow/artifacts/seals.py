@@ -67,7 +67,7 @@ def check(path: str | os.PathLike[str]) -> bool:
     Returns
     -------
     bool
-        Whether there is a seal. Files of format 1 have none.
+        Whether there is a seal.
 
     Raises
     ------

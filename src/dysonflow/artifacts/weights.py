@@ -1,18 +1,45 @@
-"""Weights of a run as a safetensors file, provenance in its header."""
+"""Weights of a run: a safetensors file, one tensor per layer, written and read by slices.
+
+The tensor `weights/<layer>` has the shape (replica, snapshot, M, N); `step` (snapshot,) holds the SGD
+step of each snapshot, `loss` (replica, snapshot) the loss. Provenance is in the header.
+"""
 
 import hashlib
 import json
+import math
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 import safetensors
 import safetensors.numpy
 
 from dysonflow.artifacts import seals
-from dysonflow.artifacts.tables import METADATA_KEY, atomic, check_seal, header
+from dysonflow.artifacts.files import (
+    METADATA_KEY,
+    atomic,
+    cannot_be_written,
+    check_seal,
+    header,
+    publish,
+)
 from dysonflow.errors import ArtifactError
+
+PREFIX = "weights/"
+"""Of the tensors that hold weights; a layer's name has no slash."""
+UNFINISHED = ".unfinished"
+"""Suffix of a weights file that is still being written, beside its place."""
+PART_BYTES = 2**26
+"""Weights that a stage holds in memory at once, about."""
+SPARE = 4096
+"""Bytes of the header that are left free for what is known only when training has ended."""
+CODES = {"float64": "F64", "float32": "F32", "int64": "I64"}
+
+Shapes = Mapping[str, tuple[int, int]]
 
 
 def data_digest(tensors: Mapping[str, np.ndarray]) -> str:
@@ -43,6 +70,20 @@ def write_tensors(
         seals.seal(temporary)
 
 
+@contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """A safetensors file of this project and its provenance; every byte is checked first."""
+    sealed = seals.check(path)
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            metadata = json.loads((file.metadata() or {})[METADATA_KEY])
+    except (OSError, safetensors.SafetensorError, KeyError, ValueError) as error:
+        raise seals.damaged(path, str(error)) from error
+    check_seal(metadata, sealed, path)
+    with safetensors.safe_open(path, framework="numpy") as file:
+        yield file, metadata
+
+
 def read_tensors(
     path: str | os.PathLike[str], names: Sequence[str] | None = None
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -58,21 +99,18 @@ def read_tensors(
     Raises
     ------
     ArtifactError
-        If the file is truncated, foreign, changed since it was written, or of a newer layout.
+        If the file is truncated, foreign, changed since it was written, or of another layout.
     FileNotFoundError
         If there is no such file.
     """
-    sealed = seals.check(path)
-    try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            metadata = json.loads((file.metadata() or {})[METADATA_KEY])
-            check_seal(metadata, sealed, path)
-            tensors = {
-                name: file.get_tensor(name) for name in (file.keys() if names is None else names)
-            }
-    except (OSError, safetensors.SafetensorError, KeyError, ValueError) as error:
-        raise seals.damaged(path, str(error)) from error
-    return tensors, metadata
+    with _opened(path) as (file, metadata):
+        wanted = file.keys() if names is None else names
+        return {name: file.get_tensor(name) for name in wanted}, metadata
+
+
+def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Provenance of a weights file, all of whose bytes are checked; errors as of `read_tensors`."""
+    return read_tensors(path, ())[1]
 
 
 def peek(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -92,23 +130,245 @@ def peek(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise seals.damaged(path, str(error)) from error
 
 
-def write_weights(
-    path: str | os.PathLike[str],
-    weights: np.ndarray,
-    step: np.ndarray,
-    loss: np.ndarray,
-    metadata: Mapping[str, Any],
-) -> None:
-    """Write the snapshots of a run, atomically.
+class WeightsWriter:
+    """A weights file that is filled in any order, in slices of whole snapshots of some replicas.
+
+    What is written lies in a file beside the target until `finish` gives it its name. A later
+    process of the same run may go on filling it.
 
     Parameters
     ----------
     path : path-like
         Target.
-    weights : np.ndarray
-        Shape (replica, snapshot, M, N).
-    step : np.ndarray
-        SGD step of each snapshot, shape (snapshot,).
+    shapes : mapping
+        Layer to rows M and columns N.
+    replicas, snapshots : int
+        Of the run, or of the shard of it.
+    dtype : str
+        `float64` or `float32`, that of the weights.
+    metadata : mapping
+        Provenance as far as it is known; decides how much room the header gets.
+    keep : bool
+        Whether what an earlier process wrote is kept.
+
+    Raises
+    ------
+    ArtifactError
+        If the file cannot be written.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        shapes: Shapes,
+        replicas: int,
+        snapshots: int,
+        dtype: str,
+        metadata: Mapping[str, Any],
+        keep: bool = False,
+    ):
+        self.target = Path(path)
+        self.path = Path(f"{path}{UNFINISHED}")
+        self.shapes, self.replicas, self.snapshots = dict(shapes), replicas, snapshots
+        self.dtype = np.dtype(dtype)
+        self._step = np.zeros(snapshots, dtype=np.int64)
+        self._loss = np.full((replicas, snapshots), np.nan)
+        self._specs = {
+            **{
+                PREFIX + layer: (self.dtype, (replicas, snapshots, *shape))
+                for layer, shape in self.shapes.items()
+            },
+            "loss": (np.dtype(np.float64), self._loss.shape),
+            "step": (np.dtype(np.int64), self._step.shape),
+        }
+        room = len(json.dumps(self._index())) + len(json.dumps(header(metadata))) + SPARE
+        # The data begin at a multiple of 8 bytes.
+        self._start = 8 + math.ceil(room / 8) * 8
+        with cannot_be_written(self.target):
+            self.target.parent.mkdir(parents=True, exist_ok=True)
+            if not keep:
+                self.path.unlink(missing_ok=True)
+            mode = "rb+" if self.path.exists() else "wb+"
+            self._file: BinaryIO = open(self.path, mode)  # noqa: SIM115 (closed by the context)
+            self._file.truncate(self._start + sum(self._size(name) for name in self._specs))
+
+    def __enter__(self) -> "WeightsWriter":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+    def _size(self, name: str) -> int:
+        dtype, shape = self._specs[name]
+        return dtype.itemsize * math.prod(shape)
+
+    def _offset(self, name: str) -> int:
+        """Where a tensor begins, counted from the first; the largest alignment comes first."""
+        names = list(self._specs)
+        return sum(self._size(one) for one in names[: names.index(name)])
+
+    def _index(self) -> dict[str, Any]:
+        return {
+            name: {
+                "dtype": CODES[dtype.name],
+                "shape": list(shape),
+                "data_offsets": [self._offset(name), self._offset(name) + self._size(name)],
+            }
+            for name, (dtype, shape) in self._specs.items()
+        }
+
+    def _slices(self, layer: str, first: int, snapshot: int, count: int) -> Iterator[int]:
+        """Places in the file of one snapshot of some replicas."""
+        rows, columns = self.shapes[layer]
+        size = rows * columns * self.dtype.itemsize
+        begin = self._start + self._offset(PREFIX + layer)
+        for replica in range(first, first + count):
+            yield begin + (replica * self.snapshots + snapshot) * size
+
+    def put(
+        self,
+        first: int,
+        snapshot: int,
+        weights: Mapping[str, np.ndarray],
+        loss: np.ndarray | None = None,
+    ) -> int:
+        """Write one snapshot of some replicas.
+
+        Parameters
+        ----------
+        first : int
+            First replica, counted from the first of this file.
+        snapshot : int
+            Number of the snapshot.
+        weights : mapping
+            Layer to array of shape (replicas, M, N); all layers.
+        loss : np.ndarray, optional
+            Shape (replicas,).
+
+        Returns
+        -------
+        int
+            Checksum of the slice, for `checksum`.
+
+        Raises
+        ------
+        ValueError
+            If a weight is not finite, or an array has another shape.
+        ArtifactError
+            If the disk is full.
+        """
+        if set(weights) != set(self.shapes):
+            raise ValueError(f"layers {sorted(weights)} are not {sorted(self.shapes)}")
+        checksum = 0
+        with cannot_be_written(self.target):
+            for layer in self.shapes:
+                array = np.ascontiguousarray(weights[layer], dtype=self.dtype)
+                if array.shape[1:] != self.shapes[layer]:
+                    shape = array.shape[1:]
+                    raise ValueError(f"layer {layer}: shape {shape}, not {self.shapes[layer]}")
+                bad = ~np.isfinite(array).reshape(len(array), -1).all(axis=1)
+                if bad.any():
+                    replica = first + int(bad.argmax())
+                    raise ValueError(
+                        f"{self.target}: layer {layer} of replica {replica} is not finite"
+                    )
+                places = self._slices(layer, first, snapshot, len(array))
+                for place, matrix in zip(places, array, strict=True):
+                    self._file.seek(place)
+                    self._file.write(matrix.data)
+                checksum = zlib.crc32(array.data, checksum)
+            self._file.flush()
+        if loss is not None:
+            self._loss[first : first + len(loss), snapshot] = loss
+        return checksum
+
+    def checksum(self, first: int, snapshot: int, count: int) -> int:
+        """Checksum of what is in the file for one snapshot of some replicas, as `put` gave it."""
+        checksum = 0
+        for layer, (rows, columns) in self.shapes.items():
+            for place in self._slices(layer, first, snapshot, count):
+                self._file.seek(place)
+                size = rows * columns * self.dtype.itemsize
+                checksum = zlib.crc32(self._file.read(size), checksum)
+        return checksum
+
+    def sync(self) -> None:
+        """Bring what was put to the disk itself, before a checkpoint relies on it."""
+        with cannot_be_written(self.target):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+
+    @property
+    def loss(self) -> np.ndarray:
+        """Losses so far, shape (replica, snapshot); NaN where none was put."""
+        return self._loss
+
+    def finish(self, step: Sequence[int] | np.ndarray, metadata: Mapping[str, Any]) -> None:
+        """Write header, steps and losses, seal the file and give it its name.
+
+        Parameters
+        ----------
+        step : sequence of int
+            SGD step of each snapshot.
+        metadata : mapping
+            All of the provenance.
+        """
+        self._step[:] = step
+        with cannot_be_written(self.target):
+            for name, array in (("loss", self._loss), ("step", self._step)):
+                self._file.seek(self._start + self._offset(name))
+                self._file.write(array.data)
+            self._file.flush()
+            full = {**metadata, "data": self._digest()}
+            index = {"__metadata__": header(full), **self._index()}
+            text = json.dumps(index, separators=(",", ":")).encode()
+            if len(text) > self._start - 8:
+                raise ValueError(f"{self.target}: the provenance outgrew the header")
+            self._file.seek(0)
+            self._file.write((self._start - 8).to_bytes(8, "little"))
+            # The format allows blanks at the end of a header.
+            self._file.write(text.ljust(self._start - 8))
+            self._file.close()
+            seals.seal(self.path)
+            publish(self.path, self.target)
+
+    def _digest(self) -> str:
+        """As `data_digest`, read back part by part."""
+        digest = hashlib.sha256()
+        for name in sorted(self._specs):
+            dtype, shape = self._specs[name]
+            digest.update(f"{name} {dtype.str} {shape}\n".encode())
+            self._file.seek(self._start + self._offset(name))
+            left = self._size(name)
+            while left:
+                part = self._file.read(min(left, PART_BYTES))
+                digest.update(part)
+                left -= len(part)
+        return digest.hexdigest()
+
+
+def remove_unfinished(path: str | os.PathLike[str]) -> None:
+    """Remove what an interrupted writer of `path` left, if there is anything."""
+    Path(f"{path}{UNFINISHED}").unlink(missing_ok=True)
+
+
+def write_weights(
+    path: str | os.PathLike[str],
+    weights: Mapping[str, np.ndarray],
+    step: Sequence[int] | np.ndarray,
+    loss: np.ndarray,
+    metadata: Mapping[str, Any],
+) -> None:
+    """Write all snapshots of a run that fits into memory.
+
+    Parameters
+    ----------
+    path : path-like
+        Target.
+    weights : mapping
+        Layer to array of shape (replica, snapshot, M, N).
+    step : sequence of int
+        SGD step of each snapshot.
     loss : np.ndarray
         Shape (replica, snapshot).
     metadata : mapping
@@ -121,11 +381,86 @@ def write_weights(
     ArtifactError
         If the file cannot be written.
     """
-    if not np.isfinite(weights).all():
-        replica = int(np.argwhere(~np.isfinite(weights))[0, 0])
-        raise ValueError(f"{path}: the weights of replica {replica} are not all finite")
-    tensors = {"weights": weights, "step": np.asarray(step, dtype=np.int64), "loss": loss}
-    write_tensors(path, tensors, {**metadata, "data": data_digest(tensors)})
+    shapes = {layer: array.shape[2:] for layer, array in weights.items()}
+    one = next(iter(weights.values()))
+    with WeightsWriter(path, shapes, *one.shape[:2], one.dtype.name, metadata) as writer:
+        for snapshot in range(one.shape[1]):
+            part = {layer: array[:, snapshot] for layer, array in weights.items()}
+            writer.put(0, snapshot, part, loss[:, snapshot])
+        writer.finish(step, metadata)
+
+
+class WeightsFile:
+    """Weights that are read by slices; made by `open_weights`.
+
+    Attributes
+    ----------
+    metadata : dict
+        Provenance.
+    shapes : dict
+        Layer to (M, N), in the order of the file.
+    replicas, snapshots : int
+        Of the ensemble.
+    step : np.ndarray
+        SGD step of each snapshot, shape (snapshot,).
+    loss : np.ndarray
+        Shape (replica, snapshot).
+    """
+
+    def __init__(self, file: Any, metadata: dict[str, Any]):
+        self._file, self.metadata = file, metadata
+        self.step: np.ndarray = file.get_tensor("step")
+        self.loss: np.ndarray = file.get_tensor("loss")
+        self.replicas, self.snapshots = self.loss.shape
+        names = sorted(name for name in file.keys() if name.startswith(PREFIX))  # noqa: SIM118
+        order = list(metadata.get("layers", []))
+        layers = sorted(
+            (name.removeprefix(PREFIX) for name in names),
+            key=lambda layer: order.index(layer) if layer in order else len(order),
+        )
+        self.shapes: dict[str, tuple[int, int]] = {
+            layer: tuple(file.get_slice(PREFIX + layer).get_shape()[2:]) for layer in layers
+        }
+        self.dtype = {code: name for name, code in CODES.items()}[
+            file.get_slice(names[0]).get_dtype()
+        ]
+
+    def read(
+        self, layer: str, replicas: slice = slice(None), snapshots: slice = slice(None)
+    ) -> np.ndarray:
+        """Weights of a layer, shape (replica, snapshot, M, N)."""
+        if layer not in self.shapes:
+            raise KeyError(f"there is no layer {layer}; there are {', '.join(self.shapes)}")
+        return self._file.get_slice(PREFIX + layer)[replicas, snapshots]
+
+    def parts(self, layer: str, part_bytes: int = PART_BYTES) -> Iterator[slice]:
+        """Replicas, in order, whose snapshots of a layer fill about `part_bytes`."""
+        rows, columns = self.shapes[layer]
+        each = self.snapshots * rows * columns * np.dtype(self.dtype).itemsize
+        count = max(part_bytes // each, 1)
+        for first in range(0, self.replicas, count):
+            yield slice(first, min(first + count, self.replicas))
+
+
+@contextmanager
+def open_weights(path: str | os.PathLike[str]) -> Iterator[WeightsFile]:
+    """Open a weights file, every byte of it checked, and read of it what is asked for.
+
+    Raises
+    ------
+    ArtifactError
+        If the file is truncated, foreign, changed since it was written, or of another layout.
+    FileNotFoundError
+        If there is no such file.
+    """
+    with _opened(path) as (file, metadata):
+        yield WeightsFile(file, metadata)
+
+
+def read_snapshot(path: str | os.PathLike[str], layer: str, snapshot: int) -> np.ndarray:
+    """One snapshot of a layer, shape (replica, M, N); errors as of `open_weights`."""
+    with open_weights(path) as file:
+        return file.read(layer, snapshots=slice(snapshot, snapshot + 1))[:, 0]
 
 
 def join_weights(paths: Sequence[str], output: str) -> None:
@@ -136,41 +471,27 @@ def join_weights(paths: Sequence[str], output: str) -> None:
     ArtifactError
         If a shard is damaged, or the shards are not those of one run in order.
     """
-    shards = [read_weights(path) for path in paths]
+    shards = [peek(path) for path in paths]
+    first, *_ = shards
     expected = 0
-    for path, (tensors, metadata) in zip(paths, shards, strict=True):
-        first, stop = metadata["members"]
-        whole = metadata["run"] == shards[0][1]["run"] and stop - first == len(tensors["weights"])
-        if first != expected or not whole:
+    for path, shard in zip(paths, shards, strict=True):
+        start, stop = shard.get("members", (-1, -1))
+        if start != expected or shard.get("run") != first.get("run"):
             raise ArtifactError(f"{path}: not the shard that begins with replica {expected}")
         expected = stop
-    metadata = dict(shards[0][1])
-    del metadata["members"]
+    metadata = {key: value for key, value in first.items() if key not in ("members", "data")}
     for total in ("seconds", "replica_steps"):
-        metadata[total] = sum(shard[total] for _, shard in shards)
-    parts = [tensors for tensors, _ in shards]
-    write_weights(
-        output,
-        np.concatenate([part["weights"] for part in parts]),
-        parts[0]["step"],
-        np.concatenate([part["loss"] for part in parts]),
-        metadata,
-    )
-
-
-def read_weights(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Read the snapshots of a run.
-
-    Returns
-    -------
-    tensors : dict of np.ndarray
-        `weights`, `step` and `loss`, shaped as in `write_weights`.
-    metadata : dict
-        Provenance.
-
-    Raises
-    ------
-    ArtifactError
-        If the file is truncated, foreign, changed since it was written, or of a newer layout.
-    """
-    return read_tensors(path, ("weights", "step", "loss"))
+        metadata[total] = sum(shard[total] for shard in shards)
+    with open_weights(paths[0]) as one:
+        shapes, snapshots, dtype, step = one.shapes, one.snapshots, one.dtype, one.step
+    with WeightsWriter(output, shapes, expected, snapshots, dtype, metadata) as writer:
+        for path, shard in zip(paths, shards, strict=True):
+            start, stop = shard["members"]
+            with open_weights(path) as file:
+                if file.replicas != stop - start or file.shapes != shapes:
+                    raise ArtifactError(f"{path}: not the shard that begins with replica {start}")
+                for snapshot in range(snapshots):
+                    here = slice(snapshot, snapshot + 1)
+                    part = {layer: file.read(layer, snapshots=here)[:, 0] for layer in shapes}
+                    writer.put(start, snapshot, part, file.loss[:, snapshot])
+        writer.finish(step, metadata)

@@ -1,32 +1,32 @@
 """The systems: one file each, found by its name.
 
-A model file defines `HYPERPARAMETERS`, a subclass of `dysonflow.hyperparameters.Hyperparameters`,
-and `SIMULATION`, a subclass of `dysonflow.simulation.base.Simulation`. Nothing else needs to know
-of it.
-A file without `SIMULATION` defines `read(hyperparameters)` instead, which returns weights and steps
-of its snapshots from the files that the property `sources` of its hyperparameters names.
+A file defines a subclass of `dysonflow.hyperparameters.Hyperparameters`, the dynamics as a subclass of
+`dysonflow.simulation.base.Simulation`, and `SYSTEM`, the record `dysonflow.models.base.System` of
+both. Nothing else needs to know of it. What theory predicts for it is a file of the same name in
+`dysonflow.theory`, and optional.
 """
 
 import importlib
 import pkgutil
-from types import ModuleType
+from functools import cache
+from typing import TYPE_CHECKING
 
 from dysonflow.errors import ConfigError
-from dysonflow.hyperparameters import Hyperparameters, did_you_mean
+from dysonflow.wording import did_you_mean
+
+if TYPE_CHECKING:
+    from dysonflow.hyperparameters import Hyperparameters
+    from dysonflow.models.base import System
 
 
 def names() -> list[str]:
     """Names of all models, in alphabetical order."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name != "base")
 
 
-def trained() -> list[str]:
-    """Names of the models that are trained, not read from files."""
-    return [name for name in names() if hasattr(load(name), "SIMULATION")]
-
-
-def load(name: str) -> ModuleType:
-    """Import the file of the model `name`.
+@cache
+def load(name: str) -> "System":
+    """The system of a name.
 
     Raises
     ------
@@ -35,9 +35,17 @@ def load(name: str) -> ModuleType:
     """
     if name not in names():
         raise ConfigError(f"model = {name!r}: unknown model{did_you_mean(name, names())}")
-    return importlib.import_module(f"{__name__}.{name}")
+    system: System = importlib.import_module(f"{__name__}.{name}").SYSTEM
+    if system.name != name:
+        raise ConfigError(f"model {name!r}: its file says MODEL = {system.name!r}; make them equal")
+    return system
 
 
-def hyperparameters_of(name: str) -> type[Hyperparameters]:
+def trained() -> list[str]:
+    """Names of the models that are trained, not read from files."""
+    return [name for name in names() if load(name).is_trained]
+
+
+def hyperparameters_of(name: str) -> "type[Hyperparameters]":
     """Class of the hyperparameters of the model `name`."""
-    return load(name).HYPERPARAMETERS
+    return load(name).hyperparameters

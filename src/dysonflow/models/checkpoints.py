@@ -4,6 +4,7 @@ What produced them is told by hand: learning rate, batch size, and, if theory is
 scale of the noise and where each level would be without it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,9 +14,9 @@ from pydantic import Field
 
 from dysonflow.errors import ConfigError
 from dysonflow.hyperparameters import Auto, Count, Hyperparameters, Time, quantity
+from dysonflow.models.base import System
 from dysonflow.models.teacher_student import TeacherStudentHyperparameters
-from dysonflow.readers import arrays as array_files
-from dysonflow.readers import patterns as file_patterns
+from dysonflow.readers import arrays, patterns
 
 Axis = Literal["replica", "snapshot", "row", "column"]
 AXES: list[Axis] = ["replica", "snapshot", "row", "column"]
@@ -79,16 +80,16 @@ class CheckpointHyperparameters(Hyperparameters):
     may be missing, or be told apart by the file names instead."""
     first_snapshot: int = quantity(0)
     """Snapshots before this one are left out; negative: counted from the end, -1 is the last."""
-    learning_rate: float = quantity(label="lr", gt=0)
+    learning_rate: float = quantity(label="lr", symbol=r"\alpha", gt=0)
     """Step size of stochastic gradient descent."""
-    batch_size: int = quantity(label="B", ge=1)
+    batch_size: int = quantity(label="B", symbol="B", ge=1)
     """Samples per SGD step."""
     level: Literal["singular_value", "eigenvalue"] = quantity("singular_value")
     """What a level is: a singular value of W, or an eigenvalue of W^T W."""
     centres: list[float] = quantity([])
     """Where each level would be without noise, ascending, one for each column of W; equal values
     form a block. Without it nothing is fitted, and only spectra are made."""
-    noise_scale: Annotated[float, Field(gt=0)] | None = quantity(None)
+    noise_scale: Annotated[float, Field(gt=0)] | None = quantity(None, symbol=r"\epsilon")
     """Scale s of the noise: a block of equal levels has width sigma = s sqrt(learning_rate /
     batch_size). Needed if `centres` are given."""
     theory: Literal["small_step", "teacher_student"] = quantity("small_step")
@@ -98,6 +99,10 @@ class CheckpointHyperparameters(Hyperparameters):
     """Rows M of W; `auto`: as in the files."""
     columns: Count | Auto = quantity("auto")
     """Columns N of W; `auto`: as in the files."""
+
+    def weight_shapes(self) -> list[tuple[str, int, int]]:
+        """The one matrix that is read."""
+        return [("W", int(self.rows), int(self.columns))]
 
     @property
     def fitted(self) -> bool:
@@ -217,9 +222,9 @@ def _check_axes(h: CheckpointHyperparameters) -> None:
 
 def _kept(
     h: CheckpointHyperparameters,
-) -> tuple[tuple[tuple[str, ...], ...], file_patterns.FileGrid, int]:
+) -> tuple[tuple[tuple[str, ...], ...], patterns.FileGrid, int]:
     """Files of the snapshots that are kept; all files; how many snapshots the file names give."""
-    grid = file_patterns.find(h.path)
+    grid = patterns.find(h.path)
     if "snapshot" not in grid.axes:
         return grid.files, grid, 0
     first = _first(h, len(grid.files[0]))
@@ -245,7 +250,7 @@ def _held(h: CheckpointHyperparameters) -> Held:
                 "the axes of the array in one file"
             )
     paths = [path for row in files for path in row]
-    headers = [array_files.header(path, h.array) for path in paths]
+    headers = [arrays.header(path, h.array) for path in paths]
     shape = headers[0].shape
     if len(shape) != len(h.axes):
         raise ConfigError(
@@ -274,14 +279,19 @@ def _held(h: CheckpointHyperparameters) -> Held:
     )
 
 
-def read(h: CheckpointHyperparameters) -> tuple[np.ndarray, np.ndarray]:
-    """Read the weights of a run from its files.
+def read(h: CheckpointHyperparameters, put: Callable[..., int]) -> np.ndarray:
+    """Read the weights of a run from its files, one file after the other.
+
+    Parameters
+    ----------
+    h : CheckpointHyperparameters
+        Of the run.
+    put : callable
+        `put(first, snapshot, weights)` gets every snapshot of every file.
 
     Returns
     -------
-    weights : np.ndarray
-        Shape (replica, snapshot, M, N).
-    step : np.ndarray
+    np.ndarray
         SGD step of each snapshot, shape (snapshot,).
 
     Raises
@@ -291,33 +301,28 @@ def read(h: CheckpointHyperparameters) -> tuple[np.ndarray, np.ndarray]:
         weight that is not finite; names file, replica and snapshot.
     """
     held = h.held()
-    weights = np.empty((held.replicas, held.snapshots, held.rows, held.columns), dtype=h.dtype)
     for i, row in enumerate(held.files):
         for j, path in enumerate(row):
-            array = np.expand_dims(
-                array_files.read(path, h.array), tuple(range(len(h.axes), len(AXES)))
-            )
+            array = np.expand_dims(arrays.read(path, h.array), tuple(range(len(h.axes), len(AXES))))
             order = [*h.axes, *[axis for axis in AXES if axis not in h.axes]]
             array = array.transpose([order.index(axis) for axis in AXES])
             if "snapshot" in h.axes:
                 array = array[:, held.first :]
-            # One file holds all replicas, or there is one file for each; so for snapshots.
-            here = weights[
-                i * array.shape[0] : (i + 1) * array.shape[0],
-                j * array.shape[1] : (j + 1) * array.shape[1],
-            ]
             with np.errstate(over="ignore"):
-                here[:] = array
-            broken = np.argwhere(~np.isfinite(here).all(axis=(2, 3)))
+                array = array.astype(h.dtype, copy=False)
+            # One file holds all replicas, or there is one file for each; so for snapshots.
+            first, snapshot = i * array.shape[0], j * array.shape[1]
+            broken = np.argwhere(~np.isfinite(array).all(axis=(2, 3)))
             if len(broken):
-                replica, snapshot = broken[0] + [i * array.shape[0], j * array.shape[1]]
+                k, m = broken[0] + [first, snapshot]
                 raise ConfigError(
-                    f"{path}: a weight of replica {replica}, snapshot {held.first + snapshot} is "
-                    "not finite"
+                    f"{path}: a weight of replica {k}, snapshot {held.first + m} is not finite"
                 )
+            for k in range(array.shape[1]):
+                put(first, snapshot + k, {"W": array[:, k]})
     ends = (int(h.burn_in), int(h.steps))
     named = held.steps and (held.steps[0], held.steps[-1]) == ends
-    return weights, np.array(held.steps if named else h.snapshot_steps)
+    return np.array(held.steps if named else h.snapshot_steps)
 
 
-HYPERPARAMETERS = CheckpointHyperparameters
+SYSTEM = System(CheckpointHyperparameters, read=read)

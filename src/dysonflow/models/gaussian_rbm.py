@@ -15,16 +15,25 @@ Park, arXiv:2407.16427, section 5)
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
-import scipy.special
 
 from dysonflow.errors import ConfigError, DivergedError
-from dysonflow.hyperparameters import Auto, Count, Hyperparameters, quantity
-from dysonflow.simulation import kernel
-from dysonflow.simulation.base import LazyModule, Simulation
-from dysonflow.simulation.compiled import CompiledSimulation
+from dysonflow.hyperparameters import (
+    Auto,
+    Cost,
+    Count,
+    Hyperparameters,
+    planning_only,
+    quantity,
+)
+from dysonflow.models.base import System
+from dysonflow.simulation.base import Block, LazyModule
+from dysonflow.simulation.compiled import CompiledSimulation, kernel_arguments
+from dysonflow.simulation.kernel.gaussian_rbm import GaussianRBMKernel
+from dysonflow.simulation.torch_simulation import TorchSimulation
 
 if TYPE_CHECKING:
     import torch
@@ -46,9 +55,9 @@ class GaussianRBMHyperparameters(Hyperparameters):
 
     MODEL = "gaussian_rbm"
 
-    learning_rate: float = quantity(0.1, label="lr", gt=0)
+    learning_rate: float = quantity(0.1, label="lr", symbol=r"\alpha", gt=0)
     """Step size of stochastic gradient descent."""
-    batch_size: int = quantity(16, label="B", ge=1)
+    batch_size: int = quantity(16, label="B", symbol="B", ge=1)
     """Samples of the model per SGD step, that is Markov chains for `sampler: gibbs`."""
     sites: int = quantity(10, unit="lattice sites", ge=2, le=4096)
     """Visible units: sites of the ring."""
@@ -67,6 +76,31 @@ class GaussianRBMHyperparameters(Hyperparameters):
     integrated out, faster; `wishart`: independent exact samples."""
     gibbs_sweeps: int = quantity(3, unit="sweeps per SGD step", ge=1)
     """Sweeps of every chain per SGD step; without effect for `sampler: wishart`."""
+
+    def weight_shapes(self) -> list[tuple[str, int, int]]:
+        """W couples hidden units (rows) and sites (columns)."""
+        return [("W", int(self.hidden_units), self.sites)]
+
+    @planning_only
+    def cost(self) -> Cost:
+        """What one SGD step of one replica costs.
+
+        Every sweep draws B (M + N) normal numbers and takes 4 B M N operations; the gradient
+        2 B N^2 and the update 4 N^2 max(M, N). Of `wishart` one triangle stands for the batch.
+        """
+        rows, columns = int(self.hidden_units), self.sites
+        batch, sweeps = self.batch_size, self.gibbs_sweeps
+        if self.sampler == "wishart":
+            batch, sweeps = min(batch, columns), 1
+        largest = max(rows, columns)
+        return Cost(
+            draws=sweeps * batch * (rows + columns),
+            operations=4 * sweeps * batch * rows * columns
+            + 2 * batch * columns**2
+            + 4 * columns**2 * largest,
+            # W, gradient, covariance, precision and their factors; chains and hidden units.
+            numbers=10 * largest**2 + 4 * self.batch_size * (rows + columns),
+        )
 
     def auto_hidden_units(self) -> int:
         """As many hidden units as sites."""
@@ -130,9 +164,7 @@ class GaussianRBMHyperparameters(Hyperparameters):
                 f"it, so nothing can be learnt; raise it above {self.kappa()[0]:g}"
             )
         freedom = max(int(self.hidden_units) - self.sites + 1, 1)
-        # The quantile of chi^2; scipy.stats would take longer to import than all else here.
-        quantile = 2.0 * scipy.special.gammaincinv(freedom / 2.0, SLOW_STARTERS)
-        lowest = self.initial_width**2 * quantile
+        lowest = self.initial_width**2 * _chi_squared_quantile(SLOW_STARTERS, freedom)
         start = np.minimum(lowest, fixed[learnt] / 2)
         time = self.growth_time(start, (1.0 - BURNT_IN) * fixed[learnt]).max()
         kappa = self.kappa()
@@ -161,6 +193,15 @@ class GaussianRBMHyperparameters(Hyperparameters):
             )
 
 
+def _chi_squared_quantile(probability: float, freedom: int) -> float:
+    """Quantile of chi-squared; SciPy takes longer to import than all else that plans a study."""
+    if freedom == 1:
+        return NormalDist().inv_cdf((1.0 + probability) / 2.0) ** 2
+    import scipy.special
+
+    return float(2.0 * scipy.special.gammaincinv(freedom / 2.0, probability))
+
+
 def precision_matrix(hyperparameters: GaussianRBMHyperparameters) -> np.ndarray:
     """Precision matrix K_phi = m^2 - Laplacian of the field on the ring, shape (sites, sites)."""
     identity = np.eye(hyperparameters.sites)
@@ -168,7 +209,32 @@ def precision_matrix(hyperparameters: GaussianRBMHyperparameters) -> np.ndarray:
     return (hyperparameters.field_mass_squared + 2.0) * identity - neighbours
 
 
-class GaussianRBMSimulation(Simulation):
+def divergence(h: GaussianRBMHyperparameters, weights: np.ndarray) -> np.ndarray:
+    """Kullback-Leibler divergence of the machine from the field, in nats.
+
+    (tr(K K_phi^-1) - N - log det(K K_phi^-1)) / 2, exact for two centred Gaussians.
+
+    Parameters
+    ----------
+    h : GaussianRBMHyperparameters
+        Of the run.
+    weights : np.ndarray
+        Shape (replica, M, N).
+
+    Returns
+    -------
+    np.ndarray
+        Shape (replica,).
+    """
+    w = weights.astype(np.float64)
+    target = precision_matrix(h)
+    model = h.rbm_mass_squared * np.eye(h.sites) - h.hidden_width**2 * w.transpose(0, 2, 1) @ w
+    trace = (model * np.linalg.inv(target)).sum(axis=(1, 2))
+    log_ratio = np.linalg.slogdet(model)[1] - np.linalg.slogdet(target)[1]
+    return 0.5 * (trace - h.sites - log_ratio)
+
+
+class GaussianRBMSimulation(TorchSimulation):
     """A block of replicas of the machine, trained side by side; weights (replica, M, N)."""
 
     STATE = ("weights", "chains", "failed_at")
@@ -225,15 +291,9 @@ class GaussianRBMSimulation(Simulation):
             alpha=-(self.h.hidden_width**2),
         )
 
-    def loss(self) -> torch.Tensor:
-        """Kullback-Leibler divergence of the machine from the field, in nats, per replica.
-
-        (tr(K K_phi^-1) - N - log det(K K_phi^-1)) / 2, exact for two centred Gaussians.
-        """
-        model = self.model_precision().double()
-        trace = (model * self.covariance.double()).sum(dim=(1, 2))
-        log_ratio = torch.logdet(model) - torch.logdet(self.precision.double())
-        return 0.5 * (trace - self.h.sites - log_ratio)
+    def loss(self) -> np.ndarray:
+        """Kullback-Leibler divergence of each replica from the field, shape (replica,)."""
+        return divergence(self.h, self.layers()["W"])
 
     def _gibbs_samples(self) -> tuple[torch.Tensor, int]:
         """Visible layers (replica, B, N) after k sweeps of h | v and v | h."""
@@ -315,32 +375,30 @@ class GaussianRBMSimulation(Simulation):
         )
 
 
-class CompiledGaussianRBM(CompiledSimulation, GaussianRBMSimulation):
+class CompiledGaussianRBM(CompiledSimulation):
     """The same block of replicas, advanced by the compiled kernel."""
 
-    def __init__(
-        self,
-        hyperparameters: GaussianRBMHyperparameters,
-        replicas: int,
-        noise: NoiseStream,
-        threads: int = 1,
-    ):
-        super().__init__(hyperparameters, replicas, noise)
-        self.kernel = kernel.GaussianRBMKernel(
-            target_covariance=np.linalg.inv(precision_matrix(self.h)),
-            learning_rate=self.h.learning_rate,
-            batch_size=self.h.batch_size,
-            mu_squared=self.h.rbm_mass_squared,
-            sigma_h=self.h.hidden_width,
-            sweeps=self.h.gibbs_sweeps,
-            sampler=self.h.sampler,
-            hidden=int(self.h.hidden_units),
-            initial_std=self.h.initial_width,
-            **self.kernel_arguments(noise, replicas, threads),
+    @classmethod
+    def start(cls, hyperparameters: GaussianRBMHyperparameters, block: Block) -> Self:
+        """A block of machines at step 0."""
+        h = hyperparameters
+        kernel = GaussianRBMKernel(
+            target_covariance=np.linalg.inv(precision_matrix(h)),
+            learning_rate=h.learning_rate,
+            batch_size=h.batch_size,
+            mu_squared=h.rbm_mass_squared,
+            sigma_h=h.hidden_width,
+            sweeps=h.gibbs_sweeps,
+            sampler=h.sampler,
+            hidden=int(h.hidden_units),
+            initial_std=h.initial_width,
+            **kernel_arguments(h, block),
         )
-        self._take_over()
+        return cls(h, kernel)
+
+    def loss(self) -> np.ndarray:
+        """Kullback-Leibler divergence of each replica from the field, shape (replica,)."""
+        return divergence(self.h, self.kernel.weights)
 
 
-HYPERPARAMETERS = GaussianRBMHyperparameters
-SIMULATION = GaussianRBMSimulation
-COMPILED = CompiledGaussianRBM
+SYSTEM = System(GaussianRBMHyperparameters, GaussianRBMSimulation, CompiledGaussianRBM)

@@ -12,15 +12,18 @@ The diagonal of A has standard deviation sqrt(2) epsilon, the rest epsilon.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
 from dysonflow.errors import ConfigError, DivergedError
-from dysonflow.hyperparameters import Hyperparameters, quantity
-from dysonflow.simulation import kernel
-from dysonflow.simulation.base import LazyModule, Simulation
-from dysonflow.simulation.compiled import CompiledSimulation
+from dysonflow.hyperparameters import Cost, Hyperparameters, planning_only, quantity
+from dysonflow.models.base import System
+from dysonflow.simulation.base import Block, LazyModule
+from dysonflow.simulation.compiled import CompiledSimulation, kernel_arguments
+from dysonflow.simulation.kernel.library import KernelEnsemble
+from dysonflow.simulation.kernel.teacher_student import TeacherStudentKernel
+from dysonflow.simulation.torch_simulation import TorchSimulation
 
 if TYPE_CHECKING:
     import torch
@@ -40,11 +43,11 @@ class TeacherStudentHyperparameters(Hyperparameters):
 
     MODEL = "teacher_student"
 
-    learning_rate: float = quantity(0.1, label="lr", gt=0)
+    learning_rate: float = quantity(0.1, label="lr", symbol=r"\alpha", gt=0)
     """Step size of stochastic gradient descent."""
-    batch_size: int = quantity(16, label="B", ge=1)
+    batch_size: int = quantity(16, label="B", symbol="B", ge=1)
     """Samples per SGD step."""
-    noise_scale: float = quantity(0.1, label="eps", ge=0)
+    noise_scale: float = quantity(0.1, label="eps", symbol=r"\epsilon", ge=0)
     """Scale epsilon of the GOE matrix added to the gradient of each sample; 0 is no noise."""
     size: int = quantity(2, ge=1, le=4096)
     """Rows and columns n of student and teacher."""
@@ -56,6 +59,20 @@ class TeacherStudentHyperparameters(Hyperparameters):
     """`fresh`: new inputs for every replica and step; `shared`: one training set for all."""
     training_batches: int = quantity(500, unit="batches", ge=1)
     """Batches in the training set, gone through in order; without effect for `data: fresh`."""
+
+    def weight_shapes(self) -> list[tuple[str, int, int]]:
+        """The student W is square."""
+        return [("W", self.size, self.size)]
+
+    @planning_only
+    def cost(self) -> Cost:
+        """What one SGD step of one replica costs: its inputs, their covariance, the update."""
+        n, batch = self.size, self.batch_size
+        return Cost(
+            draws=2 * batch * n,
+            operations=6 * batch * n**2 + 4 * n**3,
+            numbers=10 * n**2 + 8 * batch * n,
+        )
 
     def second_moment_map(self) -> np.ndarray:
         """Map of the second moments of D = W - W_t over one SGD step, noise aside, shape (3, 3).
@@ -141,15 +158,44 @@ def shared_covariances(h: TeacherStudentHyperparameters) -> np.ndarray:
 
 def teacher(h: TeacherStudentHyperparameters) -> np.ndarray:
     """Teacher W_t = O diag(kappa) O^T with a random orthogonal O, shape (n, n)."""
-    from scipy.stats import ortho_group
-
     if h.size == 1:
         return np.diag(h.spectrum())
-    basis = ortho_group.rvs(h.size, random_state=_shared_stream(h, TEACHER_BASIS))
+    basis = random_rotation(h.size, _shared_stream(h, TEACHER_BASIS))
     return basis @ np.diag(h.spectrum()) @ basis.T
 
 
-class TeacherStudentSimulation(Simulation):
+def random_rotation(size: int, rng: np.random.Generator) -> np.ndarray:
+    """Orthogonal matrix from the Haar measure, shape (size, size).
+
+    Columns of a normal matrix made orthonormal, the signs such that R has a positive diagonal
+    (F. Mezzadri, Notices of the AMS 54, 592 (2007)). The numbers are those of
+    `scipy.stats.ortho_group`, whose import takes longer than the training of a small student.
+    """
+    q, r = np.linalg.qr(rng.normal(size=(1, size, size)))
+    diagonal = r.diagonal(offset=0, axis1=-2, axis2=-1)
+    q *= (diagonal / np.abs(diagonal))[..., np.newaxis, :]
+    return q[0]
+
+
+def mean_squared_error(h: TeacherStudentHyperparameters, weights: np.ndarray) -> np.ndarray:
+    """Mean squared error over all inputs, |W - W_t|^2 / 2.
+
+    Parameters
+    ----------
+    h : TeacherStudentHyperparameters
+        Of the run.
+    weights : np.ndarray
+        Shape (replica, n, n).
+
+    Returns
+    -------
+    np.ndarray
+        Shape (replica,).
+    """
+    return 0.5 * np.square(weights.astype(np.float64) - teacher(h)).sum(axis=(1, 2))
+
+
+class TeacherStudentSimulation(TorchSimulation):
     """A block of students, trained side by side; weights (replica, n, n)."""
 
     def __init__(
@@ -187,9 +233,9 @@ class TeacherStudentSimulation(Simulation):
             reason = "a weight is not finite; lower learning_rate or raise batch_size"
             raise DivergedError(int(broken.int().argmax()), self.step, reason)
 
-    def loss(self) -> torch.Tensor:
-        """Mean squared error over all inputs, |W - W_t|^2 / 2, per replica."""
-        return 0.5 * (self.weights - self.teacher).square().sum(dim=(1, 2))
+    def loss(self) -> np.ndarray:
+        """Mean squared error of each replica, shape (replica,)."""
+        return mean_squared_error(self.h, self.layers()["W"])
 
     def _covariance(self) -> torch.Tensor:
         """Sample covariance of this step's batch, shape (replica, n, n)."""
@@ -204,36 +250,37 @@ class TeacherStudentSimulation(Simulation):
         return torch.as_tensor(array, device=self.noise.device, dtype=self.noise.dtype)
 
 
-class CompiledTeacherStudent(CompiledSimulation, TeacherStudentSimulation):
+class CompiledTeacherStudent(CompiledSimulation):
     """The same block of students, advanced by the compiled kernel."""
 
-    def __init__(
-        self,
-        hyperparameters: TeacherStudentHyperparameters,
-        replicas: int,
-        noise: NoiseStream,
-        threads: int = 1,
-    ):
-        super().__init__(hyperparameters, replicas, noise)
-        self.kernel = kernel.TeacherStudentKernel(
-            teacher=teacher(self.h),
-            learning_rate=self.h.learning_rate,
-            batch_size=self.h.batch_size,
-            noise_scale=self.h.noise_scale,
-            initial_std=self.h.initial_width,
-            **self.kernel_arguments(noise, replicas, threads),
-        )
+    def __init__(self, hyperparameters: TeacherStudentHyperparameters, kernel: KernelEnsemble):
+        super().__init__(hyperparameters, kernel)
         if self.h.data == "shared":
             self.inputs = shared_inputs(self.h)
-        self._take_over()
 
-    def kernel_inputs(self, steps: int) -> dict[str, np.ndarray]:
+    @classmethod
+    def start(cls, hyperparameters: TeacherStudentHyperparameters, block: Block) -> Self:
+        """A block of students at step 0."""
+        h = hyperparameters
+        kernel = TeacherStudentKernel(
+            teacher=teacher(h),
+            learning_rate=h.learning_rate,
+            batch_size=h.batch_size,
+            noise_scale=h.noise_scale,
+            initial_std=h.initial_width,
+            **kernel_arguments(h, block),
+        )
+        return cls(h, kernel)
+
+    def kernel_inputs(self, steps: int) -> dict[str, Any]:
         """Batches of the shared training set for the next steps, shape (steps, B, n)."""
         if self.h.data == "fresh":
             return {}
         return {"inputs": self.inputs[(self.step + np.arange(steps)) % self.h.training_batches]}
 
+    def loss(self) -> np.ndarray:
+        """Mean squared error of each replica, shape (replica,)."""
+        return mean_squared_error(self.h, self.kernel.weights)
 
-HYPERPARAMETERS = TeacherStudentHyperparameters
-SIMULATION = TeacherStudentSimulation
-COMPILED = CompiledTeacherStudent
+
+SYSTEM = System(TeacherStudentHyperparameters, TeacherStudentSimulation, CompiledTeacherStudent)

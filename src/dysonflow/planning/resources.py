@@ -6,14 +6,12 @@ when it starts and when it is killed, never a number in its output. Every retry 
 
 import math
 from collections.abc import Sequence
-from functools import cache
 
 from dysonflow.hyperparameters import Hyperparameters
+from dysonflow.simulation.base import BLOCK_SIZE
 
 BYTES = 8
 """Of one number in double precision."""
-BLOCK = 64
-"""Replicas simulated side by side on a CPU, `simulation.ensemble.BLOCK_SIZE`, without torch."""
 SECONDS = {
     "cpu": {"step": 1e-4, "draw": 5e-9, "operation": 1e-10},
     "cuda": {"step": 1e-3, "draw": 1e-10, "operation": 1e-12},
@@ -35,57 +33,25 @@ SHORTEST_TABLE = 4
 ROW_BYTES = 400
 """One row of spectra while it is made or read: its columns, copies and the sort."""
 
-ROWS = ("hidden_units", "outputs", "size", "width", "rows")
-COLUMNS = ("sites", "inputs", "size", "width", "columns")
-"""Names under which the models keep the shape of W; the first that exists counts."""
+PART = 2**26
+"""Bytes of weights that a job holds at once, `dysonflow.artifacts.weights.PART_BYTES`."""
 
 
-def weight_shape(run: Hyperparameters) -> tuple[int, int]:
-    """Rows M and columns N of the weight matrix of a run; a model may tell its own `weight_shape`.
-
-    A model that names neither is taken for a small one: set its resources in the profile.
-    """
-    rows, columns = _shape_fields(type(run))
-    if rows == "weight_shape":
-        shape = run.weight_shape  # type: ignore[attr-defined]
-        return int(shape[-2]), int(shape[-1])
-    small = 16
-    return (
-        int(getattr(run, rows)) if rows else small,
-        int(getattr(run, columns)) if columns else small,
-    )
-
-
-@cache
-def _shape_fields(model: type) -> tuple[str, str]:
-    """Names of the fields of a model that give M and N; looked up once for thousands of runs."""
-    if hasattr(model, "weight_shape"):
-        return "weight_shape", "weight_shape"
-    known = getattr(model, "model_fields", {})
-    rows, columns = (
-        next((name for name in names if name in known), "") for names in (ROWS, COLUMNS)
-    )
-    return rows, columns
+def _weight_bytes(run: Hyperparameters, replicas: int) -> int:
+    """Bytes of the snapshots of some replicas, all layers together."""
+    matrix = sum(rows * columns for rows, columns in run.layers().values())
+    return replicas * run.snapshots * matrix * BYTES
 
 
 def training_seconds(run: Hyperparameters, replicas: int, device: str = "cpu") -> float:
     """Estimated time of training on one core, or on one GPU for the device `cuda`.
 
-    Each step of a block costs its kernels, B (M + N) random numbers a replica and sweep, and the
-    products of W, samples and gradients: 4 B M N a sweep, 2 B N^2 and 4 N^2 max(M, N) operations.
+    Each step of a block costs its kernels, and what the model says of each replica.
     """
-    rows, columns = weight_shape(run)
-    batch = int(getattr(run, "batch_size", 1))
-    sweeps = int(getattr(run, "gibbs_sweeps", 1))
-    if getattr(run, "sampler", "") == "wishart":
-        # One draw of a triangle stands for the whole batch.
-        batch, sweeps = min(batch, columns), 1
-    draws = sweeps * batch * (rows + columns)
-    operations = 4 * sweeps * batch * rows * columns + 2 * batch * columns**2
-    operations += 4 * columns**2 * max(rows, columns)
     cost = SECONDS["cuda" if device == "cuda" else "cpu"]
-    blocks = 1 if device == "cuda" else math.ceil(replicas / BLOCK)
-    each = replicas * (draws * cost["draw"] + operations * cost["operation"])
+    step = run.cost()
+    blocks = 1 if device == "cuda" else math.ceil(replicas / BLOCK_SIZE)
+    each = replicas * (step.draws * cost["draw"] + step.operations * cost["operation"])
     return int(run.steps) * (blocks * cost["step"] + each)
 
 
@@ -110,16 +76,13 @@ def training(
     dict
         `mem_mb` in MB, `runtime` in minutes.
     """
-    rows, columns = weight_shape(run)
-    batch = int(getattr(run, "batch_size", 1))
-    matrix = rows * columns
-    # The snapshots are held as a list, stacked, and as the bytes of the file.
-    kept = 3 * replicas * run.snapshots * matrix
-    # W, gradient, covariance, precision and their factors; chains and hidden units of two sweeps.
-    block = min(replicas, BLOCK) * (10 * max(rows, columns) ** 2 + 4 * batch * (rows + columns))
+    # Snapshots go to the disk as they are taken; one of a block is held, and the block itself.
+    block = min(replicas, BLOCK_SIZE) if device != "cuda" else replicas
+    matrix = sum(rows * columns for rows, columns in run.layers().values())
+    held = block * (run.cost().numbers + 3 * matrix)
     return _grown(
         TRAIN_MB,
-        (kept + block) * BYTES,
+        held * BYTES,
         SHORTEST_TRAINING,
         training_seconds(run, replicas, device),
         attempt,
@@ -128,17 +91,17 @@ def training(
 
 def joining(run: Hyperparameters, attempt: int = 1) -> dict[str, int]:
     """What the job that joins the shards of a run asks for; shape as of `training`."""
-    size = run.replicas * run.snapshots * math.prod(weight_shape(run)) * BYTES
-    # Read and written on a slow shared file system: 20 MB/s.
-    return _grown(TABLE_MB, 3 * size, SHORTEST_TABLE, size / 20e6, attempt)
+    size = _weight_bytes(run, run.replicas)
+    # One snapshot of a shard at a time. Read and written on a slow shared file system: 20 MB/s.
+    return _grown(TABLE_MB, min(3 * size, 4 * PART), SHORTEST_TABLE, size / 20e6, attempt)
 
 
 def reading(run: Hyperparameters, attempt: int = 1) -> dict[str, int]:
     """What the job asks for that reads the weights of a run from files; shape as of `training`."""
-    kept = run.replicas * run.snapshots * math.prod(weight_shape(run)) * BYTES
-    there = max(sum(path.stat().st_size for path in run.sources), kept)
-    # All of a file and what is kept of it, then as in `joining`; with torch for its own format.
-    return _grown(TRAIN_MB, 2 * there + 3 * kept, SHORTEST_TABLE, there / 20e6, attempt)
+    sizes = [path.stat().st_size for path in run.sources]
+    there = max(sum(sizes), _weight_bytes(run, run.replicas))
+    # All of one file, and as much again while it is brought into order; torch for its own format.
+    return _grown(TRAIN_MB, 4 * max(sizes, default=0), SHORTEST_TABLE, there / 20e6, attempt)
 
 
 def table(runs: Sequence[Hyperparameters], attempt: int = 1) -> dict[str, int]:
@@ -148,12 +111,14 @@ def table(runs: Sequence[Hyperparameters], attempt: int = 1) -> dict[str, int]:
     """
     size, seconds = 0, 0.0
     for run in runs:
-        rows, columns = weight_shape(run)
         matrices = run.replicas * run.snapshots
-        size += 2 * matrices * rows * columns * BYTES + matrices * columns * ROW_BYTES
-        # The singular values, then a few microseconds for each row.
-        decomposition = 20 * rows * columns * min(rows, columns) * SECONDS["cpu"]["operation"]
-        seconds += matrices * (decomposition + 1e-5 + 5e-6 * columns)
+        for rows, columns in run.layers().values():
+            size += matrices * columns * ROW_BYTES
+            # The singular values, then a few microseconds for each row.
+            decomposition = 20 * rows * columns * min(rows, columns)
+            decomposition_seconds = decomposition * SECONDS["cpu"]["operation"]
+            seconds += matrices * (decomposition_seconds + 1e-5 + 5e-6 * columns)
+        size += min(2 * _weight_bytes(run, run.replicas), 4 * PART)
     return _grown(TABLE_MB, size, SHORTEST_TABLE, seconds, attempt)
 
 

@@ -3,17 +3,19 @@
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from dysonflow import models
+from dysonflow import models, theory
 from dysonflow.errors import ConfigError
-from dysonflow.hyperparameters import Hyperparameters, did_you_mean
+from dysonflow.hyperparameters import Hyperparameters
 from dysonflow.report import figures
 from dysonflow.report.roles import ROLES
+from dysonflow.simulation.base import BLOCK_SIZE
+from dysonflow.wording import did_you_mean
 
 NAME_PATTERN = r"^[A-Za-z][A-Za-z0-9_]+$"
 
@@ -32,6 +34,9 @@ class StudyConfig(BaseModel):
     figures: list[str] | Literal["auto"] = "auto"
     """Figures to draw; `auto`: all that fit a stationary study, or its spectrum alone where theory
     does not say which levels there are."""
+    keep_weights: bool = True
+    """`false`: weights are deleted once spectra, fits and figures are made of them. Another theory,
+    or another analysis of the weights, then means to train again."""
     small_noise: float | None = Field(default=None, gt=0)
     """Largest learning_rate / batch_size of the runs in the laws named `..._small_noise`."""
 
@@ -43,7 +48,7 @@ class Config(BaseModel):
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; `auto`: on a GPU if one is visible. Not part of the key of a run."""
-    shard_size: int = Field(default=512, ge=64, multiple_of=64)
+    shard_size: int = Field(default=512, ge=BLOCK_SIZE, multiple_of=BLOCK_SIZE)
     """Replicas trained by one job; a run with more is spread over several. Changes no number."""
     checkpoint_seconds: int = Field(default=60, ge=0)
     """Time between two saves of a training job's state, from which it goes on if it is killed."""
@@ -73,7 +78,9 @@ class Study:
     runs : tuple of Hyperparameters
         One for each point of the sweep, in the order of the configuration.
     figures : tuple of str
-        Figures to draw.
+        Figures to draw: names, or layer/name where the runs have several layers.
+    keep_weights : bool
+        Whether weights are kept once all is made of them.
     small_noise : float or None
         Largest learning_rate / batch_size of the runs in the laws of small noise.
     """
@@ -82,7 +89,13 @@ class Study:
     model: str
     runs: tuple[Hyperparameters, ...]
     figures: tuple[str, ...]
+    keep_weights: bool
     small_noise: float | None
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Layers of its runs, those of the first run first."""
+        return tuple(dict.fromkeys(layer for run in self.runs for layer in run.layers()))
 
     @property
     def is_stationary(self) -> bool:
@@ -90,8 +103,20 @@ class Study:
 
         One that draws only the evolution from the start is not, nor one without levels to fit.
         """
-        drawn = any(figure not in figures.FROM_THE_START for figure in self.figures)
-        return drawn and all(run.fitted for run in self.runs)
+        names = {split_figure(figure)[1] for figure in self.figures}
+        drawn = not names or bool(names - set(figures.FROM_THE_START))
+        return drawn and _is_fitted(self.model, self.runs)
+
+
+def _is_fitted(model: str, runs: Sequence[Hyperparameters]) -> bool:
+    """Whether theory says, for all runs, which levels there are."""
+    return theory.exists(model) and all(run.fitted for run in runs)
+
+
+def split_figure(figure: str) -> tuple[str, str]:
+    """Layer, empty where the runs have but one, and name of a figure of a study."""
+    layer, _, name = figure.rpartition("/")
+    return layer, name
 
 
 def load_config(config: Mapping[str, Any]) -> Config:
@@ -205,11 +230,16 @@ def _expand(name: str, content: StudyConfig) -> Study:
             runs += found
         except ConfigError as error:
             problems += str(error).splitlines()
-    for run, count in Counter(run.run for run in runs).items():
+    for run, count in Counter(run.name for run in runs).items():
         if count > 1:
             problems.append(f"sweep: the point {run} is given {count} times; remove the copies")
     known = list(figures.FIGURES)
-    fitted = all(run.fitted for run in runs)
+    fitted = _is_fitted(content.model, runs)
+    why = (
+        "without centres: give centres and noise_scale, or figures: auto"
+        if theory.exists(content.model)
+        else f"without a theory of {content.model}: leave it out, or give figures: auto"
+    )
     wanted = list(figures.STATIONARY) if content.figures == "auto" else content.figures
     if content.figures == "auto" and not fitted:
         wanted = [figure for figure in wanted if not figures.needs_fits(figure)]
@@ -218,17 +248,20 @@ def _expand(name: str, content: StudyConfig) -> Study:
             problems.append(f"figures: {figure!r}: unknown figure{did_you_mean(figure, known)}")
             continue
         if figures.needs_fits(figure) and not fitted:
-            problems.append(
-                f"figures: {figure!r} shows fits, and nothing is fitted without centres: give "
-                "centres and noise_scale, or figures: auto"
-            )
+            problems.append(f"figures: {figure!r} shows fits, and nothing is fitted {why}")
         # A figure that compares the values of a hyperparameter needs a model that has it.
         over = figures.FIGURES[figure].options.get("over")
         if over and over not in hyperparameters.model_fields:
             problems.append(f"figures: {figure!r}: {content.model} has no hyperparameter {over}")
     if problems:
         raise ConfigError("\n".join(dict.fromkeys(problems)))
-    return Study(name, content.model, tuple(runs), tuple(wanted), content.small_noise)
+    study = Study(
+        name, content.model, tuple(runs), tuple(wanted), content.keep_weights, content.small_noise
+    )
+    if len(study.layers) > 1:
+        several = [f"{layer}/{figure}" for figure in wanted for layer in study.layers]
+        study = replace(study, figures=tuple(several))
+    return study
 
 
 def shards(run: Hyperparameters, shard_size: int) -> list[range]:
@@ -239,4 +272,4 @@ def shards(run: Hyperparameters, shard_size: int) -> list[range]:
 
 def all_runs(studies: Mapping[str, Study]) -> dict[str, Hyperparameters]:
     """All runs of all studies by name; a point that two studies share is one run."""
-    return {run.run: run for study in studies.values() for run in study.runs}
+    return {run.name: run for study in studies.values() for run in study.runs}

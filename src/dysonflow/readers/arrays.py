@@ -17,7 +17,7 @@ import numpy as np
 import safetensors
 
 from dysonflow.errors import ConfigError
-from dysonflow.hyperparameters import did_you_mean
+from dysonflow.wording import did_you_mean
 
 TORCH = (".pt", ".pth", ".bin", ".ckpt")
 SUFFIXES = (".npz", ".safetensors", *TORCH)

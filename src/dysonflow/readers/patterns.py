@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dysonflow.errors import ConfigError
-from dysonflow.hyperparameters import did_you_mean
+from dysonflow.wording import did_you_mean
 
 PLACEHOLDERS = ("replica", "snapshot")
 TOKEN = re.compile(

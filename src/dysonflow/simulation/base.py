@@ -1,17 +1,20 @@
-"""What every simulation of a model offers, and torch, loaded when it is first used."""
+"""What every simulation of a model offers, whatever it is computed with."""
 
 from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     import numpy as np
-    import torch
 
-    from dysonflow.simulation.noise import NoiseStream
+    from dysonflow.hyperparameters import Hyperparameters
+
+BLOCK_SIZE = 64
+"""Replicas that share a stream of random numbers; on a CPU they are simulated side by side."""
 
 
 class LazyModule:
@@ -31,55 +34,69 @@ class LazyModule:
         return getattr(module, attribute)
 
 
+@dataclass(frozen=True)
+class Block:
+    """Consecutive replicas of a run that are trained side by side.
+
+    Attributes
+    ----------
+    number : int
+        Number of the first stream of random numbers: first replica over `BLOCK_SIZE`.
+    replicas : int
+        How many.
+    device : str
+        `cpu` or `cuda`.
+    threads : int
+        Threads; they change no number.
+    """
+
+    number: int
+    replicas: int
+    device: str = "cpu"
+    threads: int = 1
+
+
 class Simulation(ABC):
     """A block of replicas of one model, advanced side by side.
 
-    Parameters
+    Attributes
     ----------
-    hyperparameters : Hyperparameters
-        Of the model.
-    replicas : int
-        Replicas in this block.
-    noise : NoiseStream
-        All random numbers come from here; its device and type are those of the weights.
+    step : int
+        SGD steps made so far.
     """
 
-    STATE: ClassVar[tuple[str, ...]] = ("weights",)
-    """Names of the tensors that change from step to step; all else follows from the parameters."""
+    step: int = 0
 
-    weights: torch.Tensor
-    """Weight matrices, shape (replica, M, N)."""
-
-    def __init__(self, hyperparameters: Any, replicas: int, noise: NoiseStream):
-        self.noise = noise
-        self.step = 0
+    @classmethod
+    @abstractmethod
+    def start(cls, hyperparameters: Any, block: Block) -> Self:
+        """A block of replicas at step 0."""
 
     @abstractmethod
     def advance(self, steps: int) -> None:
         """Take `steps` SGD steps; raise `DivergedError` if a replica diverges."""
 
     @abstractmethod
-    def loss(self) -> torch.Tensor:
-        """Loss of each replica, shape (replica,)."""
+    def layers(self) -> dict[str, np.ndarray]:
+        """Weights now, layer to array of shape (replica, M, N)."""
 
+    @abstractmethod
+    def loss(self) -> np.ndarray:
+        """Loss of each replica, shape (replica,), float64."""
+
+    @abstractmethod
     def state(self) -> dict[str, np.ndarray]:
         """All that the steps to come depend on, as named arrays.
 
         A simulation of the same parameters that loads it goes on to the same bytes.
         """
-        import numpy as np
 
-        tensors = {name: getattr(self, name) for name in self.STATE if hasattr(self, name)}
-        arrays = {name: tensor.cpu().numpy().copy() for name, tensor in tensors.items()}
-        return {**arrays, "step": np.array([self.step]), "noise": self.noise.state()}
-
+    @abstractmethod
     def load(self, state: Mapping[str, np.ndarray]) -> None:
         """Go back to what `state` returned."""
-        import torch
 
-        for name in self.STATE:
-            if name in state:
-                tensor = torch.as_tensor(state[name], device=self.weights.device)
-                setattr(self, name, tensor.clone())
-        self.step = int(state["step"][0])
-        self.noise.load(state["noise"])
+
+def only_layer(hyperparameters: Hyperparameters) -> str:
+    """Name of the weight matrix of a model that has one."""
+    (layer,) = hyperparameters.layers()
+    return layer

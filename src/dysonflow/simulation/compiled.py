@@ -1,45 +1,56 @@
-"""The compiled kernel in the place of a torch simulation."""
+"""The compiled kernel in the place of a torch simulation; torch is not imported."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from types import ModuleType
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from dysonflow.errors import DivergedError
-from dysonflow.simulation import kernel
-from dysonflow.simulation.base import LazyModule, Simulation
+from dysonflow.simulation.base import BLOCK_SIZE, Block, Simulation, only_layer
+from dysonflow.simulation.kernel import library
 
 if TYPE_CHECKING:
-    import numpy as np
-    import torch
+    from dysonflow.hyperparameters import Hyperparameters
 
-    from dysonflow.simulation.noise import NoiseStream
-else:
-    torch = LazyModule("torch")
+BLOCKS_PER_STREAM = BLOCK_SIZE // library.REPLICAS_PER_BLOCK
+"""Blocks of the kernel in one block of an ensemble."""
 
-BLOCKS_PER_STREAM = 64 // kernel.REPLICAS_PER_BLOCK
-"""Blocks of the kernel in one block of `dysonflow.simulation.ensemble`."""
+
+def kernel_arguments(hyperparameters: Hyperparameters, block: Block) -> dict[str, Any]:
+    """Arguments that all kernels share: replicas, random streams, type, threads."""
+    return {
+        "replicas": block.replicas,
+        "first_block": block.number * BLOCKS_PER_STREAM,
+        "seed": (hyperparameters.seed, int(hyperparameters.key, 16)),
+        "dtype": hyperparameters.dtype,
+        "threads": block.threads,
+    }
 
 
 class CompiledSimulation(Simulation):
-    """Mixin: the time loop runs in the kernel, all else is that of the torch simulation.
+    """A block of replicas whose time loop runs in the kernel.
 
-    A model's class derives from this and from its torch simulation, and makes its `kernel` with
-    the arguments of `kernel_arguments`.
+    A model's class derives from this and says in `start` which kernel, and in `loss` what the loss
+    of weights is.
     """
 
-    kernel: Any
+    def __init__(self, hyperparameters: Any, kernel: library.KernelEnsemble):
+        self.h = hyperparameters
+        self.kernel = kernel
+        self.step = kernel.steps_done
+        self._layer = only_layer(hyperparameters)
 
-    def kernel_arguments(self, noise: NoiseStream, replicas: int, threads: int) -> dict[str, Any]:
-        """Arguments that all kernels share: replicas, random streams, type, threads."""
-        return {
-            "replicas": replicas,
-            "first_block": noise.block * BLOCKS_PER_STREAM,
-            "seed": (noise.seed, int(noise.key, 16)),
-            "dtype": str(noise.dtype).removeprefix("torch."),
-            "threads": threads,
-        }
+    @staticmethod
+    def why_unavailable() -> str:
+        """Why the kernel cannot be used in this installation; empty if it can."""
+        return library.why_unavailable()
+
+    @staticmethod
+    def instruction_set() -> str:
+        """Name of the instruction set in use."""
+        return library.instruction_set()
 
     def kernel_inputs(self, steps: int) -> dict[str, Any]:
         """What the kernel is given for the next steps instead of drawing it; nothing by default."""
@@ -56,46 +67,19 @@ class CompiledSimulation(Simulation):
         try:
             self.kernel.advance(steps, **self.kernel_inputs(steps))
         except DivergedError as error:
-            first = self.kernel.first_block * kernel.REPLICAS_PER_BLOCK
+            first = self.kernel.first_block * library.REPLICAS_PER_BLOCK
             raise DivergedError(error.replica - first, error.step, error.reason) from None
-        self._take_over()
+        self.step = self.kernel.steps_done
+
+    def layers(self) -> dict[str, np.ndarray]:
+        """Weights now, a copy."""
+        return {self._layer: self.kernel.weights}
 
     def state(self) -> dict[str, np.ndarray]:
         """All that the steps to come depend on, as named arrays."""
-        import numpy as np
-
         return {name: np.atleast_1d(value) for name, value in self.kernel.state().items()}
 
     def load(self, state: Mapping[str, np.ndarray]) -> None:
         """Go back to what `state` returned."""
         self.kernel.load({**state, "steps_done": state["steps_done"][0]})
-        self._take_over()
-
-    def _take_over(self) -> None:
         self.step = self.kernel.steps_done
-        self.weights = torch.from_numpy(self.kernel.weights)
-
-
-def choose(model: ModuleType, on_cpu: bool, threads: int) -> tuple[Callable[..., Simulation], str]:
-    """Fastest simulation of a model on this machine, and its name for the log.
-
-    Parameters
-    ----------
-    model : module
-        File of the model; `COMPILED` is its simulation by the kernel, if it has one.
-    on_cpu : bool
-        Whether it is to run on a CPU: the kernel does not run elsewhere.
-    threads : int
-        Threads for the kernel; they change no number.
-    """
-    if not on_cpu:
-        return model.SIMULATION, "torch"
-    if not hasattr(model, "COMPILED"):
-        return model.SIMULATION, "torch (the model has no compiled kernel)"
-    if not kernel.available():
-        return model.SIMULATION, f"torch ({kernel.why_unavailable()})"
-
-    def simulation(*arguments: Any) -> Simulation:
-        return model.COMPILED(*arguments, threads=threads)
-
-    return simulation, f"compiled kernel ({kernel.instruction_set()})"

@@ -1,76 +1,119 @@
 """Training of an ensemble: replicas in blocks of fixed size, snapshots, progress."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TextIO
+from typing import Protocol, TextIO
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
-from dysonflow.errors import ConfigError, DivergedError
+from dysonflow.errors import DivergedError
 from dysonflow.hyperparameters import Hyperparameters
-from dysonflow.simulation.base import Simulation
-from dysonflow.simulation.noise import NoiseStream
+from dysonflow.simulation.base import BLOCK_SIZE, Block, Simulation
+from dysonflow.simulation.devices import CPU, Device
 from dysonflow.simulation.resume import Checkpoint
 
-BLOCK_SIZE = 64
-"""Replicas that share a stream of random numbers; on a CPU they are simulated side by side."""
 LONGEST_STRIDE = 1000
 """SGD steps between two looks at the progress bar and at the sanity of the weights."""
 
 
+class Sink(Protocol):
+    """Where snapshots go as soon as they are taken: a weights file, or memory."""
+
+    @property
+    def loss(self) -> np.ndarray:
+        """Losses so far, shape (replica, snapshot)."""
+        ...
+
+    def put(
+        self,
+        first: int,
+        snapshot: int,
+        weights: Mapping[str, np.ndarray],
+        loss: np.ndarray | None = None,
+    ) -> int:
+        """Keep one snapshot of the replicas from `first` on; returns its checksum."""
+        ...
+
+    def checksum(self, first: int, snapshot: int, count: int) -> int:
+        """Checksum of what was kept, in this process or in one before it."""
+        ...
+
+    def sync(self) -> None:
+        """Make sure that what was kept outlives this process."""
+        ...
+
+
 @dataclass(frozen=True)
 class Ensemble:
-    """What training yields.
+    """All snapshots of an ensemble, in memory.
 
     Attributes
     ----------
-    weights : np.ndarray
-        Shape (replica, snapshot, M, N).
+    layers : dict of np.ndarray
+        Layer to weights, shape (replica, snapshot, M, N).
     step : np.ndarray
         SGD step of each snapshot, shape (snapshot,).
     loss : np.ndarray
-        Loss of each weight matrix, shape (replica, snapshot).
-    device : str
-        Name of the device that trained it.
-    seconds : float
-        Wall time, that of interrupted jobs up to their last checkpoint included.
+        Shape (replica, snapshot).
     """
 
-    weights: np.ndarray
+    layers: dict[str, np.ndarray]
     step: np.ndarray
     loss: np.ndarray
-    device: str
-    seconds: float
+
+    @property
+    def weights(self) -> np.ndarray:
+        """Weights of a model with one layer, shape (replica, snapshot, M, N)."""
+        (only,) = self.layers.values()
+        return only
 
 
-def choose_device(name: str) -> torch.device:
-    """Device for `auto`, `cpu` or `cuda`.
+class Memory:
+    """A sink that holds everything; nothing outlives the process."""
 
-    Raises
-    ------
-    ConfigError
-        If `cuda` is asked for and there is none.
-    """
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device = 'cuda': no GPU is visible here; set device: auto or cpu")
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    def __init__(self, hyperparameters: Hyperparameters, replicas: int):
+        shape, dtype = (replicas, hyperparameters.snapshots), hyperparameters.dtype
+        self.layers = {
+            layer: np.zeros((*shape, *matrix), dtype)
+            for layer, matrix in hyperparameters.layers().items()
+        }
+        self.loss = np.full(shape, np.nan)
+
+    def put(
+        self,
+        first: int,
+        snapshot: int,
+        weights: Mapping[str, np.ndarray],
+        loss: np.ndarray | None = None,
+    ) -> int:
+        """Keep one snapshot of the replicas from `first` on."""
+        for layer, array in weights.items():
+            self.layers[layer][first : first + len(array), snapshot] = array
+            if loss is not None:
+                self.loss[first : first + len(array), snapshot] = loss
+        return 0
+
+    def checksum(self, first: int, snapshot: int, count: int) -> int:
+        """Nothing is ever taken up again."""
+        return 0
+
+    def sync(self) -> None:
+        """Nothing to do."""
 
 
 def train(
-    simulation: Callable[..., Simulation],
+    simulation: type[Simulation],
     hyperparameters: Hyperparameters,
-    device: str = "cpu",
+    sink: Sink,
+    device: Device = CPU,
     log: TextIO | None = None,
     members: range | None = None,
     threads: int = 1,
     checkpoint: Checkpoint | None = None,
-) -> Ensemble:
-    """Train the replicas of a run, or some of them, and keep their snapshots.
+) -> float:
+    """Train the replicas of a run, or some of them, and hand on their snapshots.
 
     Which replicas are trained in one call does not change a single number on a CPU. A GPU wants
     many replicas side by side: there all of a call share one stream.
@@ -81,8 +124,10 @@ def train(
         The model, in torch or compiled.
     hyperparameters : Hyperparameters
         Of the run.
-    device : str
-        `auto`, `cpu` or `cuda`.
+    sink : Sink
+        Gets every snapshot, replicas counted from the first of `members`.
+    device : Device
+        Where.
     log : text stream, optional
         Where the progress bar is drawn; standard error if None.
     members : range, optional
@@ -94,8 +139,8 @@ def train(
 
     Returns
     -------
-    Ensemble
-        Weights, steps and losses of all snapshots.
+    float
+        Wall time in seconds, that of interrupted jobs up to their last checkpoint included.
 
     Raises
     ------
@@ -104,31 +149,15 @@ def train(
     ValueError
         If `members` does not begin at the start of a block.
     """
-    # Several threads would wait for each other at every small product (kernel barriers cost more
-    # than the work): parallelism comes from jobs.
-    torch.set_num_threads(1)
-    place = choose_device(device)
-    dtype = getattr(torch, hyperparameters.dtype)
     members = range(hyperparameters.replicas) if members is None else members
     if members.start % BLOCK_SIZE:
         raise ValueError(f"replica {members.start} does not start a block of {BLOCK_SIZE}")
-    block_size = BLOCK_SIZE * threads if place.type == "cpu" else len(members)
+    block_size = BLOCK_SIZE * threads if device.kind == "cpu" else len(members)
     times = hyperparameters.snapshot_steps
     began = time.perf_counter()
-    saved = checkpoint.read() if checkpoint else {}
+    progress_of = _Progress(sink, members, block_size, len(times))
+    saved = progress_of.take_up(checkpoint)
     spent = float(saved["seconds"][0]) if saved else 0.0
-    finished = _Snapshots(saved, "finished", axis=0)
-
-    def save(first: int, block: Simulation, kept: _Snapshots) -> None:
-        if checkpoint is None or not checkpoint.is_due:
-            return
-        now = {
-            "first": np.array([first]),
-            "seconds": np.array([spent + time.perf_counter() - began]),
-        }
-        state = {f"state.{name}": array for name, array in block.state().items()}
-        checkpoint.write({**now, **finished.named(), **kept.named(), **state})
-
     with tqdm(
         total=len(members) * times[-1],
         unit="replica-steps",
@@ -136,72 +165,115 @@ def train(
         mininterval=1.0,
         file=log,
         ascii=True,
-    ) as progress:
-        for first in members[::block_size]:
+    ) as bar:
+        for number, first in enumerate(members[::block_size]):
             replicas = min(block_size, members.stop - first)
             if saved and first < saved["first"][0]:
-                progress.update(replicas * times[-1])
+                bar.update(replicas * times[-1])
                 continue
-            stream = first // BLOCK_SIZE
-            noise = NoiseStream(hyperparameters.seed, hyperparameters.key, stream, place, dtype)
-            progress.set_description(f"replicas {first}..{first + replicas - 1}")
-            block = simulation(hyperparameters, replicas, noise)
+            bar.set_description(f"replicas {first}..{first + replicas - 1}")
+            block = simulation.start(
+                hyperparameters, Block(first // BLOCK_SIZE, replicas, device.kind, threads)
+            )
+            kept = 0
             if saved and first == saved["first"][0]:
                 prefix = "state."
                 state = {n.removeprefix(prefix): saved[n] for n in saved if n.startswith(prefix)}
                 block.load(state)
-                progress.update(replicas * block.step)
-                kept = _Snapshots(saved, "kept", axis=1)
-            else:
-                kept = _Snapshots({}, "kept", axis=1)
+                bar.update(replicas * block.step)
+                kept = int(saved["kept"][0])
             try:
-                for step in times[kept.count :]:
-                    while block.step < step:
-                        stride = min(step - block.step, LONGEST_STRIDE)
+                for snapshot in range(kept, len(times)):
+                    while block.step < times[snapshot]:
+                        stride = min(times[snapshot] - block.step, LONGEST_STRIDE)
                         block.advance(stride)
-                        progress.update(stride * replicas)
-                        save(first, block, kept)
-                    kept.append(block.weights.cpu().numpy()[:, None], block.loss()[:, None])
+                        bar.update(stride * replicas)
+                        if checkpoint is not None and checkpoint.is_due:
+                            seconds = spent + time.perf_counter() - began
+                            checkpoint.write(progress_of.state(first, snapshot, seconds, block))
+                    progress_of.put(number, first, snapshot, block)
             except DivergedError as error:
                 if checkpoint:
                     checkpoint.remove()
                 raise DivergedError(first + error.replica, error.step, error.reason) from None
-            finished.append(*kept.arrays())
-    weights, losses = finished.arrays()
-    seconds = spent + time.perf_counter() - began
-    steps = np.array(times, dtype=np.int64)
-    return Ensemble(weights, steps, losses, device_name(place), seconds)
+    return spent + time.perf_counter() - began
 
 
-def device_name(place: torch.device) -> str:
-    """Name of a device as artifacts record it."""
-    return torch.cuda.get_device_name(place) if place.type == "cuda" else "cpu"
+class _Progress:
+    """Which snapshots of which blocks were handed on, with a checksum of each."""
 
+    def __init__(self, sink: Sink, members: range, block_size: int, snapshots: int):
+        self.sink, self.members, self.block_size = sink, members, block_size
+        blocks = len(members[::block_size])
+        self.checksums = np.zeros((blocks, snapshots), dtype=np.uint32)
 
-class _Snapshots:
-    """Weights and losses that grow along one axis, taken up from a saved state if it has some."""
+    def put(self, number: int, first: int, snapshot: int, block: Simulation) -> None:
+        """Hand on what a block of replicas is now."""
+        weights = block.layers()
+        for layer, array in weights.items():
+            bad = ~np.isfinite(array).reshape(len(array), -1).all(axis=1)
+            if bad.any():
+                reason = f"a weight of layer {layer} is not finite; lower learning_rate"
+                raise DivergedError(int(bad.argmax()), block.step, reason)
+        here = first - self.members.start
+        checksum = self.sink.put(here, snapshot, weights, block.loss())
+        self.checksums[number, snapshot] = checksum
 
-    def __init__(self, saved: Mapping[str, np.ndarray], name: str, axis: int):
-        self.name, self.axis = name, axis
-        found = [saved.get(f"{name}.{part}") for part in ("weights", "loss")]
-        self.weights, self.losses = ([array] if array is not None else [] for array in found)
+    def state(
+        self, first: int, kept: int, seconds: float, block: Simulation
+    ) -> dict[str, np.ndarray]:
+        """What a later process goes on from; the snapshots are on the disk already."""
+        self.sink.sync()
+        return {
+            "first": np.array([first]),
+            "kept": np.array([kept]),
+            "seconds": np.array([seconds]),
+            "loss": self.sink.loss,
+            "checksums": self.checksums,
+            **{f"state.{name}": array for name, array in block.state().items()},
+        }
 
-    @property
-    def count(self) -> int:
-        return sum(array.shape[self.axis] for array in self.weights)
-
-    def append(self, weights: np.ndarray, losses: np.ndarray | torch.Tensor) -> None:
-        if isinstance(losses, torch.Tensor):
-            losses = losses.cpu().numpy().astype(np.float64)
-        # A copy: the memory of the simulation's own weights may be written to again.
-        self.weights.append(weights.copy())
-        self.losses.append(losses)
-
-    def arrays(self) -> tuple[np.ndarray, np.ndarray]:
-        return np.concatenate(self.weights, self.axis), np.concatenate(self.losses, self.axis)
-
-    def named(self) -> dict[str, np.ndarray]:
-        if not self.weights:
+    def take_up(self, checkpoint: Checkpoint | None) -> dict[str, np.ndarray]:
+        """State that was saved, if the snapshots before it are there as they were written."""
+        saved = checkpoint.read() if checkpoint else {}
+        if not saved:
             return {}
-        weights, losses = self.arrays()
-        return {f"{self.name}.weights": weights, f"{self.name}.loss": losses}
+        if saved["checksums"].shape != self.checksums.shape or not self._is_whole(saved):
+            assert checkpoint is not None
+            checkpoint.ignore("the snapshots before it are not there as they were written")
+            return {}
+        self.checksums[:] = saved["checksums"]
+        self.sink.loss[:] = saved["loss"]
+        return saved
+
+    def _is_whole(self, saved: Mapping[str, np.ndarray]) -> bool:
+        for number, first in enumerate(self.members[:: self.block_size]):
+            before = first < saved["first"][0]
+            snapshots = self.checksums.shape[1] if before else int(saved["kept"][0])
+            count = min(self.block_size, self.members.stop - first)
+            here = first - self.members.start
+            for snapshot in range(snapshots):
+                if (
+                    self.sink.checksum(here, snapshot, count)
+                    != saved["checksums"][number, snapshot]
+                ):
+                    return False
+            if not before:
+                break
+        return True
+
+
+def train_in_memory(
+    simulation: type[Simulation],
+    hyperparameters: Hyperparameters,
+    device: Device = CPU,
+    log: TextIO | None = None,
+    members: range | None = None,
+    threads: int = 1,
+) -> Ensemble:
+    """Train, and hold all snapshots in memory; parameters and errors as of `train`."""
+    count = hyperparameters.replicas if members is None else len(members)
+    memory = Memory(hyperparameters, count)
+    train(simulation, hyperparameters, memory, device, log, members, threads)
+    step = np.array(hyperparameters.snapshot_steps, dtype=np.int64)
+    return Ensemble(memory.layers, step, memory.loss)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dysonflow.artifacts.weights import read_tensors, write_tensors
+from dysonflow.artifacts.weights import UNFINISHED, read_tensors, write_tensors
 from dysonflow.errors import ArtifactError
 
 log = logging.getLogger(__name__)
@@ -43,12 +43,16 @@ class Checkpoint:
         except FileNotFoundError:
             return {}
         except ArtifactError as error:
-            log.warning("the checkpoint is ignored, training starts anew: %s", error)
+            self.ignore(str(error))
             return {}
         if metadata.get("identity") != self.identity:
             log.info("%s is of another source or machine: training starts anew", self.path)
             return {}
         return state
+
+    def ignore(self, reason: str) -> None:
+        """Say why training starts anew though there is a checkpoint."""
+        log.warning("the checkpoint is ignored, training starts anew: %s", reason)
 
     @property
     def is_due(self) -> bool:
@@ -69,7 +73,8 @@ class Checkpoint:
 
 
 def remove_all(output: str | Path) -> None:
-    """Remove the checkpoint of a finished job, and those of its run with another shard size."""
+    """Remove what unfinished jobs left of a finished one, also with another shard size."""
     path = Path(output)
-    for leftover in [Path(f"{output}{SUFFIX}"), *path.parent.glob(f"shards/*{SUFFIX}")]:
-        leftover.unlink(missing_ok=True)
+    for suffix in (SUFFIX, UNFINISHED):
+        for leftover in [Path(f"{output}{suffix}"), *path.parent.glob(f"shards/*{suffix}")]:
+            leftover.unlink(missing_ok=True)

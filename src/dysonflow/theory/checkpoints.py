@@ -1,46 +1,13 @@
-"""Predictions for weights that others trained, from what the user knows of them."""
+"""Theory of weights that others trained, from what the user knows of them."""
 
 import math
 
 import numpy as np
 
 from dysonflow.models.checkpoints import CheckpointHyperparameters
-from dysonflow.theory import (
-    Block,
-    levels_of_blocks,
-    multiplets,
-    teacher_student,
-    unit_mean_gap,
-)
-
-VARIABLE = r"$\sqrt{\alpha/B}\,\epsilon$"
-FINITE_STEP_VARIABLE = r"$\sqrt{\alpha/B}\,\epsilon$ $\times$ finite-step factor"
-SLOPE = math.sqrt(math.pi)
-
-
-def level_name(h: CheckpointHyperparameters) -> str:
-    """What a level is, in words."""
-    return "singular value of W" if h.level == "singular_value" else "eigenvalue of W^T W"
-
-
-def level_label(h: CheckpointHyperparameters) -> str:
-    """Label of an axis of levels."""
-    return r"singular value $\sqrt{x}$" if h.level == "singular_value" else "eigenvalue $x$"
-
-
-def levels(h: CheckpointHyperparameters, eigenvalues: np.ndarray) -> np.ndarray:
-    """Ascending levels from ascending eigenvalues of W^T W, shape (..., N)."""
-    return np.sqrt(eigenvalues) if h.level == "singular_value" else eigenvalues
-
-
-def eigenvalues(h: CheckpointHyperparameters, levels: np.ndarray) -> np.ndarray:
-    """Eigenvalues of W^T W that belong to levels, shape as given."""
-    return np.asarray(levels) ** 2 if h.level == "singular_value" else np.asarray(levels)
-
-
-def expected_levels(h: CheckpointHyperparameters, edges: np.ndarray) -> np.ndarray:
-    """Mean number of levels in each bin, each block on its own, shape (bins,)."""
-    return levels_of_blocks(blocks(h), edges)
+from dysonflow.theory.base import Block, Theory
+from dysonflow.theory.blocks import multiplets, unit_mean_gap
+from dysonflow.theory.teacher_student import predictions
 
 
 def blocks(h: CheckpointHyperparameters) -> list[Block]:
@@ -53,7 +20,7 @@ def blocks(h: CheckpointHyperparameters) -> list[Block]:
     if not h.centres or h.noise_scale is None:
         return []
     if h.theory == "teacher_student":
-        return teacher_student.blocks(h.student())
+        return predictions.blocks(h.student())
     ratio = h.learning_rate / h.batch_size
     sigma = h.noise_scale * math.sqrt(ratio)
     found = []
@@ -77,9 +44,36 @@ def blocks(h: CheckpointHyperparameters) -> list[Block]:
     return found
 
 
-def pair_plane(h: CheckpointHyperparameters, first: int) -> None:
-    """Nothing: the directions without noise are not known, and the test of angles is left out."""
+class CheckpointTheory(Theory[CheckpointHyperparameters]):
+    """Blocks about the centres that the user gives; directions and drift are not known."""
+
+    variable = r"$\sqrt{\alpha/B}\,\epsilon$"
+    finite_step_variable = r"$\sqrt{\alpha/B}\,\epsilon$ $\times$ finite-step factor"
+    slope = math.sqrt(math.pi)
+
+    def level_name(self, h: CheckpointHyperparameters, layer: str) -> str:
+        """What a level is, in words."""
+        return "singular value of W" if h.level == "singular_value" else "eigenvalue of W^T W"
+
+    def level_label(self, h: CheckpointHyperparameters, layer: str) -> str:
+        """Label of an axis of levels."""
+        return r"singular value $\sqrt{x}$" if h.level == "singular_value" else "eigenvalue $x$"
+
+    def levels(
+        self, h: CheckpointHyperparameters, layer: str, eigenvalues: np.ndarray
+    ) -> np.ndarray:
+        """Ascending levels from ascending eigenvalues of W^T W, shape (..., N)."""
+        return np.sqrt(eigenvalues) if h.level == "singular_value" else eigenvalues
+
+    def eigenvalues(
+        self, h: CheckpointHyperparameters, layer: str, levels: np.ndarray
+    ) -> np.ndarray:
+        """Eigenvalues of W^T W that belong to levels, shape as given."""
+        return np.asarray(levels) ** 2 if h.level == "singular_value" else np.asarray(levels)
+
+    def blocks(self, h: CheckpointHyperparameters, layer: str) -> list[Block]:
+        """Prediction for every block of equal centres, ascending; none without centres."""
+        return blocks(h)
 
 
-def noise_free(h: CheckpointHyperparameters, weights: np.ndarray, steps: np.ndarray) -> None:
-    """Nothing: the gradient without noise is not known."""
+THEORY = CheckpointTheory()

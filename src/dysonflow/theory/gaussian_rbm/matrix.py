@@ -12,7 +12,7 @@ noise; for persistent chains it goes through k sweeps,
 
 so (Y, C) is a Markov process whose moments close order by order in 1/B at any learning rate
 (system-size expansion: N. G. van Kampen, Stochastic Processes in Physics and Chemistry, chapter X).
-All maps are polynomials; `_matrix_cumulants` sends cumulants through them. Left out is what is of
+All maps are polynomials; `cumulants` sends cumulants through them. Left out is what is of
 order 1/B^3, with it the fourth cumulant.
 """
 
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dysonflow.theory._matrix_cumulants import Noise, Step, Word, stationary
+from dysonflow.theory.gaussian_rbm.cumulants import Noise, Step, Word, stationary
 
 Array = np.ndarray
 
@@ -81,7 +81,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Moments:
-    """Cumulants of y in the eigenbasis of the field, as in `_matrix_cumulants`.
+    """Cumulants of y in the eigenbasis of the field, as in `cumulants`.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Predictions for the Gaussian restricted Boltzmann machine."""
+"""Predictions for every block of degenerate modes, from the law of the whole matrix."""
 
 import math
 from dataclasses import replace
@@ -6,22 +6,11 @@ from functools import lru_cache
 
 import numpy as np
 
-from dysonflow.models.gaussian_rbm import GaussianRBMHyperparameters, precision_matrix
-from dysonflow.theory import (
-    Block,
-    _rbm_matrix,
-    integrate,
-    levels_of_blocks,
-    multiplets,
-    unit_mean_gap,
-)
-from dysonflow.theory._rbm_matrix import Machine
-
-VARIABLE = r"$\sqrt{(\alpha/B)\,\kappa^2\,\Omega}$"
-FINITE_STEP_VARIABLE = (
-    r"$\sqrt{(\alpha/B)\,\kappa^2\,\Omega}$ $\times$ finite-step and persistent-chain factors"
-)
-SLOPE = math.sqrt(2.0 * math.pi)
+from dysonflow.models.gaussian_rbm import GaussianRBMHyperparameters
+from dysonflow.theory.base import Block
+from dysonflow.theory.blocks import integrate, levels_of_blocks, multiplets, unit_mean_gap
+from dysonflow.theory.gaussian_rbm import matrix
+from dysonflow.theory.gaussian_rbm.matrix import Machine
 
 LARGEST_MATRIX = 64
 """Sites up to which the theory of the whole matrix is worked out."""
@@ -33,55 +22,6 @@ SEED = 20240723
 """The same run always has the same prediction."""
 
 Physical = tuple[tuple[float, ...], tuple[float, ...], float, float, int, int]
-
-
-def level_name(h: GaussianRBMHyperparameters) -> str:
-    """What a level is, in words."""
-    return "lambda = mu^2 - sigma_h^2 x, eigenvalue of the machine's precision matrix"
-
-
-def level_label(h: GaussianRBMHyperparameters) -> str:
-    """Label of an axis of levels."""
-    return r"$\lambda$"
-
-
-def levels(h: GaussianRBMHyperparameters, eigenvalues: np.ndarray) -> np.ndarray:
-    """Eigenvalues lambda = mu^2 - sigma_h^2 x of the precision matrix K, ascending.
-
-    Parameters
-    ----------
-    h : GaussianRBMHyperparameters
-        Of the run.
-    eigenvalues : np.ndarray
-        Ascending eigenvalues x of W^T W, shape (..., N).
-    """
-    return h.rbm_mass_squared - h.hidden_width**2 * eigenvalues[..., ::-1]
-
-
-def eigenvalues(h: GaussianRBMHyperparameters, levels: np.ndarray) -> np.ndarray:
-    """Eigenvalues x = (mu^2 - lambda) / sigma_h^2 of W^T W, in the order of the levels."""
-    return (h.rbm_mass_squared - np.asarray(levels)) / h.hidden_width**2
-
-
-def pair_plane(h: GaussianRBMHyperparameters, first: int) -> tuple[np.ndarray, int]:
-    """Plane of a degenerate pair of modes, and where its lower level is among singular values.
-
-    Parameters
-    ----------
-    h : GaussianRBMHyperparameters
-        Of the run.
-    first : int
-        Position of the pair's lower level.
-
-    Returns
-    -------
-    basis : np.ndarray
-        Two orthonormal vectors, shape (N, 2).
-    position : int
-        Position of the lower level's singular value, counted from the largest.
-    """
-    modes = np.linalg.eigh(precision_matrix(h))[1]
-    return modes[:, first : first + 2], first
 
 
 def machine(h: GaussianRBMHyperparameters) -> Machine:
@@ -127,7 +67,7 @@ def sample_levels(h: GaussianRBMHyperparameters, size: int, rng: np.random.Gener
         Levels, ascending, shape (2 size, N).
     """
     place = machine(h)
-    matrices, _, _ = _rbm_matrix.draw(place, _rbm_matrix.moments(place), size, rng)
+    matrices, _, _ = matrix.draw(place, matrix.moments(place), size, rng)
     found = np.linalg.eigvalsh(matrices).reshape(2 * size, -1)
     return h.rbm_mass_squared - found[..., ::-1]
 
@@ -160,7 +100,7 @@ def _predictions(
     size = len(place.fixed)
     pairs = max(min(MATRICES, WORK // size**3), 500) // 2
     rng = np.random.default_rng(SEED)
-    matrices, gaussian, squares = _rbm_matrix.draw(place, _rbm_matrix.moments(place), pairs, rng)
+    matrices, gaussian, squares = matrix.draw(place, matrix.moments(place), pairs, rng)
     found = place.mass - np.linalg.eigvalsh(matrices)[..., ::-1]
     predictions = []
     for first, count in positions:
@@ -200,7 +140,7 @@ def _predictions(
 def blocks(h: GaussianRBMHyperparameters) -> list[Block]:
     """Prediction for every block of degenerate modes, by ascending kappa.
 
-    The full theory is that of the whole matrix, `_rbm_matrix`: repulsion between all modes, finite
+    The full theory is that of the whole matrix, `matrix`: repulsion between all modes, finite
     step and persistent chains, non-linear drift to the next order in a/B; where some modes are not
     learnt, to leading order for those that are. Beyond `LARGEST_MATRIX` sites it is the block
     formula with its two exact corrections.
@@ -279,37 +219,3 @@ def _with_full_theory(block: Block, value: np.ndarray, error: np.ndarray) -> Blo
         sigma_uncertainty=float(error[1]),
         mean_gap_uncertainty=0.0 if single else float(error[2]),
     )
-
-
-def noise_free(h: GaussianRBMHyperparameters, weights: np.ndarray, steps: np.ndarray) -> np.ndarray:
-    """Levels of machines trained with the exact gradient, from the given weights.
-
-    W <- W + a sigma_h^2 W (K_phi^-1 - K^-1): the drift of the stochastic dynamics, eigenvectors
-    included.
-
-    Parameters
-    ----------
-    h : GaussianRBMHyperparameters
-        Of the run.
-    weights : np.ndarray
-        Weights at step 0, shape (replica, M, N).
-    steps : np.ndarray
-        Ascending SGD steps, shape (T,).
-
-    Returns
-    -------
-    np.ndarray
-        Levels, ascending, shape (replica, T, N).
-    """
-    covariance = np.linalg.inv(precision_matrix(h))
-    rate = h.learning_rate * h.hidden_width**2
-    now, kept = 0, []
-    gram = weights.transpose(0, 2, 1) @ weights
-    for step in steps:
-        for _ in range(int(step) - now):
-            model = h.rbm_mass_squared * np.eye(h.sites) - h.hidden_width**2 * gram
-            growth = np.eye(h.sites) + rate * (covariance - np.linalg.inv(model))
-            gram = growth.transpose(0, 2, 1) @ gram @ growth
-        now = int(step)
-        kept.append(np.linalg.eigvalsh(gram))
-    return levels(h, np.stack(kept, axis=1))

@@ -1,0 +1,54 @@
+"""Columns that the tables of all runs share."""
+
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import pyarrow as pa
+
+from dysonflow.artifacts.arrow import constant
+from dysonflow.hyperparameters import Auto, Hyperparameters
+
+RUN_FIELDS = [
+    pa.field("run", pa.string(), False),
+    pa.field("model", pa.string(), False),
+    pa.field("layer", pa.string(), False),
+]
+"""Which run and which of its weight matrices a row is about."""
+
+
+def hyperparameter_fields(hyperparameters: type[Hyperparameters]) -> list[pa.Field]:
+    """Columns that hold the hyperparameters of a model, under their config names."""
+    return [
+        pa.field(name, _arrow_type(field.annotation), NoneType in get_args(field.annotation))
+        for name, field in hyperparameters.model_fields.items()
+    ]
+
+
+def _arrow_type(annotation: Any) -> pa.DataType:
+    """Type of a column; that of the list where a number or a list may be given."""
+    if get_origin(annotation) is Annotated:
+        return _arrow_type(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        # `auto` is resolved, and None is a null.
+        options = [item for item in get_args(annotation) if item not in (Auto, NoneType)]
+        return _arrow_type(next((item for item in options if get_origin(item) is list), options[0]))
+    if get_origin(annotation) is list:
+        return pa.list_(_arrow_type(get_args(annotation)[0]))
+    if annotation is str or get_origin(annotation) is Literal:
+        return pa.string()
+    return pa.float64() if annotation is float else pa.int64()
+
+
+def run_columns(hyperparameters: Hyperparameters, layer: str, rows: int) -> dict[str, pa.Array]:
+    """Constant columns: run, model, layer, and the hyperparameters of the run."""
+    columns = {
+        "run": constant(hyperparameters.name, pa.string(), rows),
+        "model": constant(hyperparameters.MODEL, pa.string(), rows),
+        "layer": constant(layer, pa.string(), rows),
+    }
+    for field in hyperparameter_fields(type(hyperparameters)):
+        value = getattr(hyperparameters, field.name)
+        if pa.types.is_list(field.type) and not isinstance(value, list):
+            value = [value]
+        columns[field.name] = constant(value, field.type, rows)
+    return columns

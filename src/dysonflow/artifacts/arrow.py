@@ -1,0 +1,85 @@
+"""Arrow arrays from buffers of NumPy arrays, and back.
+
+Every ordinary way between Arrow and NumPy or Python imports pandas where it is installed, which
+takes longer than the work of most jobs; buffers do not.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+NUMPY = {pa.float64(): np.float64, pa.int64(): np.int64}
+"""Arrow types of numbers that tables have, and their twins in NumPy."""
+
+
+def _buffer(array: np.ndarray) -> pa.Buffer:
+    return pa.py_buffer(np.ascontiguousarray(array))
+
+
+def arrow_array(values: np.ndarray | Sequence[Any], kind: pa.DataType) -> pa.Array:
+    """Arrow array of numbers, texts or lists of numbers; None becomes null.
+
+    Parameters
+    ----------
+    values : sequence
+        One for each row.
+    kind : pa.DataType
+        `float64`, `int64`, `string` or a list of these numbers.
+
+    Raises
+    ------
+    TypeError
+        If no table has columns of this type.
+    """
+    if isinstance(values, np.ndarray) and kind in NUMPY:
+        return pa.Array.from_buffers(
+            kind, len(values), [None, _buffer(values.astype(NUMPY[kind], copy=False))]
+        )
+    valid = np.array([value is not None for value in values], dtype=bool)
+    bits = None if valid.all() else _buffer(np.packbits(valid, bitorder="little"))
+    nulls = int((~valid).sum())
+    if kind in NUMPY:
+        filled = np.array([0 if value is None else value for value in values], dtype=NUMPY[kind])
+        return pa.Array.from_buffers(kind, len(values), [bits, _buffer(filled)], nulls)
+    if pa.types.is_string(kind):
+        texts = [b"" if value is None else str(value).encode() for value in values]
+        offsets = np.cumsum([0, *map(len, texts)]).astype(np.int32)
+        parts = [bits, _buffer(offsets), pa.py_buffer(b"".join(texts))]
+        return pa.Array.from_buffers(kind, len(values), parts, nulls)
+    if pa.types.is_list(kind):
+        lists = [[] if value is None else list(value) for value in values]
+        offsets = np.cumsum([0, *map(len, lists)]).astype(np.int32)
+        inner = arrow_array([item for one in lists for item in one], kind.value_type)
+        parts = [bits, _buffer(offsets)]
+        return pa.Array.from_buffers(kind, len(values), parts, nulls, children=[inner])
+    raise TypeError(f"no column is of type {kind}")
+
+
+def constant(value: Any, kind: pa.DataType, rows: int) -> pa.Array:
+    """Arrow array that holds one value in every row."""
+    if kind in NUMPY and value is not None:
+        return arrow_array(np.full(rows, value, dtype=NUMPY[kind]), kind)
+    return arrow_array([value] * rows, kind)
+
+
+def numpy_array(column: pa.ChunkedArray) -> np.ndarray:
+    """Numbers of a column without nulls, as a NumPy array."""
+    parts = []
+    for chunk in column.chunks:
+        data = np.frombuffer(chunk.buffers()[1], dtype=NUMPY[chunk.type])
+        parts.append(data[chunk.offset : chunk.offset + len(chunk)])
+    return np.concatenate(parts) if parts else np.zeros(0, dtype=NUMPY[column.type])
+
+
+def texts(column: pa.ChunkedArray) -> list[str]:
+    """Texts of a column without nulls."""
+    found = []
+    for chunk in column.chunks:
+        _, offsets, data = chunk.buffers()
+        ends = np.frombuffer(offsets, dtype=np.int32)[chunk.offset :][: len(chunk) + 1]
+        raw = data.to_pybytes() if data is not None else b""
+        pairs = zip(ends[:-1], ends[1:], strict=True)
+        found += [raw[first:stop].decode() for first, stop in pairs]
+    return found

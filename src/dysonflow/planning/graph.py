@@ -1,0 +1,313 @@
+"""The graph of artifacts: what a configuration makes, from what, and what each file then says of itself.
+
+The rules of the workflow take their inputs from here, and the audit of a results folder its
+expectations, so that neither can forget what the other knows.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Self
+
+from dysonflow import models
+from dysonflow.artifacts import kinds
+from dysonflow.hyperparameters import Hyperparameters
+from dysonflow.planning import sources
+from dysonflow.planning.studies import (
+    Config,
+    Study,
+    all_runs,
+    load_config,
+    load_studies,
+    shards,
+    split_figure,
+)
+from dysonflow.readers import arrays
+from dysonflow.report import figures
+from dysonflow.results import FITS, SPECTRA, WEIGHTS, Results
+
+Paths = dict[str, list[str]]
+NOTHING = r"(?!)"
+"""Regular expression that matches no name."""
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file that the workflow would make now, and what its provenance would then say.
+
+    Attributes
+    ----------
+    path : str
+        Where.
+    expected : mapping
+        Part of its provenance.
+    inputs : sequence of str
+        What it is made from.
+    needed : bool
+        Whether a study asks for it, or for something that is made from it and not there.
+    made_from : callable
+        Gives the checksum of the inputs that the provenance holds.
+    """
+
+    path: str
+    expected: Mapping[str, Any]
+    inputs: Sequence[str] = ()
+    needed: bool = True
+    made_from: Callable[[Sequence[str]], str] = kinds.made_from
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a configuration asks for.
+
+    Attributes
+    ----------
+    studies : mapping of Study
+        By name.
+    reproduction : mapping
+        Role to name of a study, in the document that compares the results with the paper.
+    results : Results
+        Where the files lie.
+    shard_size : int
+        Replicas that one job trains.
+    """
+
+    studies: Mapping[str, Study]
+    reproduction: Mapping[str, str]
+    results: Results = Results()
+    shard_size: int = Config.model_fields["shard_size"].default
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], results: Results | None = None) -> Self:
+        """Plan of a whole configuration.
+
+        Raises
+        ------
+        ConfigError
+            With one line for each mistake.
+        """
+        settings = load_config(config)
+        return cls(
+            load_studies(config), settings.reproduction, results or Results(), settings.shard_size
+        )
+
+    @cached_property
+    def runs(self) -> dict[str, Hyperparameters]:
+        """All runs by name; a point that two studies share is one run."""
+        return all_runs(self.studies)
+
+    @cached_property
+    def fitted(self) -> set[str]:
+        """Names of the runs that are fitted."""
+        return {
+            run.name for study in self.studies.values() if study.is_stationary for run in study.runs
+        }
+
+    @cached_property
+    def temporary(self) -> set[str]:
+        """Names of the runs whose weights no study keeps."""
+        kept = {
+            run.name for study in self.studies.values() if study.keep_weights for run in study.runs
+        }
+        return set(self.runs) - kept
+
+    # --- how the weights of a run come about ------------------------------------------------------
+
+    def origin(self, run: Hyperparameters) -> str:
+        """Rule that makes the weights of a run: `train`, `join` or `read_weights`."""
+        if not models.load(run.MODEL).is_trained:
+            return "read_weights"
+        return "join" if run.replicas > self.shard_size else "train"
+
+    @cached_property
+    def _groups(self) -> dict[tuple[str, bool], list[str]]:
+        """Names of the runs by the origin of their weights, and whether these are temporary."""
+        found: dict[tuple[str, bool], list[str]] = {}
+        for name, run in self.runs.items():
+            found.setdefault((self.origin(run), name in self.temporary), []).append(name)
+        return found
+
+    def runs_pattern(self, origin: str, temporary: bool) -> str:
+        """Regular expression of the runs whose weights come about in a way; for a rule.
+
+        Parameters
+        ----------
+        origin : str
+            As of `origin`.
+        temporary : bool
+            Those whose weights are deleted after use, or those whose are kept.
+        """
+        groups = self._groups
+        wanted = (origin, temporary)
+        if wanted not in groups:
+            return NOTHING
+        if wanted != max(groups, key=lambda group: len(groups[group])):
+            return "|".join(re.escape(name) for name in groups[wanted])
+        # Nearly always all runs: to try thousands of names for each of them would take minutes.
+        others = [re.escape(name) for group in groups if group != wanted for name in groups[group]]
+        return f"(?!(?:{'|'.join(others)})/)[^/]+" if others else "[^/]+"
+
+    def shard_files(self, run: Hyperparameters) -> list[str]:
+        """Weights of the parts that a run is trained in."""
+        return [
+            self.results.shard(run.MODEL, run.name, part.start, part.stop)
+            for part in shards(run, self.shard_size)
+        ]
+
+    # --- inputs -----------------------------------------------------------------------------------
+
+    def run_files(self, study: str, kind: str, layer: str = "") -> list[str]:
+        """Files of the runs of a study, in the order of the configuration.
+
+        Parameters
+        ----------
+        study : str
+            Its name.
+        kind : str
+            `weights`, `spectra` or `fits`.
+        layer : str
+            Only of runs that have this layer; of all if empty.
+        """
+        return [self.results.files_of(run)[kind] for run in self.runs_with(study, layer)]
+
+    def runs_with(self, study: str, layer: str = "") -> list[Hyperparameters]:
+        """Runs of a study that have a layer; all of them if `layer` is empty."""
+        runs = self.studies[study].runs
+        return [run for run in runs if not layer or layer in run.layers()]
+
+    def fit_inputs(self, run: Hyperparameters) -> dict[str, str]:
+        """What a run is fitted from."""
+        files = self.results.files_of(run)
+        return {kind: files[kind] for kind in ("spectra", "weights")}
+
+    def figure_inputs(self, study: str, figure: str) -> Paths:
+        """What a figure of a study reads, by kind."""
+        layer, name = split_figure(figure)
+        found: Paths = {}
+        for kind in figures.FIGURES[name].inputs:
+            if kind == "scaling":
+                found[kind] = [self.results.scaling(study)]
+            else:
+                found[kind] = self.run_files(study, kind, layer)
+        return found
+
+    def reproduction_inputs(self) -> Paths:
+        """What the document that compares the results with the paper reads, by kind."""
+        names = self.reproduction.values()
+        found = {
+            kind: [path for name in names for path in self.run_files(name, kind)]
+            for kind in ("weights", "spectra", "fits")
+        }
+        return found | {"scaling": [self.results.scaling(name) for name in names]}
+
+    def targets(self) -> list[str]:
+        """What `rule all` asks for."""
+        wanted: dict[str, None] = {}
+        for study in self.studies.values():
+            for figure in study.figures:
+                wanted[self.results.figure("png", study.name, figure)] = None
+            if study.is_stationary:
+                wanted[self.results.scaling(study.name)] = None
+            wanted |= dict.fromkeys(self.run_files(study.name, "spectra"))
+        document = [self.results.document] if self.reproduction else []
+        return [*wanted, *document, self.results.runs_table]
+
+    # --- what the files say of themselves ---------------------------------------------------------
+
+    def run_params(self, stage: str, run: Hyperparameters) -> dict[str, Any]:
+        """Parameters of a stage of a run."""
+        return {
+            "hyperparameters": run.canonical(),
+            "source": sources.source(stage, run.MODEL),
+        }
+
+    def scaling_params(self, study: str) -> dict[str, Any]:
+        """Parameters of the laws of a study."""
+        found = self.studies[study]
+        return {
+            "model": found.model,
+            "runs": [run.name for run in found.runs],
+            "small_noise": found.small_noise,
+            "source": sources.source("scaling", found.model),
+        }
+
+    def figure_params(self, study: str, figure: str) -> dict[str, Any]:
+        """Parameters of a figure of a study."""
+        layer, name = split_figure(figure)
+        model = self.studies[study].model
+        return {
+            "figure": name,
+            "layer": layer or self.studies[study].layers[0],
+            "model": model,
+            "options": dict(figures.FIGURES[name].options),
+            "runs": [run.canonical() for run in self.runs_with(study, layer)],
+            "source": sources.source("figure", model, name),
+        }
+
+    def reproduction_params(self) -> dict[str, Any]:
+        """Parameters of the document: its studies by their role, and the source."""
+        shown = {
+            role: {
+                "study": self.studies[name].name,
+                "runs": [run.name for run in self.studies[name].runs],
+                "figures": list(self.studies[name].figures),
+            }
+            for role, name in self.reproduction.items()
+        }
+        used = tuple(self.studies[name].model for name in self.reproduction.values())
+        return {"studies": shown, "source": sources.source_of_reproduction(used)}
+
+    def artifacts(self) -> Iterator[Artifact]:
+        """All files that say what they were made from, inputs first."""
+        for run in self.runs.values():
+            yield from self._of_run(run)
+        for study in self.studies.values():
+            params = self.scaling_params(study.name)
+            yield Artifact(
+                self.results.scaling(study.name),
+                {"study": study.name, **params},
+                self.run_files(study.name, "fits"),
+                study.is_stationary,
+            )
+            for figure in study.figures:
+                params = self.figure_params(study.name, figure)
+                runs = self.runs_with(study.name, split_figure(figure)[0])
+                yield Artifact(
+                    self.results.figure("png", study.name, figure),
+                    {"study": study.name, **params, "runs": [run.name for run in runs]},
+                    _flat(self.figure_inputs(study.name, figure).values()),
+                )
+        if self.reproduction:
+            inputs = self.reproduction_inputs()
+            yield Artifact(
+                self.results.document,
+                self.reproduction_params(),
+                _flat([inputs["fits"], inputs["scaling"]]),
+            )
+
+    def _of_run(self, run: Hyperparameters) -> Iterator[Artifact]:
+        files = self.results.files_of(run)
+
+        def said(stage: str) -> dict[str, Any]:
+            return {"run": run.name, **self.run_params(stage, run)}
+
+        read = [str(path) for path in run.sources]
+        yield Artifact(
+            files["weights"],
+            said("train"),
+            read,
+            run.name not in self.temporary,
+            arrays.digest if read else kinds.made_from,
+        )
+        yield Artifact(files["spectra"], said("spectra"), [files["weights"]])
+        if run.name in self.fitted:
+            yield Artifact(files["fits"], said("fit"), list(self.fit_inputs(run).values()))
+
+
+def _flat(parts: Iterable[Iterable[str]]) -> list[str]:
+    return [path for part in parts for path in part]
+
+
+STATUS = {WEIGHTS: "trained", SPECTRA: "diagonalised", FITS: "fitted"}
+"""How far a run is whose last file is this."""

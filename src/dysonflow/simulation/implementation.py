@@ -1,0 +1,60 @@
+"""Which implementation of a model's dynamics runs on a device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dysonflow.simulation.base import Simulation
+from dysonflow.simulation.devices import Device
+
+if TYPE_CHECKING:
+    from dysonflow.models.base import System
+
+
+@dataclass(frozen=True)
+class Implementation:
+    """What a model is simulated with.
+
+    Attributes
+    ----------
+    simulation : type of Simulation
+        To be started.
+    name : str
+        For people: in the log and in the metadata of a run.
+    is_compiled : bool
+        Whether several threads make it faster.
+    """
+
+    simulation: type[Simulation]
+    name: str
+    is_compiled: bool
+
+
+def choose(system: System, device: Device) -> Implementation:
+    """Fastest simulation of a model on this machine.
+
+    Parameters
+    ----------
+    system : System
+        The model; must be one that is trained.
+    device : Device
+        Where it is to run: the kernel runs on a CPU only.
+
+    Raises
+    ------
+    ValueError
+        If the model is not trained.
+    """
+    if system.simulation is None:
+        raise ValueError(f"{system.name} is not trained here, its weights are read from files")
+    if device.kind != "cpu":
+        return Implementation(system.simulation, "torch", False)
+    if system.compiled is None:
+        why = "the model has no compiled kernel"
+    else:
+        why = system.compiled.why_unavailable()
+        if not why:
+            name = f"compiled kernel ({system.compiled.instruction_set()})"
+            return Implementation(system.compiled, name, True)
+    return Implementation(system.simulation, f"torch ({why})", False)

@@ -1,0 +1,76 @@
+"""What simulations in torch share: random numbers, state, the way of the weights to NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+
+from dysonflow.simulation.base import Block, LazyModule, Simulation
+
+if TYPE_CHECKING:
+    import torch
+
+    from dysonflow.simulation.noise import NoiseStream
+else:
+    torch = LazyModule("torch")
+
+
+class TorchSimulation(Simulation):
+    """A block of replicas as torch tensors whose first axis is the replica.
+
+    Parameters
+    ----------
+    hyperparameters : Hyperparameters
+        Of the model.
+    replicas : int
+        Replicas in this block.
+    noise : NoiseStream
+        All random numbers come from here; its device and type are those of the weights.
+    """
+
+    LAYERS: ClassVar[Mapping[str, str]] = {"W": "weights"}
+    """Layer to the attribute that holds its weights, a tensor of shape (replica, M, N)."""
+    STATE: ClassVar[tuple[str, ...]] = ("weights",)
+    """Names of the tensors that change from step to step; all else follows from the parameters."""
+
+    def __init__(self, hyperparameters: Any, replicas: int, noise: NoiseStream):
+        self.noise = noise
+        self.step = 0
+
+    @classmethod
+    def start(cls, hyperparameters: Any, block: Block) -> Self:
+        """A block of replicas at step 0."""
+        from dysonflow.simulation.noise import NoiseStream
+
+        # Several threads would wait for each other at every small product (kernel barriers cost
+        # more than the work): parallelism comes from jobs.
+        torch.set_num_threads(1)
+        noise = NoiseStream(
+            hyperparameters.seed,
+            hyperparameters.key,
+            block.number,
+            torch.device(block.device),
+            getattr(torch, hyperparameters.dtype),
+        )
+        return cls(hyperparameters, block.replicas, noise)
+
+    def layers(self) -> dict[str, np.ndarray]:
+        """Weights now, layer to a copy of shape (replica, M, N)."""
+        return {layer: getattr(self, name).cpu().numpy() for layer, name in self.LAYERS.items()}
+
+    def state(self) -> dict[str, np.ndarray]:
+        """All that the steps to come depend on, as named arrays."""
+        tensors = {name: getattr(self, name) for name in self.STATE if hasattr(self, name)}
+        arrays = {name: tensor.cpu().numpy().copy() for name, tensor in tensors.items()}
+        return {**arrays, "step": np.array([self.step]), "noise": self.noise.state()}
+
+    def load(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go back to what `state` returned."""
+        for name in self.STATE:
+            if name in state:
+                tensor = torch.as_tensor(state[name], device=self.noise.device)
+                setattr(self, name, tensor.clone())
+        self.step = int(state["step"][0])
+        self.noise.load(state["noise"])

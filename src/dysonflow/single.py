@@ -1,0 +1,168 @@
+"""One run without Snakemake: train it, diagonalise it, fit it, all in memory.
+
+run = dysonflow.train("teacher_student", {"replicas": 64})
+levels = dysonflow.spectra(run)
+fits = dysonflow.fit(run)
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TextIO
+
+import numpy as np
+
+from dysonflow.errors import ConfigError
+from dysonflow.hyperparameters import Hyperparameters
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained run, in memory.
+
+    Attributes
+    ----------
+    hyperparameters : Hyperparameters
+        All of them, defaults filled in and `auto` resolved.
+    weights : dict of np.ndarray
+        Layer to weights, shape (replica, snapshot, M, N).
+    step : np.ndarray
+        SGD step of each snapshot, shape (snapshot,).
+    loss : np.ndarray
+        Shape (replica, snapshot); NaN for weights that were read from files.
+    implementation : str
+        What the numbers were made with.
+    """
+
+    hyperparameters: Hyperparameters
+    weights: dict[str, np.ndarray] = field(repr=False)
+    step: np.ndarray = field(repr=False)
+    loss: np.ndarray = field(repr=False)
+    implementation: str
+
+    @property
+    def name(self) -> str:
+        """Name under which the workflow keeps the same run."""
+        return self.hyperparameters.name
+
+
+def train(
+    model: str,
+    hyperparameters: Mapping[str, Any] | None = None,
+    *,
+    device: str = "cpu",
+    threads: int = 1,
+    progress: TextIO | None = None,
+) -> Run:
+    """Train one run, or read its weights from files, and hold it in memory.
+
+    The numbers are those that the workflow gives for the same hyperparameters.
+
+    Parameters
+    ----------
+    model : str
+        Name of the system, as in the configuration.
+    hyperparameters : mapping, optional
+        Under the names of the configuration; the rest take their defaults.
+    device : str
+        `auto`, `cpu` or `cuda`.
+    threads : int
+        Threads of the compiled kernel; they change no number.
+    progress : text stream, optional
+        Where the progress bar is drawn; standard error if None.
+
+    Raises
+    ------
+    ConfigError
+        If a hyperparameter is out of range; one line for each.
+    DivergedError
+        With replica and step, if a replica diverges.
+    """
+    from dysonflow import models
+    from dysonflow.simulation import ensemble
+    from dysonflow.simulation.devices import choose_device
+    from dysonflow.simulation.implementation import choose
+
+    system = models.load(model)
+    run = system.hyperparameters.from_config(dict(hyperparameters or {}))
+    run.check_sources()
+    if system.read is not None:
+        memory = ensemble.Memory(run, run.replicas)
+        step = np.asarray(system.read(run, memory.put))
+        return Run(run, memory.layers, step, memory.loss, "read from files")
+    place = choose_device(device)
+    how = choose(system, place)
+    threads = threads if how.is_compiled else 1
+    found = ensemble.train_in_memory(how.simulation, run, place, progress, threads=threads)
+    return Run(run, found.layers, found.step, found.loss, how.name)
+
+
+def spectra(run: Run) -> "pd.DataFrame":
+    """Eigenvalues of W^T W of a run.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per eigenvalue; the columns of `spectra.parquet` (docs/tables.md).
+    """
+    import pyarrow as pa
+
+    from dysonflow.analysis.spectra import spectra_columns, spectra_schema
+
+    schema = spectra_schema(type(run.hyperparameters))
+    parts = [
+        pa.table(spectra_columns(run.hyperparameters, layer, weights, run.step)).select(
+            schema.names
+        )
+        for layer, weights in run.weights.items()
+    ]
+    return pa.concat_tables(parts).to_pandas()
+
+
+def fit(run: Run) -> "pd.DataFrame":
+    """Fits of all blocks of degenerate levels of a run, beside what theory predicts.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per layer and block; the columns of `fits.parquet` (docs/tables.md).
+
+    Raises
+    ------
+    ConfigError
+        If there is no theory of the model, or it does not know the levels.
+    """
+    import pyarrow as pa
+
+    from dysonflow import theory
+    from dysonflow.analysis.fits import fit_run, fits_schema
+    from dysonflow.analysis.spectra import eigenvalues
+
+    run_of = run.hyperparameters
+    if not (theory.exists(run_of.MODEL) and run_of.fitted):
+        raise ConfigError(f"{run_of.MODEL}: no theory says which levels there are; nothing to fit")
+    schema = fits_schema(type(run_of))
+    parts = [
+        pa.table(fit_run(run_of, layer, eigenvalues(weights), MemoryWeights(run)), schema=schema)
+        for layer, weights in run.weights.items()
+    ]
+    return pa.concat_tables(parts).to_pandas()
+
+
+class MemoryWeights:
+    """Weights of a run in memory, read like a weights file."""
+
+    def __init__(self, run: Run):
+        self._weights = run.weights
+
+    def read(
+        self, layer: str, replicas: slice = slice(None), snapshots: slice = slice(None)
+    ) -> np.ndarray:
+        """Weights of a layer, shape (replica, snapshot, M, N)."""
+        return self._weights[layer][replicas, snapshots]
+
+    def parts(self, layer: str) -> list[slice]:
+        """All replicas at once."""
+        return [slice(0, len(self._weights[layer]))]

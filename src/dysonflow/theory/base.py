@@ -1,0 +1,166 @@
+"""What a theory says of a system: the interface, and the prediction for one block of levels."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from dysonflow.hyperparameters import Hyperparameters
+
+H = TypeVar("H", bound=Hyperparameters)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Prediction for one block of degenerate levels.
+
+    Attributes
+    ----------
+    first, multiplicity : int
+        Position of the block among the ascending levels, and its number of levels.
+    centre : float
+        Mean of the block's levels.
+    sigma : float
+        Width that the likelihood of the Coulomb gas estimates, sqrt(E[SS] / d) with SS the sum of
+        squares about the centre and d = n + n (n - 1) / 2; NaN where the levels do not fluctuate.
+    mean_gap : float
+        Mean distance of neighbouring levels; NaN for a single level.
+    centre_block, sigma_block, mean_gap_block : float
+        The same from the formula for a block on its own, to leading order in the noise.
+    variable : float
+        Variable of the paper's scaling law for the block.
+    finite_step_variable : float
+        The same times the square root of the corrections to sigma^2 that are known exactly.
+    stochasticity : float
+        learning_rate / batch_size.
+    centre_uncertainty, sigma_uncertainty, mean_gap_uncertainty : float
+        Standard errors of `centre`, `sigma` and `mean_gap` where these are Monte Carlo integrals.
+    flag : str
+        Why the block cannot be fitted; empty where it can.
+    """
+
+    first: int
+    multiplicity: int
+    centre: float
+    sigma: float
+    mean_gap: float
+    centre_block: float
+    sigma_block: float
+    mean_gap_block: float
+    variable: float
+    finite_step_variable: float
+    stochasticity: float
+    centre_uncertainty: float = 0.0
+    sigma_uncertainty: float = 0.0
+    mean_gap_uncertainty: float = 0.0
+    flag: str = ""
+
+    @property
+    def positions(self) -> slice:
+        """Positions of the block's levels."""
+        return slice(self.first, self.first + self.multiplicity)
+
+
+class Theory(ABC, Generic[H]):
+    """Predictions for one system, with no free parameter.
+
+    Everything is asked for a run, by its hyperparameters, and one of its layers. A theory is kept
+    apart from the dynamics, so that an edit of it fits again and trains nothing.
+    """
+
+    variable: str
+    """Label of an axis: variable of the scaling law."""
+    finite_step_variable: str
+    """The same with the corrections that are known exactly."""
+    slope: float
+    """Slope of the mean gap of a pair of degenerate levels against the variable."""
+    centre_symbol: str = r"\kappa"
+    """LaTeX symbol, without dollar signs, of where a block would be without noise."""
+    reach: float = float("inf")
+    """Largest learning_rate / batch_size at which the theory is taken at its word."""
+
+    @abstractmethod
+    def level_name(self, h: H, layer: str) -> str:
+        """What a level is, in words."""
+
+    @abstractmethod
+    def level_label(self, h: H, layer: str) -> str:
+        """Label of an axis of levels."""
+
+    @abstractmethod
+    def levels(self, h: H, layer: str, eigenvalues: np.ndarray) -> np.ndarray:
+        """Ascending levels from ascending eigenvalues x of X = W^T W, shape (..., N)."""
+
+    @abstractmethod
+    def eigenvalues(self, h: H, layer: str, levels: np.ndarray) -> np.ndarray:
+        """Eigenvalues of X that belong to levels, in the order of the levels."""
+
+    @abstractmethod
+    def blocks(self, h: H, layer: str) -> list[Block]:
+        """Prediction for every block of degenerate levels, ascending."""
+
+    def expected_levels(self, h: H, layer: str, edges: np.ndarray) -> np.ndarray:
+        """Mean number of levels of a replica in each bin; by default each block on its own.
+
+        Parameters
+        ----------
+        h : Hyperparameters
+            Of the run.
+        layer : str
+            Name of the weight matrix.
+        edges : np.ndarray
+            Ascending edges of the bins, in the unit of the levels, shape (bins + 1,).
+
+        Returns
+        -------
+        np.ndarray
+            Shape (bins,).
+        """
+        from dysonflow.theory.blocks import levels_of_blocks
+
+        return levels_of_blocks(self.blocks(h, layer), edges)
+
+    def pair_plane(self, h: H, layer: str, first: int) -> tuple[np.ndarray, int] | None:
+        """Plane in which the eigenvectors of a degenerate pair turn freely; None if not known.
+
+        Parameters
+        ----------
+        h : Hyperparameters
+            Of the run.
+        layer : str
+            Name of the weight matrix.
+        first : int
+            Position of the pair's lower level.
+
+        Returns
+        -------
+        basis : np.ndarray
+            Two orthonormal vectors, shape (N, 2).
+        position : int
+            Position of the lower level's singular value, counted from the largest.
+        """
+        return None
+
+    def noise_free(
+        self, h: H, layer: str, weights: np.ndarray, steps: np.ndarray
+    ) -> np.ndarray | None:
+        """Levels that training on the exact gradient would have; None if not known.
+
+        Parameters
+        ----------
+        h : Hyperparameters
+            Of the run.
+        layer : str
+            Name of the weight matrix.
+        weights : np.ndarray
+            Weights at step 0, shape (replica, M, N).
+        steps : np.ndarray
+            Ascending SGD steps, shape (T,).
+
+        Returns
+        -------
+        np.ndarray
+            Levels, ascending, shape (replica, T, N).
+        """
+        return None

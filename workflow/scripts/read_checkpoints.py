@@ -1,6 +1,0 @@
-from dysonflow import logs, stages
-
-with logs.job_log(snakemake.log[0]):
-    stages.read_checkpoints(
-        snakemake.wildcards.model, **snakemake.params, output=snakemake.output[0]
-    )
