@@ -10,7 +10,10 @@ import pyarrow as pa
 from dysonflow import theory
 from dysonflow.artifacts.tables import FITS_FIELDS, hyperparameter_columns, hyperparameter_fields
 from dysonflow.hyperparameters import Hyperparameters
-from dysonflow.statistics import angles, coulomb_gas
+from dysonflow.statistics import angles
+from dysonflow.statistics.correlation import autocorrelation_time
+from dysonflow.statistics.estimators import fit_block
+from dysonflow.statistics.goodness import angle_p_value, density_p_value, surmise_p_value
 
 
 def fits_schema(hyperparameters: type[Hyperparameters]) -> pa.Schema:
@@ -99,7 +102,7 @@ def fit_run(
                     plane = physics.pair_plane(hyperparameters, block.first)
                     if plane is not None:
                         found = angles.pair_angles(weights, *plane)
-                        row["angle_p_value"] = coulomb_gas.angle_p_value(found)
+                        row["angle_p_value"] = angle_p_value(found)
             row |= _pulls(row, block)
         rows.append(row)
     columns = {
@@ -112,7 +115,7 @@ def fit_run(
 def _estimates(levels: np.ndarray) -> dict[str, Any]:
     """Estimates for one block, or the reason why there are none."""
     try:
-        fit = coulomb_gas.fit_block(levels)
+        fit = fit_block(levels)
     except ValueError as error:
         return {"flag": f"not fitted: {error}"}
     row = {
@@ -131,17 +134,17 @@ def _tests(levels: np.ndarray) -> dict[str, float]:
     """Dyson index and tests of the block's law, none of which knows what theory predicts."""
     # The null laws are simulated: a fixed seed makes the p-value a function of the data alone.
     rng = np.random.default_rng(0)
-    free = coulomb_gas.fit_block(levels, dyson_index=None)
-    time, time_error = coulomb_gas.autocorrelation_time(levels)
+    free = fit_block(levels, dyson_index=None)
+    time, time_error = autocorrelation_time(levels)
     found = {
         "dyson_index": free.dyson_index,
         "dyson_index_error": free.dyson_index_error,
-        "density_p_value": coulomb_gas.density_p_value(levels, rng),
+        "density_p_value": density_p_value(levels, rng),
         "autocorrelation_time": time,
         "autocorrelation_time_error": time_error,
     }
     if levels.shape[-1] == 2:
-        found["surmise_p_value"] = coulomb_gas.surmise_p_value(levels, rng)
+        found["surmise_p_value"] = surmise_p_value(levels, rng)
     return found
 
 
