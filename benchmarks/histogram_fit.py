@@ -13,10 +13,12 @@ from dysonflow.statistics.coulomb_gas import degrees_of_freedom
 from dysonflow.statistics.estimators import BlockFit, fit_block
 from dysonflow.statistics.jackknife import jackknife_error, leave_one_out_means
 from dysonflow.statistics.laws import BlockDensity
-from dysonflow.statistics.levels import InsufficientData
+from dysonflow.statistics.levels import InsufficientData, checked_levels
 
 LARGEST_HISTOGRAM = 10_000
 """Bins that no distribution without outliers needs."""
+MINIMUM_REPLICAS = 30
+"""Fewest replicas that are accepted."""
 
 
 def fit_histogram(
@@ -27,7 +29,7 @@ def fit_histogram(
     Parameters
     ----------
     levels : array_like
-        Shape (replica, snapshot, n), ascending in the last axis; at least 30 replicas.
+        Shape (replica, snapshot, n), ascending in the last axis.
     dyson_index : float
         Repulsion beta.
     centre : float or None
@@ -44,8 +46,7 @@ def fit_histogram(
     InsufficientData
         If `fit_block` refuses the levels, or the density does not fit a histogram of them.
     """
-    x = np.asarray(levels, dtype=float)
-    likelihood = fit_block(x, dyson_index=dyson_index, centre=centre)
+    x = checked_levels(levels, MINIMUM_REPLICAS)
     replicas, snapshots, n = x.shape
     # The rule of Freedman and Diaconis.
     quartiles = np.quantile(x, [0.25, 0.75])
@@ -96,6 +97,9 @@ def fit_histogram(
     full = least_squares(heights[:1], np.array([[mean, spread]]), 100)
     fitted = least_squares(heights, np.repeat(full, replicas + 1, axis=0), 30)
     error = jackknife_error(fitted[1:])
+    likelihood = fit_block(
+        x, dyson_index=dyson_index, centre=centre, minimum_replicas=MINIMUM_REPLICAS
+    )
     return replace(
         likelihood,
         centre=float(fitted[0, 0]) if centre is None else likelihood.centre,

@@ -250,6 +250,44 @@ def _mean_gap_bound(
     return float(np.sqrt(variance))
 
 
+def student_p_value(deviation: FloatArray, freedom: float) -> FloatArray:
+    """Two-sided p-value of Student's t.
+
+    Parameters
+    ----------
+    deviation : numpy.ndarray
+        Absolute values of t, which may be infinite or NaN.
+    freedom : float
+        Degrees of freedom.
+
+    Returns
+    -------
+    numpy.ndarray
+        As of `scipy.stats.t`, which costs a second to import; NaN where there is no t.
+    """
+    return 2 * special.stdtr(freedom, -deviation)
+
+
+def fisher_p_value(ratio: FloatArray, freedom: float, rest_freedom: float) -> FloatArray:
+    """Two-sided p-value of Fisher's F.
+
+    Parameters
+    ----------
+    ratio : numpy.ndarray
+        Values of F, not negative, which may be infinite or NaN.
+    freedom, rest_freedom : float
+        Degrees of freedom of numerator and denominator.
+
+    Returns
+    -------
+    numpy.ndarray
+        As of `scipy.stats.f`, which costs a second to import; NaN where there is no ratio.
+    """
+    # At infinity fdtr is not defined.
+    low = np.where(np.isposinf(ratio), 1.0, special.fdtr(freedom, rest_freedom, ratio))
+    return 2 * np.minimum(low, special.fdtrc(freedom, rest_freedom, ratio))
+
+
 def _outlier_flag(x: FloatArray, deviation: FloatArray, dyson_index: float) -> str:
     """Name the replica that is improbably far off and dominates an error, if there is one.
 
@@ -268,15 +306,13 @@ def _outlier_flag(x: FloatArray, deviation: FloatArray, dyson_index: float) -> s
     # Equal means of all others: infinitely far off, or no statement if this one is equal too.
     with np.errstate(divide="ignore", invalid="ignore"):
         student = np.abs(mean - rest_mean) / np.sqrt(rest_variance * replicas / (replicas - 1))
-    p_values = [2 * special.stdtr(replicas - 2, -student)]
+    p_values = [student_p_value(student, replicas - 2)]
     if n > 1:
         inner = np.sum((x - x.mean(axis=-1, keepdims=True)) ** 2, axis=-1).mean(axis=1)
-        ratio = inner / ((inner.sum() - inner) / (replicas - 1))
-        rest_freedom = freedom * (replicas - 1)
-        # At infinity fdtr is not defined.
-        low = np.where(np.isposinf(ratio), 1.0, special.fdtr(freedom, rest_freedom, ratio))
-        high = special.fdtrc(freedom, rest_freedom, ratio)
-        p_values.append(2 * np.minimum(low, high))
+        # Beside one that is wide enough all others are lost to rounding: infinitely wide.
+        with np.errstate(divide="ignore"):
+            ratio = inner / ((inner.sum() - inner) / (replicas - 1))
+        p_values.append(fisher_p_value(ratio, freedom, freedom * (replicas - 1)))
     p = np.minimum(1.0, len(p_values) * replicas * np.min(p_values, axis=0))
 
     total = np.sum(deviation**2, axis=0)

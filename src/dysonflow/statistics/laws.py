@@ -130,7 +130,7 @@ class WignerSurmise(Law):
     def pdf(self, x: ArrayLike) -> FloatArray:
         """Probability density at the gap `x`, in units of the mean gap."""
         z = np.asarray(x, dtype=float) / self._scale
-        return _chi_density(z, self._degrees_of_freedom) / self._scale
+        return np.asarray(_chi_density(z, self._degrees_of_freedom) / self._scale)
 
     def cdf(self, x: ArrayLike) -> FloatArray:
         """Probability of a gap of at most `x`, in units of the mean gap."""

@@ -16,6 +16,7 @@ import zlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -223,7 +224,8 @@ def write_table(path: Path = TABLE) -> None:
     path : pathlib.Path
         The table; what is there is replaced.
     """
-    np.savez_compressed(path, **{law.name: law.simulate() for law in TABULATED})
+    laws: dict[str, Any] = {law.name: law.simulate() for law in TABULATED}
+    np.savez_compressed(path, **laws)
 
 
 def _damaged(path: Path, reason: str) -> str:
