@@ -14,10 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from histogram_fit import fit_histogram
 from numpy.typing import NDArray
 from scipy import stats
 
-from dysonflow.statistics import coulomb_gas
+from dysonflow.statistics.coulomb_gas import cramer_rao_errors, sample
+from dysonflow.statistics.estimators import BlockFit, fit_block
+from dysonflow.statistics.goodness import angle_p_value, density_p_value, surmise_p_value
 
 CENTRE, SIGMA = 3.0, 0.2
 LEVELS = (1, 2, 4, 8)
@@ -76,7 +79,8 @@ def recovery(datasets: int, blocks: int, seed: int) -> Iterator[dict[str, object
                 if (method == "histogram" and n > 2) or (what == "beta fitted" and n == 1):
                     continue
                 index = None if what == "beta fitted" else beta
-                results = [coulomb_gas.fit_block(x, dyson_index=index, method=method) for x in data]
+                fit = fit_histogram if method == "histogram" else fit_block
+                results = [fit(x, dyson_index=index) for x in data]
                 for name in NAMES:
                     row = recovery_row(results, name, truth[name], n, beta, blocks, index)
                     if row and not (method == "histogram" and name == "mean_gap"):
@@ -84,7 +88,7 @@ def recovery(datasets: int, blocks: int, seed: int) -> Iterator[dict[str, object
     # Correlated snapshots: wider than the bound of independent ones, and the errors know.
     rng = np.random.default_rng([seed, 6])
     data, _ = correlated_blocks(datasets, blocks, 10, 0.9, rng)
-    results = [coulomb_gas.fit_block(x, dyson_index=None) for x in data]
+    results = [fit_block(x, dyson_index=None) for x in data]
     truth = dict(zip(NAMES, (CENTRE, SIGMA, 1.0, exact_mean_gap(2, 1.0, rng)), strict=True))
     for name in NAMES:
         row = recovery_row(results, name, truth[name], 2, 1.0, 10 * blocks, None)
@@ -92,7 +96,7 @@ def recovery(datasets: int, blocks: int, seed: int) -> Iterator[dict[str, object
 
 
 def recovery_row(
-    results: list[coulomb_gas.BlockFit],
+    results: list[BlockFit],
     name: str,
     truth: float,
     n: int,
@@ -108,9 +112,7 @@ def recovery_row(
         # Its bound is in the fits themselves, to the noise of a fitted sigma.
         bound = float(np.median([fit.cramer_rao[name] for fit in results]))
     else:
-        bound = coulomb_gas.cramer_rao_errors(
-            n, beta, SIGMA, blocks, index_known=index is not None
-        )[name]
+        bound = cramer_rao_errors(n, beta, SIGMA, blocks, index_known=index is not None)[name]
     pull = (estimate - truth) / error
     return {
         "parameter": name,
@@ -129,32 +131,29 @@ def uniformity(datasets: int, blocks: int, seed: int) -> Iterator[dict[str, obje
         rng = np.random.default_rng([seed, 1, int(beta)])
         data = gas(2, beta, datasets, blocks, rng)
         for given, mean_gap in (("", None), (" mean gap given", exact_mean_gap(2, beta, rng))):
-            p = [
-                coulomb_gas.surmise_p_value(x, rng, dyson_index=int(beta), mean_gap=mean_gap)
-                for x in data
-            ]
+            p = [surmise_p_value(x, rng, dyson_index=int(beta), mean_gap=mean_gap) for x in data]
             yield uniformity_row(f"surmise{given}", 2, beta, p)
     for n in LEVELS:
         for beta in DYSON_INDICES[: 1 if n == 1 else None]:
             rng = np.random.default_rng([seed, 2, n, int(beta)])
             data = gas(n, beta, datasets, blocks, rng)
-            p = [coulomb_gas.density_p_value(x, rng, dyson_index=beta) for x in data]
+            p = [density_p_value(x, rng, dyson_index=beta) for x in data]
             yield uniformity_row("density", n, beta, p)
             if beta == 1.0:
-                p = [coulomb_gas.density_p_value(x, rng, centre=CENTRE, sigma=SIGMA) for x in data]
+                p = [density_p_value(x, rng, centre=CENTRE, sigma=SIGMA) for x in data]
                 yield uniformity_row("density centre sigma given", n, beta, p)
     rng = np.random.default_rng([seed, 3])
     angle = rng.uniform(0, np.pi, (datasets, blocks))
-    yield uniformity_row("angle", 2, 1.0, [coulomb_gas.angle_p_value(x) for x in angle])
+    yield uniformity_row("angle", 2, 1.0, [angle_p_value(x) for x in angle])
     for memory in (0.5, 0.9):
         rng = np.random.default_rng([seed, 4, int(10 * memory)])
         levels, angles = correlated_blocks(datasets, blocks, 10, memory, rng)
         what = f", 10 snapshots correlated {memory:g}"
-        p = [coulomb_gas.surmise_p_value(x, rng) for x in levels]
+        p = [surmise_p_value(x, rng) for x in levels]
         yield uniformity_row("surmise" + what, 2, 1.0, p)
-        p = [coulomb_gas.density_p_value(x, rng) for x in levels]
+        p = [density_p_value(x, rng) for x in levels]
         yield uniformity_row("density" + what, 2, 1.0, p)
-        p = [coulomb_gas.angle_p_value(x) for x in angles]
+        p = [angle_p_value(x) for x in angles]
         yield uniformity_row("angle" + what, 2, 1.0, p)
 
 
@@ -175,10 +174,10 @@ def power(datasets: int, blocks: int, seed: int) -> Iterator[dict[str, object]]:
     """Share of data sets rejected at 5 % when the spectrum is another; one row a test."""
     gap = exact_mean_gap(2, 1.0, np.random.default_rng(0))
     tests: dict[str, Callable[[NDArray[np.float64], np.random.Generator], float]] = {
-        "surmise": lambda x, rng: coulomb_gas.surmise_p_value(x, rng),
-        "surmise mean gap given": lambda x, rng: coulomb_gas.surmise_p_value(x, rng, mean_gap=gap),
-        "density": lambda x, rng: coulomb_gas.density_p_value(x, rng),
-        "density centre sigma given": lambda x, rng: coulomb_gas.density_p_value(
+        "surmise": lambda x, rng: surmise_p_value(x, rng),
+        "surmise mean gap given": lambda x, rng: surmise_p_value(x, rng, mean_gap=gap),
+        "density": lambda x, rng: density_p_value(x, rng),
+        "density centre sigma given": lambda x, rng: density_p_value(
             x, rng, centre=CENTRE, sigma=SIGMA
         ),
         "pull of sigma": lambda x, rng: sigma_pull(x),
@@ -205,19 +204,19 @@ def power(datasets: int, blocks: int, seed: int) -> Iterator[dict[str, object]]:
 
 
 def sigma_pull(levels: NDArray[np.float64]) -> float:
-    fit = coulomb_gas.fit_block(levels)
+    fit = fit_block(levels)
     return float(2 * stats.norm.sf(abs(fit.sigma - SIGMA) / fit.sigma_error))
 
 
 def index_pull(levels: NDArray[np.float64]) -> float:
-    fit = coulomb_gas.fit_block(levels, dyson_index=None)
+    fit = fit_block(levels, dyson_index=None)
     return float(2 * stats.norm.sf(abs(fit.dyson_index - 1.0) / fit.dyson_index_error))
 
 
 def gas(
     n: int, beta: float, datasets: int, blocks: int, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    x = coulomb_gas.sample(n, beta, datasets * blocks, rng, CENTRE, SIGMA)
+    x = sample(n, beta, datasets * blocks, rng, CENTRE, SIGMA)
     return x.reshape(datasets, blocks, 1, n)
 
 
@@ -227,7 +226,7 @@ def exact_mean_gap(n: int, beta: float, rng: np.random.Generator) -> float:
         return float("nan")
     if n == 2:
         return float(np.sqrt(2) * SIGMA * stats.chi.mean(beta + 1))
-    x = coulomb_gas.sample(n, beta, 400_000, rng, CENTRE, SIGMA)
+    x = sample(n, beta, 400_000, rng, CENTRE, SIGMA)
     return float(np.mean(x[:, -1] - x[:, 0]) / (n - 1))
 
 

@@ -221,6 +221,34 @@ def test_tracy_widom_of_wishart_matrices():
     assert stats.kstest(largest, law.cdf).pvalue > FALSE_ALARM
 
 
+SCIPY = {
+    "gaussian": (Gaussian(1.5, 0.3), stats.norm(1.5, 0.3)),
+    **{
+        f"surmise {beta}": (
+            WignerSurmise(beta),
+            stats.chi(beta + 1, scale=1 / stats.chi.mean(beta + 1)),
+        )
+        for beta in (1, 2, 4)
+    },
+    "semicircle": (Semicircle(-2.0, 1.5), stats.semicircular(-2.0, 1.5)),
+    "block 1": (BlockDensity(1, 1.0, 0.25), stats.norm(1.0, 0.25)),
+}
+
+
+@pytest.mark.parametrize(("law", "expected"), SCIPY.values(), ids=SCIPY.keys())
+def test_elementary_laws_are_those_of_scipy_bit_for_bit(law, expected):
+    rng = np.random.default_rng(5)
+    x = np.concatenate([[0.0, np.nan, 1e-300, 1e100, -1e100], rng.normal(0.0, 3.0, 20_000)])
+    x = np.concatenate([x, np.linspace(-12.0, 12.0, 20_001)])
+    assert np.array_equal(law.pdf(x), expected.pdf(x), equal_nan=True)
+    if isinstance(law, BlockDensity):
+        return  # Its other two functions come from a spline.
+    x = np.concatenate([x, [np.inf, -np.inf]])
+    p = np.concatenate([[-0.1, 0.0, 1e-300, 1.0, 1.1, np.nan], rng.random(20_000)])
+    assert np.array_equal(law.cdf(x), expected.cdf(x), equal_nan=True)
+    assert np.array_equal(law.ppf(p), expected.ppf(p), equal_nan=True)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

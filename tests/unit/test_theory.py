@@ -14,6 +14,7 @@ from dysonflow.models.gaussian_rbm import precision_matrix
 from dysonflow.models.teacher_student import shared_covariances, teacher
 from dysonflow.simulation import ensemble
 from dysonflow.statistics import coulomb_gas
+from dysonflow.statistics.estimators import fit_block
 from dysonflow.theory.base import Theory
 from dysonflow.theory.gaussian_rbm import matrix
 from dysonflow.theory.gaussian_rbm import predictions as gaussian_rbm
@@ -43,7 +44,7 @@ def pulls(run, levels):
     for block in theory.load(run.MODEL).blocks(run, "W"):
         if block.flag:
             continue
-        fit = coulomb_gas.fit_block(levels[..., block.positions])
+        fit = fit_block(levels[..., block.positions])
         for name in ("centre", "sigma", "mean_gap"):
             if block.multiplicity == 1 and name == "mean_gap":
                 continue

@@ -7,11 +7,10 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.polynomial import chebyshev
-from numpy.typing import ArrayLike, NDArray
-from scipy import special, stats
-from scipy.interpolate import CubicSpline, PPoly
+from numpy.typing import ArrayLike
+from scipy import special
 
-FloatArray = NDArray[np.float64]
+from dysonflow.statistics.arrays import FloatArray
 
 LARGEST_BLOCK = 256
 """Levels up to which the exact density neither under- nor overflows."""
@@ -79,15 +78,17 @@ class Gaussian(Law):
 
     def pdf(self, x: ArrayLike) -> FloatArray:
         """Probability density at `x`."""
-        return np.asarray(stats.norm.pdf(x, self.centre, self.sigma))
+        z = (np.asarray(x, dtype=float) - self.centre) / self.sigma
+        return np.asarray(np.exp(-(z * z) / 2.0) / np.sqrt(2 * np.pi) / self.sigma)
 
     def cdf(self, x: ArrayLike) -> FloatArray:
         """Probability of a value of at most `x`."""
-        return np.asarray(stats.norm.cdf(x, self.centre, self.sigma))
+        return np.asarray(special.ndtr((np.asarray(x, dtype=float) - self.centre) / self.sigma))
 
     def ppf(self, probability: ArrayLike) -> FloatArray:
         """Quantile."""
-        return np.asarray(stats.norm.ppf(probability, self.centre, self.sigma))
+        p = np.asarray(probability, dtype=float)
+        return np.asarray(special.ndtri(p) * self.sigma + self.centre)
 
 
 @dataclass(frozen=True)
@@ -123,19 +124,25 @@ class WignerSurmise(Law):
 
     @property
     def _scale(self) -> float:
-        return 1.0 / float(stats.chi.mean(self._degrees_of_freedom))
+        # One over the mean of the chi law.
+        return 1.0 / float(np.sqrt(2) * special.poch(0.5 * self._degrees_of_freedom, 0.5))
 
     def pdf(self, x: ArrayLike) -> FloatArray:
         """Probability density at the gap `x`, in units of the mean gap."""
-        return np.asarray(stats.chi.pdf(x, self._degrees_of_freedom, scale=self._scale))
+        z = np.asarray(x, dtype=float) / self._scale
+        return np.asarray(_chi_density(z, self._degrees_of_freedom) / self._scale)
 
     def cdf(self, x: ArrayLike) -> FloatArray:
         """Probability of a gap of at most `x`, in units of the mean gap."""
-        return np.asarray(stats.chi.cdf(x, self._degrees_of_freedom, scale=self._scale))
+        # The maximum passes NaN on.
+        z = np.maximum(np.asarray(x, dtype=float) / self._scale, 0.0)
+        return np.asarray(special.gammainc(0.5 * self._degrees_of_freedom, 0.5 * (z * z)))
 
     def ppf(self, probability: ArrayLike) -> FloatArray:
         """Quantile, in units of the mean gap."""
-        return np.asarray(stats.chi.ppf(probability, self._degrees_of_freedom, scale=self._scale))
+        p = np.asarray(probability, dtype=float)
+        square = 2 * special.gammaincinv(0.5 * self._degrees_of_freedom, p)
+        return np.asarray(np.sqrt(square) * self._scale)
 
 
 @dataclass(frozen=True)
@@ -181,14 +188,20 @@ class Semicircle(Law):
 
     def pdf(self, x: ArrayLike) -> FloatArray:
         """Probability density at `x`."""
-        return np.asarray(stats.semicircular.pdf(x, self.centre, self.radius))
+        z = (np.asarray(x, dtype=float) - self.centre) / self.radius
+        # The bounds pass NaN on; at both the density vanishes.
+        z = np.clip(z, -1.0, 1.0)
+        return np.asarray(2.0 / np.pi * np.sqrt(1 - z * z) / self.radius)
 
     def cdf(self, x: ArrayLike) -> FloatArray:
         """Probability of a value of at most `x`."""
-        return np.asarray(stats.semicircular.cdf(x, self.centre, self.radius))
+        z = np.clip((np.asarray(x, dtype=float) - self.centre) / self.radius, -1.0, 1.0)
+        return np.asarray(0.5 + 1.0 / np.pi * (z * np.sqrt(1 - z * z) + np.arcsin(z)))
 
     def ppf(self, probability: ArrayLike) -> FloatArray:
         """Quantile."""
+        from scipy import stats
+
         return np.asarray(stats.semicircular.ppf(probability, self.centre, self.radius))
 
 
@@ -446,6 +459,8 @@ class TabulatedLaw:
     """
 
     def __init__(self, grid: FloatArray, density: FloatArray):
+        from scipy.interpolate import CubicSpline, PPoly
+
         spline = CubicSpline(grid, density)
         weight = float(spline.integrate(grid[0], grid[-1]))
         self.support = (float(grid[0]), float(grid[-1]))
@@ -535,10 +550,21 @@ def _require_positive(**parameters: float) -> None:
             raise ValueError(f"{name} must be a positive number, not {value}")
 
 
+def _chi_density(x: FloatArray, degrees_of_freedom: float) -> FloatArray:
+    """Density of the chi law at `x`, in the units of scipy.stats.chi."""
+    inside = (x >= 0.0) & (x < np.inf)
+    safe = np.where(inside, x, 1.0)
+    half = 0.5 * degrees_of_freedom
+    constant = np.log(2) - 0.5 * np.log(2) * degrees_of_freedom - special.gammaln(half)
+    power = special.xlogy(degrees_of_freedom - 1.0, safe)
+    density = np.exp(constant + power - 0.5 * (safe * safe))
+    return np.where(inside, density, np.where(np.isnan(x), np.nan, 0.0))
+
+
 def _standard_density(u: FloatArray, levels: int, dyson_index: float) -> FloatArray:
     """Density at centre 0 and sigma 1."""
     if levels == 1:
-        return np.asarray(stats.norm.pdf(u))
+        return Gaussian().pdf(u)
     if levels == 2:
         return _two_levels(u, dyson_index)
     if dyson_index == 1.0:
@@ -582,7 +608,7 @@ def _three_levels(u: FloatArray, dyson_index: float) -> FloatArray:
     longest = np.sqrt(freedom) + 9.0
     s = 0.5 * (1 + node)
     radius = longest * s**3
-    radius_weight = 1.5 * longest * s**2 * node_weight * stats.chi.pdf(radius, freedom)
+    radius_weight = 1.5 * longest * s**2 * node_weight * _chi_density(radius, freedom)
 
     shift = (radius[:, None] * projection).ravel()
     shift_weight = (radius_weight[:, None] * projection_weight).ravel()

@@ -12,7 +12,7 @@ from dysonflow.report.figures._study import (
     curve,
     nothing_fitted,
 )
-from dysonflow.statistics.coulomb_gas import benjamini_hochberg
+from dysonflow.statistics.goodness import benjamini_hochberg
 
 TESTS = {
     "surmise_p_value": "gaps on the Wigner surmise",

@@ -9,7 +9,7 @@ import scipy.stats
 
 from dysonflow.analysis.scaling import fit_line
 from dysonflow.report.quoting import quote
-from dysonflow.statistics.coulomb_gas import benjamini_hochberg
+from dysonflow.statistics.goodness import benjamini_hochberg
 
 AGREES, DIFFERS = 3.0, 5.0
 """Standard errors up to which a number agrees with theory, and from which it differs."""
