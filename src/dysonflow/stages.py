@@ -84,7 +84,7 @@ def train(
     identity |= {"threads": threads, "members": [replicas.start, replicas.stop]}
     checkpoint = Checkpoint(output, identity, checkpoint_seconds)
     shape = (run.layers(), len(replicas), run.snapshots, run.dtype)
-    with WeightsWriter(output, *shape, metadata) as writer:
+    with WeightsWriter(output, *shape, metadata, resumable=True) as writer:
         try:
             seconds = ensemble.train(
                 implementation.simulation,
@@ -97,6 +97,7 @@ def train(
                 checkpoint,
             )
         except DivergedError as error:
+            remove_all(output)
             raise DivergedError(
                 error.replica, error.step, f"{error.reason} (hyperparameters: {run.canonical()})"
             ) from None
@@ -205,9 +206,10 @@ def scaling(
 ) -> None:
     """Write the laws of a study, as Parquet and as an HTML table for the report."""
     from dysonflow import theory
-    from dysonflow.analysis.scaling import SCALING_SCHEMA, html_table, scaling_laws
+    from dysonflow.analysis.scaling import SCALING_SCHEMA, scaling_laws
     from dysonflow.artifacts import tables
     from dysonflow.artifacts.files import atomic
+    from dysonflow.report.scaling_page import scaling_page
 
     clock = Clock()
     slope = theory.load(model).slope
@@ -225,7 +227,7 @@ def scaling(
     )
     tables.write_table(columns, SCALING_SCHEMA, output, metadata)
     with atomic(table) as path:
-        path.write_text(html_table(rows), encoding="utf-8")
+        path.write_text(scaling_page(study, rows), encoding="utf-8")
 
 
 def figure(

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -15,7 +14,7 @@ from in_process import make
 
 import dysonflow
 from dysonflow import cli
-from dysonflow.artifacts import documents, kinds, provenance, seals, tables, weights
+from dysonflow.artifacts import kinds, pictures, provenance, seals, tables, weights
 from dysonflow.artifacts import files as files_module
 from dysonflow.errors import ArtifactError, NewerFormatError, OlderFormatError
 from dysonflow.planning import audit, sources
@@ -151,8 +150,7 @@ def test_other_versions_are_reported(folder, monkeypatch):
 def test_a_newer_layout_is_no_damage(folder, monkeypatch, capsys):
     later = plan_of(folder / "newer")
     with monkeypatch.context() as newer:
-        for module in (files_module, documents):
-            newer.setattr(module, "FORMAT", files_module.FORMAT + 1)
+        newer.setattr(files_module, "FORMAT", files_module.FORMAT + 1)
         make(later)
         audit.write_runs({}, later.results, later.results.runs_table)
     with pytest.raises(NewerFormatError, match="runs.parquet: written by a newer dysonflow"):
@@ -187,8 +185,7 @@ def test_a_hyperparameter_that_was_renamed_is_still_read(folder):
 def test_an_older_layout_is_one_line_with_the_command_that_helps(folder, suffix, capsys):
     older = plan_of(folder / "older")
     with pytest.MonkeyPatch.context() as before:
-        for module in (files_module, documents):
-            before.setattr(module, "FORMAT", files_module.FORMAT - 1)
+        before.setattr(files_module, "FORMAT", files_module.FORMAT - 1)
         make(older)
         audit.write_runs({}, older.results, older.results.runs_table)
     path = files(folder / "older", f"*.{suffix}")[0]
@@ -295,4 +292,4 @@ def test_a_file_without_a_place_for_the_seal_is_refused(tmp_path):
     (tmp_path / "file").write_text("text")
     with pytest.raises(ValueError, match="no place"):
         seals.seal(tmp_path / "file")
-    assert figures.COMPANIONS == (".pdf", ".csv", ".rst")
+    assert pictures.COMPANIONS == (".pdf", ".csv", ".rst")

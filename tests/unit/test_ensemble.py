@@ -196,7 +196,7 @@ def test_second_moments_of_the_student_are_exact(
     learning_rate, batch_size, size, implementation, tmp_path
 ):
     from dysonflow.models.teacher_student import teacher
-    from dysonflow.theory.teacher_student import stationary_moments
+    from dysonflow.theory.teacher_student.moments import stationary_moments
 
     run, result = train(
         "teacher_student",
@@ -294,6 +294,7 @@ def test_a_student_that_diverges_names_replica_and_step(implementation, tmp_path
     values = {"data": "shared", "training_batches": 1, "batch_size": 1, "learning_rate": 0.49}
     values |= {"size": 1, "burn_in": 0, "steps": 10000, "snapshots": 2}
     from dysonflow.models.teacher_student import shared_covariances as curvature
+
     seed = next(
         seed
         for seed in range(1000)
@@ -399,7 +400,7 @@ def test_interrupted_training_ends_in_the_same_bytes(
 
 
 def writer_of(path, run):
-    return WeightsWriter(path, run.layers(), run.replicas, run.snapshots, run.dtype, {})
+    return WeightsWriter(path, run.layers(), run.replicas, run.snapshots, run.dtype, {}, True)
 
 
 def test_snapshots_that_changed_since_a_checkpoint_are_not_gone_on_from(tmp_path, caplog):

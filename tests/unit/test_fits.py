@@ -8,7 +8,8 @@ from dysonflow import theory
 from dysonflow.analysis import fits, scaling, scaling_tests
 from dysonflow.models import hyperparameters_of, load
 from dysonflow.statistics import angles, coulomb_gas
-from dysonflow.theory import multiplets, unit_mean_gap
+from dysonflow.statistics.lines import fit_line
+from dysonflow.theory.blocks import GAP_SIMULATIONS, multiplets, unit_mean_gap
 
 FIVE_SIGMA = 5.0
 RBM = hyperparameters_of("gaussian_rbm")
@@ -18,7 +19,7 @@ STUDENT = hyperparameters_of("teacher_student")
 def simulated_run(run, replicas, snapshots, rng, scale=1.0):
     """Eigenvalues whose levels are drawn from the gas that theory predicts."""
     physics = theory.load(run.MODEL)
-    blocks = physics.blocks(run)
+    blocks = physics.blocks(run, "W")
     count = sum(block.multiplicity for block in blocks)
     levels = np.empty((replicas, snapshots, count))
     for block in blocks:
@@ -35,7 +36,7 @@ def simulated_run(run, replicas, snapshots, rng, scale=1.0):
 
 
 def frame(run, eigenvalues):
-    return pd.DataFrame({k: v.to_pylist() for k, v in fits.fit_run(run, eigenvalues).items()})
+    return pd.DataFrame({k: v.to_pylist() for k, v in fits.fit_run(run, "W", eigenvalues).items()})
 
 
 @pytest.mark.parametrize(
@@ -67,7 +68,7 @@ def test_estimates_recover_the_theory_that_was_simulated(run):
 def test_angles_of_a_pair(spectrum):
     run = STUDENT.from_config({"size": 3, "teacher_spectrum": spectrum})
     first = spectrum.index(2)
-    basis, position = theory.load(run.MODEL).pair_plane(run, first)
+    basis, position = theory.load(run.MODEL).pair_plane(run, "W", first)
     teacher = load("teacher_student").teacher(run)
     rng = np.random.default_rng(1)
     angle = rng.uniform(0, np.pi, 500)
@@ -152,7 +153,7 @@ def test_mean_gap_of_three_levels():
     matrix = rng.normal(size=(100_000, 3, 3))
     levels = np.linalg.eigvalsh((matrix + matrix.swapaxes(1, 2)) / 2)
     gap = (levels[:, 2] - levels[:, 0]) / 2
-    error = gap.std() * np.sqrt(1 / 100_000 + 1 / theory.GAP_SIMULATIONS)
+    error = gap.std() * np.sqrt(1 / 100_000 + 1 / GAP_SIMULATIONS)
     assert abs(gap.mean() - unit_mean_gap(3)) < FIVE_SIGMA * error
 
 
@@ -165,7 +166,7 @@ class TestScaling:
         slopes, exponents, p_values = [], [], []
         for _ in range(400):
             y = 2.5 * x * (1 + 0.05 * rng.normal(size=x.size))
-            line = scaling.fit_line(x, y, 0.05 * y)
+            line = fit_line(x, y, 0.05 * y)
             slopes.append((line.slope - 2.5) / line.slope_error)
             exponents.append((line.exponent - 0.5) / line.exponent_error)
             p_values.append(line.p_value)
@@ -176,19 +177,19 @@ class TestScaling:
 
     def test_exponent_of_another_power(self):
         x = np.geomspace(0.01, 1, 10)
-        line = scaling.fit_line(x, 3 * x**1.4, 0.01 * x)
+        line = fit_line(x, 3 * x**1.4, 0.01 * x)
         assert line.exponent == pytest.approx(0.7, abs=1e-9)
         assert line.p_value < 1e-10
 
     def test_one_point_has_no_exponent(self):
-        line = scaling.fit_line(np.array([1.0]), np.array([2.0]), np.array([0.1]))
+        line = fit_line(np.array([1.0]), np.array([2.0]), np.array([0.1]))
         assert line.slope == 2.0
         assert np.isnan(line.exponent) and np.isnan(line.p_value)
 
     @pytest.mark.parametrize("bad", [np.array([]), np.array([0.0]), np.array([-1.0])])
     def test_refuses_what_has_no_logarithm(self, bad):
         with pytest.raises(ValueError, match="positive"):
-            scaling.fit_line(bad, bad, bad)
+            fit_line(bad, bad, bad)
 
     def test_laws_of_a_simulated_study(self):
         rng = np.random.default_rng(4)
@@ -217,9 +218,7 @@ class TestScaling:
         for _ in range(400):
             value = curve * (1 + 0.02 * rng.normal(size=24))
             one = np.ones(24)
-            row = scaling_tests.zero_noise_row(
-                "law", one, value, 0.02 * value, stochasticity, centre, 2.5
-            )
+            row = scaling_tests.zero_noise_row(one, value, 0.02 * value, stochasticity, centre, 2.5)
             pulls.append(row["pull"])
         assert np.mean(pulls) == pytest.approx(0, abs=FIVE_SIGMA / 20)
         assert np.var(pulls) == pytest.approx(1, abs=0.35)
@@ -231,7 +230,7 @@ class TestScaling:
         pulls = []
         for _ in range(400):
             value = np.where(group == "a", 1.0, 9.0) * x**0.5 * (1 + 0.02 * rng.normal(size=14))
-            pulls.append(scaling_tests.exponent_row("law", x, value, 0.02 * value, group)["pull"])
+            pulls.append(scaling_tests.exponent_row(x, value, 0.02 * value, group)["pull"])
         assert np.mean(pulls) == pytest.approx(0, abs=FIVE_SIGMA / 20)
         assert np.var(pulls) == pytest.approx(1, abs=0.35)
 
@@ -246,7 +245,7 @@ class TestScaling:
         for variable, part in (("variable", True), ("finite_step_variable", False)):
             pairs = scaling_tests.same_stochasticity_pairs(tables, names, variable)
             assert pairs["learning_rate"].tolist() == [0.4]
-            row = scaling_tests.same_stochasticity_row("law", pairs)
+            row = scaling_tests.same_stochasticity_row(pairs)
             assert (abs(row["pull"]) > FIVE_SIGMA) == part
 
     def test_a_study_without_pairs_has_laws_without_numbers(self):

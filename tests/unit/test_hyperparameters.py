@@ -16,8 +16,8 @@ STUDENT = hyperparameters_of("teacher_student")
 )
 def test_a_number_in_any_spelling_is_one_run(spelling):
     assert (
-        RBM.from_config({"learning_rate": spelling}).run
-        == RBM.from_config({"learning_rate": 1e-3}).run
+        RBM.from_config({"learning_rate": spelling}).name
+        == RBM.from_config({"learning_rate": 1e-3}).name
     )
 
 
@@ -30,8 +30,8 @@ def test_equal_numbers_have_equal_keys(one, other):
 
 def test_the_key_is_stable():
     # A changed key would orphan every run that users have trained: change it on purpose only.
-    assert RBM.from_config({}).run == "lr0.1-B16-61c21f0c72c6"
-    assert STUDENT.from_config({}).run == "lr0.1-B16-eps0.1-ea2ad323fabe"
+    assert RBM.from_config({}).name == "lr0.1-B16-61c21f0c72c6"
+    assert STUDENT.from_config({}).name == "lr0.1-B16-eps0.1-ea2ad323fabe"
 
 
 def test_defaults_written_out_and_left_out_are_one_run():

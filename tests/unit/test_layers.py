@@ -2,6 +2,7 @@
 
 import tracemalloc
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from dysonflow.artifacts.weights import (
 )
 from dysonflow.errors import ArtifactError, ConfigError
 from dysonflow.hyperparameters import FileHyperparameters, Hyperparameters
-from dysonflow.planning import audit, resources
+from dysonflow.planning import audit, sources
 from dysonflow.planning.graph import Plan
 from dysonflow.results import Results
 
@@ -32,6 +33,8 @@ def coupled(monkeypatch):
     """A system of the tests, beside those of the package."""
     folder = str(Path(__file__).parents[1] / "systems")
     monkeypatch.setattr(models, "__path__", [*models.__path__, folder])
+    # It is no source of the package, whose digests are tested elsewhere.
+    monkeypatch.setattr(sources, "source", lambda *names: "0" * 16)
 
 
 def plan_of(folder, shard_size=512, **study):
@@ -113,7 +116,7 @@ class Named(Hyperparameters):
     """Hyperparameters whose layers a test chooses."""
 
     MODEL = "named"
-    LAYERS = ()
+    LAYERS: ClassVar[list[tuple[str, int, int]]] = []
 
     def weight_shapes(self):
         return self.LAYERS
@@ -199,14 +202,12 @@ def test_no_stage_holds_the_weights_of_a_run(tmp_path):
     tracemalloc.stop()
     # One snapshot of a layer is an eighth of its weights.
     assert peak < size / 4
-    asked = resources.table([run])["mem_mb"] - resources.TABLE_MB
-    assert asked * 1e6 < size
 
 
 def test_weights_of_other_layers_are_refused(tmp_path):
     run = models.hyperparameters_of("coupled").from_config({"replicas": 2, **TIMES})
     path = str(tmp_path / "w.safetensors")
     write_weights(path, {"W": np.ones((2, 3, 2, 2))}, [1, 2, 3], np.ones((2, 3)), {"run": "x"})
-    with pytest.raises(ArtifactError, match=r"the weights have the layers .*'W'.*delete them"):
+    with pytest.raises(ArtifactError, match=r"the weights have the layers .*'W'.*delete the file"):
         stages.spectra("coupled", run.canonical(), "0", path, str(tmp_path / "s.parquet"))
     assert not list(tmp_path.glob("*.parquet"))

@@ -20,7 +20,7 @@ from dysonflow.analysis.columns import hyperparameter_fields
 from dysonflow.artifacts import kinds
 from dysonflow.artifacts.weights import open_weights
 from dysonflow.errors import ConfigError
-from dysonflow.planning import audit, resources, sources
+from dysonflow.planning import audit, sources
 from dysonflow.planning.graph import Plan
 from dysonflow.planning.studies import Study, load_studies
 from dysonflow.report import figures
@@ -199,7 +199,7 @@ def test_a_resolved_run_needs_no_file(folder):
     run = run_of("a.npz", centres=[2, 2], noise_scale=SCALE)
     (folder / "a.npz").unlink()
     again = CHECKPOINTS.from_config(run.canonical())
-    assert again == run and again.run == run.name
+    assert again == run and again.name == run.name
     assert again.layers() == {"W": (2, 2)}
     with pytest.raises(ConfigError, match="no such file"):
         run_of("a.npz")
@@ -267,7 +267,12 @@ def test_tables_of_two_models_are_read_together(folder):
         files = plan.results.files_of(run)
         values = plan.run_params("spectra", run)
         stages.spectra(run.MODEL, **values, weights=files["weights"], output=files["spectra"])
-    stages.fit("checkpoints", **plan.run_params("fit", fitted), **plan.fit_inputs(fitted), output=files["fits"])
+    stages.fit(
+        "checkpoints",
+        **plan.run_params("fit", fitted),
+        **plan.fit_inputs(fitted),
+        output=files["fits"],
+    )
     spectrum = dysonflow.read_spectra(results)
     one = spectrum[spectrum["run"] == plain.name].iloc[0]
     assert one["path"] == "a.npz" and list(one["centres"]) == [] and math.isnan(one["noise_scale"])
@@ -337,7 +342,9 @@ def test_the_teacher_student_theory_is_that_of_the_model():
     student = models.hyperparameters_of("teacher_student").from_config(
         {"learning_rate": RATE, "batch_size": BATCH, "noise_scale": SCALE, "teacher_spectrum": 2}
     )
-    assert theory.load(run.MODEL).blocks(run, "W") == theory.load(student.MODEL).blocks(student, "W")
+    assert theory.load(run.MODEL).blocks(run, "W") == theory.load(student.MODEL).blocks(
+        student, "W"
+    )
 
 
 @pytest.mark.parametrize(("level", "power"), [("singular_value", 0.5), ("eigenvalue", 1.0)])
@@ -345,8 +352,9 @@ def test_the_level_may_be_an_eigenvalue(level, power):
     run = run_of_pairs(level=level, centres=[2, 2] if power < 1 else [4, 4])
     physics = theory.load(run.MODEL)
     values = spectra.eigenvalues(read_of(run)[0])
-    np.testing.assert_allclose(physics.levels(run, "W", values), values**power)
-    np.testing.assert_allclose(physics.eigenvalues(run, "W", physics.levels(run, "W", values)), values)
+    levels = physics.levels(run, "W", values)
+    np.testing.assert_allclose(levels, values**power)
+    np.testing.assert_allclose(physics.eigenvalues(run, "W", levels), values)
     word = level.split("_")[0]
     assert word in physics.level_name(run, "W") and word in physics.level_label(run, "W")
 

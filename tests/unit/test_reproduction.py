@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from dysonflow.analysis import laws as known
 from dysonflow.artifacts.documents import read_document, write_document
 from dysonflow.errors import ArtifactError, ConfigError
 from dysonflow.models import hyperparameters_of
@@ -22,7 +23,7 @@ from dysonflow.report.reproduction.checks import (
     with_p_value,
 )
 from dysonflow.theory import load
-from dysonflow.theory.teacher_student import over_training_sets
+from dysonflow.theory.teacher_student.predictions import over_training_sets
 
 
 def test_the_verdict_follows_the_errors():
@@ -84,9 +85,9 @@ def test_a_law_without_points_is_left_out():
         },
         index=["mean_gap", "sigma"],
     )
-    assert law("x", laws, "mean_gap").measured == "2.50(10)"
-    assert law("x", laws, "sigma") is None
-    assert law("x", laws, "nothing") is None
+    assert law("x", laws, known.MEAN_GAP).measured == "2.50(10)"
+    assert law("x", laws, known.SIGMA) is None
+    assert law("x", laws, known.SIGMA_ZERO_NOISE) is None
 
 
 def test_markdown_and_html_hold_the_same_cells():
@@ -141,7 +142,7 @@ def test_the_expected_density_counts_every_level_and_has_the_right_means(model, 
     physics = load(model)
     edges = np.linspace(0.0, 12.0, 6001)
     expected = physics.expected_levels(h, edges)
-    blocks = physics.blocks(h)
+    blocks = physics.blocks(h, "W")
     assert expected.sum() == pytest.approx(sum(block.multiplicity for block in blocks), rel=1e-3)
     middle = 0.5 * (edges[1:] + edges[:-1])
     mean = sum(block.multiplicity * block.centre for block in blocks)

@@ -8,7 +8,7 @@ import pytest
 
 import dysonflow
 from dysonflow.analysis import spectra
-from dysonflow.artifacts import files, seals, tables
+from dysonflow.artifacts import files, tables
 from dysonflow.artifacts.weights import join_weights, read_tensors, write_weights
 from dysonflow.errors import ArtifactError
 from dysonflow.models import hyperparameters_of
@@ -120,13 +120,14 @@ def test_damaged_tables_are_named(damage, tmp_path):
 
 def test_missing_rows_are_noticed(tmp_path):
     path, _ = write_run(tmp_path, RUNS[1])
-    table = pq.read_table(path)
-    pq.write_table(table.slice(0, len(table) - 1), path)
+    table, metadata = pq.read_table(path), tables.read_metadata(path)
+    short = table.slice(0, len(table) - 1)
+    stored = pq.read_metadata(path).metadata
+    pq.write_table(short.replace_schema_metadata(stored), path)
     with pytest.raises(ArtifactError, match="checksum"):
         spectra.read_eigenvalues(path, "W")
-    blank = table.schema.metadata | {b"seal": seals.BLANK.encode()}
-    pq.write_table(table.slice(0, len(table) - 1).replace_schema_metadata(blank), path)
-    seals.seal(path)
+    columns = {name: short.column(name) for name in short.column_names}
+    tables.write_table(columns, short.schema, path, metadata)
     with pytest.raises(ArtifactError, match="rows are missing"):
         spectra.read_eigenvalues(path, "W")
 

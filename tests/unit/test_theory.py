@@ -32,6 +32,11 @@ def trained(run):
     return ensemble.train_in_memory(load(run.MODEL).simulation, run, log=io.StringIO()).weights
 
 
+def levels_of(run):
+    """Levels of a run that is trained here."""
+    return theory.load(run.MODEL).levels(run, "W", eigenvalues(trained(run)))
+
+
 def over_replicas(samples):
     """Mean and standard error of samples of shape (replica, snapshot, ..)."""
     means = samples.mean(axis=1)
@@ -154,7 +159,7 @@ class TestMachine:
             {"learning_rate": 0.2, "batch_size": 32, "sampler": "wishart"}
             | {"replicas": 64, "snapshots": 12}
         )
-        full, block_formula = pulls(run, theory.load("gaussian_rbm").levels(run, "W", eigenvalues(trained(run))))
+        full, block_formula = pulls(run, levels_of(run))
         assert (np.abs(full) < FIVE_SIGMA).all()
         assert (full**2).mean() < 2.5
         assert (np.abs(block_formula) > FIVE_SIGMA).sum() > 5
@@ -167,7 +172,7 @@ class TestMachine:
             | {"replicas": 192, "snapshots": 6}
             | values
         )
-        full, block_formula = pulls(run, theory.load("gaussian_rbm").levels(run, "W", eigenvalues(trained(run))))
+        full, block_formula = pulls(run, levels_of(run))
         assert (np.abs(full) < FIVE_SIGMA).all()
         assert (np.abs(block_formula) > FIVE_SIGMA).any()
 
@@ -225,7 +230,7 @@ class TestStudent:
     )
     def test_levels_against_simulation(self, values):
         run = STUDENT.from_config({"snapshots": 6, "teacher_spectrum": 2.0} | values)
-        full, formula = pulls(run, theory.load("teacher_student").levels(run, "W", eigenvalues(trained(run))))
+        full, formula = pulls(run, levels_of(run))
         assert (np.abs(full) < FIVE_SIGMA).all()
         assert (np.abs(formula) > FIVE_SIGMA).any()
 
@@ -249,9 +254,7 @@ class TestStudent:
     def test_tails_grow_with_the_step(self):
         # Gaussian for a small step, heavier tails for a large one.
         ratios = [
-            fourth_moment_ratio(
-                STUDENT.from_config({"learning_rate": rate, "batch_size": 4})
-            )
+            fourth_moment_ratio(STUDENT.from_config({"learning_rate": rate, "batch_size": 4}))
             for rate in (0.001, 0.2, 0.5)
         ]
         assert ratios[0] == pytest.approx(1, abs=1e-3)

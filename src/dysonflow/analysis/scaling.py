@@ -1,87 +1,34 @@
 """Laws across the runs of a study: slopes and exponents against the theory's variable."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import scipy.stats
+import pyarrow as pa
 
 from dysonflow.analysis import scaling_tests
 from dysonflow.analysis.fits import fitted_pairs
-from dysonflow.report import html
+from dysonflow.analysis.laws import LAWS, Law
+from dysonflow.statistics.lines import Line, fit_line
 
-
-@dataclass(frozen=True)
-class Line:
-    """Fit of y = slope v, and of y proportional to (v^2)^exponent.
-
-    Attributes
-    ----------
-    points : int
-        Number of points.
-    slope, slope_error : float
-        Of the line through the origin.
-    exponent, exponent_error : float
-        NaN where all v are equal.
-    chi2, dof, p_value : float
-        Of the points about the fitted line.
-    """
-
-    points: int
-    slope: float
-    slope_error: float
-    exponent: float
-    exponent_error: float
-    chi2: float
-    dof: int
-    p_value: float
-
-
-def fit_line(variable: np.ndarray, value: np.ndarray, error: np.ndarray) -> Line:
-    """Fit a line through the origin, and a power law.
-
-    Parameters
-    ----------
-    variable, value, error : np.ndarray
-        The points and the standard errors of `value`, shape (points,), all > 0.
-
-    Returns
-    -------
-    Line
-        Weighted least squares. The weights are the relative errors: an absolute error that is
-        estimated from a point is small where the point happens to lie low, and would pull the
-        line down.
-
-    Raises
-    ------
-    ValueError
-        If there is no point, or one is not positive.
-    """
-    points = np.stack([variable, value, error])
-    if points.size == 0 or not (points > 0).all():
-        raise ValueError("a scaling law needs at least one point, and positive numbers throughout")
-    relative = error / value
-    weight = relative**-2.0
-    ratio = value / variable
-    slope = float(np.average(ratio, weights=weight))
-    pulls = (ratio / slope - 1.0) / relative
-    chi2, dof = float((pulls**2).sum()), len(value) - 1
-    x, y = np.log(variable**2), np.log(value)
-    centred = x - np.average(x, weights=weight)
-    spread = float((weight * centred**2).sum())
-    steep = spread > 1e-12 * weight.sum()
-    return Line(
-        points=len(value),
-        slope=slope,
-        slope_error=float(slope / np.sqrt(weight.sum())),
-        exponent=float((weight * centred * y).sum() / spread) if steep else np.nan,
-        exponent_error=float(spread**-0.5) if steep else np.nan,
-        chi2=chi2,
-        dof=dof,
-        p_value=float(scipy.stats.chi2.sf(chi2, dof)) if dof else np.nan,
-    )
+SCALING_SCHEMA = pa.schema(
+    [
+        pa.field("study", pa.string(), False),
+        pa.field("layer", pa.string(), False),
+        pa.field("law", pa.string(), False),
+        pa.field("points", pa.int64(), False),
+        *[
+            pa.field(name + suffix, pa.float64())
+            for name in ("slope", "exponent")
+            for suffix in ("", "_error", "_theory")
+        ],
+        pa.field("chi2", pa.float64()),
+        pa.field("dof", pa.int64()),
+        pa.field("p_value", pa.float64()),
+        pa.field("pull", pa.float64()),
+    ]
+)
 
 
 def scaling_laws(
@@ -109,79 +56,68 @@ def scaling_laws(
     Returns
     -------
     list of dict
-        `mean_gap` and `sigma` (that is sqrt(pi) sigma) against the paper's variable; the same
-        against the variable with the finite-step factors; `gap_over_sigma`, the mean gap against
-        sqrt(pi) sigma, whose slope is 1 for the Wigner surmise; the slopes extrapolated to zero
-        noise; the exponent of sigma in a alone, in 1/B alone, and in a/B; and whether runs of
-        equal a/B agree. `pull` is the distance from theory in errors.
+        One for each layer and law of `dysonflow.analysis.laws`. `pull` is the distance from theory
+        in errors.
     """
-    pairs = fitted_pairs(fits)
-    ordinates = {
-        "mean_gap": (pairs["mean_gap"], pairs["mean_gap_error"]),
-        "sigma": (np.sqrt(np.pi) * pairs["sigma"], np.sqrt(np.pi) * pairs["sigma_error"]),
-    }
-    everything = np.ones(len(pairs), dtype=bool)
-    subsets = {"": ("variable", everything), "_finite_step": ("finite_step_variable", everything)}
-    if small_noise is not None:
-        quiet = (pairs["stochasticity"] <= small_noise * (1 + 1e-9)).to_numpy()
-        subsets["_small_noise"] = ("variable", quiet)
     rows = []
-    for name, (value, error) in ordinates.items():
-        for suffix, (variable, chosen) in subsets.items():
-            law = name + suffix
-            points = [series[chosen].to_numpy() for series in (pairs[variable], value, error)]
-            rows.append(_row(study, law, points, slope_theory, 0.5))
-    sigma = np.sqrt(np.pi) * pairs["sigma"]
-    joint_error = pairs["mean_gap"] * pairs["gap_ratio_error"] / pairs["gap_ratio"]
-    points = [series.to_numpy() for series in (sigma, pairs["mean_gap"], joint_error)]
-    rows.append(_row(study, "gap_over_sigma", points, 1.0, 0.5))
-    return rows + [
-        {"study": study} | row for row in _tests(pairs, ordinates, slope_theory, hyperparameters)
-    ]
-
-
-def _tests(
-    pairs: pd.DataFrame,
-    ordinates: Mapping[str, tuple[pd.Series, pd.Series]],
-    slope_theory: float,
-    hyperparameters: Sequence[str],
-) -> list[dict[str, Any]]:
-    """Rows of the sharper tests; empty ones where the study has no runs for them."""
-    rows = [
-        scaling_tests.zero_noise_row(
-            f"{name}_zero_noise",
-            pairs["finite_step_variable"].to_numpy(),
-            *(value.to_numpy(), error.to_numpy()),
-            *(pairs["stochasticity"].to_numpy(), pairs["centre_block_formula"].to_numpy()),
-            slope_theory,
-        )
-        for name, (value, error) in ordinates.items()
-    ]
-    a_and_b = ("learning_rate", "batch_size")
-    swept = {
-        "sigma_in_learning_rate": (("learning_rate",), pairs["learning_rate"]),
-        "sigma_in_batch_size": (("batch_size",), 1.0 / pairs["batch_size"]),
-        "sigma_in_stochasticity": (a_and_b, pairs["stochasticity"]),
-    }
-    for law, (free, x) in swept.items():
-        group = scaling_tests.groups(pairs, hyperparameters, free).to_numpy()
-        value, error = (series.to_numpy() for series in ordinates["sigma"])
-        rows.append(scaling_tests.exponent_row(law, x.to_numpy(), value, error, group))
-    for law, variable in (
-        ("equal_stochasticity", "variable"),
-        ("equal_stochasticity_finite_step", "finite_step_variable"),
-    ):
-        found = scaling_tests.same_stochasticity_pairs(pairs, hyperparameters, variable)
-        rows.append(scaling_tests.same_stochasticity_row(law, found))
+    for layer in fits["layer"].unique():
+        pairs = fitted_pairs(fits[fits["layer"] == layer])
+        for law in LAWS:
+            if law.small_noise and small_noise is None:
+                continue
+            found = _law_row(law, pairs, slope_theory, hyperparameters, small_noise)
+            rows.append({"study": study, "layer": layer, "law": law.name, **found})
     return rows
 
 
-def _row(
-    study: str, law: str, points: Sequence[np.ndarray], slope_theory: float, exponent_theory: float
+def _ordinate(law: Law, pairs: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """What is on the y axis of a law, and its errors."""
+    if law.quantity == "sigma":
+        return np.sqrt(np.pi) * pairs["sigma"], np.sqrt(np.pi) * pairs["sigma_error"]
+    if law.quantity == "gap_over_sigma":
+        # Both axes come from the same levels: the error of their ratio is the one that counts.
+        return pairs["mean_gap"], pairs["mean_gap"] * pairs["gap_ratio_error"] / pairs["gap_ratio"]
+    return pairs["mean_gap"], pairs["mean_gap_error"]
+
+
+def _abscissa(law: Law, pairs: pd.DataFrame) -> pd.Series:
+    """What is on the x axis of a law."""
+    if law.variable == "sigma":
+        return np.sqrt(np.pi) * pairs["sigma"]
+    return 1.0 / pairs["batch_size"] if law.variable == "1/batch_size" else pairs[law.variable]
+
+
+def _law_row(
+    law: Law,
+    pairs: pd.DataFrame,
+    slope_theory: float,
+    hyperparameters: Sequence[str],
+    small_noise: float | None,
+) -> dict[str, Any]:
+    """Row of one law; an empty one where the study has no runs for it."""
+    if law.kind == "equal stochasticity":
+        found = scaling_tests.same_stochasticity_pairs(pairs, hyperparameters, law.variable)
+        return scaling_tests.same_stochasticity_row(found)
+    if law.small_noise and small_noise is not None:
+        pairs = pairs[pairs["stochasticity"] <= small_noise * (1 + 1e-9)]
+    value, error = (series.to_numpy() for series in _ordinate(law, pairs))
+    variable = _abscissa(law, pairs).to_numpy()
+    if law.kind == "zero noise":
+        noise, centre = pairs["stochasticity"], pairs["centre_block_formula"]
+        return scaling_tests.zero_noise_row(
+            variable, value, error, noise.to_numpy(), centre.to_numpy(), slope_theory
+        )
+    if law.kind == "exponent":
+        group = scaling_tests.groups(pairs, hyperparameters, law.free).to_numpy()
+        return scaling_tests.exponent_row(variable, value, error, group)
+    slope = 1.0 if law.quantity == "gap_over_sigma" else slope_theory
+    return _line_row([variable, value, error], slope, 0.5)
+
+
+def _line_row(
+    points: Sequence[np.ndarray], slope_theory: float, exponent_theory: float
 ) -> dict[str, Any]:
     row: dict[str, Any] = {
-        "study": study,
-        "law": law,
         "points": len(points[0]),
         "slope_theory": slope_theory,
         "exponent_theory": exponent_theory,
@@ -192,33 +128,3 @@ def _row(
     values = {name: getattr(line, name) for name in Line.__dataclass_fields__}
     values["pull"] = (line.slope - slope_theory) / line.slope_error
     return row | {name: None if np.isnan(value) else value for name, value in values.items()}
-
-
-def html_table(rows: Sequence[dict[str, Any]]) -> str:
-    """Laws of a study as a small HTML page for the report."""
-    heads = ["law", "points", "slope", "theory", "pull", "exponent", "theory", "chi2/dof", "p"]
-    return html.page(
-        "Scaling laws",
-        f"<h3>Scaling laws of study {rows[0]['study']}</h3>\n"
-        + html.table(heads, [_cells(row) for row in rows])
-        + "<p>slope: weighted fit through the origin; pull: its distance from theory in errors; "
-        "chi2/dof and p: of the points about the fitted line; exponent: of the stochasticity "
-        "(learning rate / batch size).</p>",
-    )
-
-
-def _cells(row: dict[str, Any]) -> list[str]:
-    def show(name: str, pattern: str = ".4f") -> str:
-        return "" if row.get(name) is None else format(row[name], pattern)
-
-    def pair(name: str) -> str:
-        return f"{show(name)} ± {show(name + '_error')}" if show(name) else ""
-
-    return [
-        *(row["law"], str(row["points"])),
-        pair("slope"),
-        *(show("slope_theory"), show("pull", "+.1f")),
-        pair("exponent"),
-        *(show("exponent_theory", ".1f"), f"{show('chi2', '.1f')}/{show('dof', 'd')}".strip("/")),
-        show("p_value", ".2g"),
-    ]

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import scipy.stats
+
+from dysonflow.statistics.lines import chi2_p_value, least_squares
 
 INCIDENTAL = ("burn_in", "steps", "path", "first_snapshot")
 """Hyperparameters that follow from the others or say where a run is kept."""
@@ -13,30 +14,6 @@ ENSEMBLE = ("replicas", "snapshots", "seed", *INCIDENTAL)
 """Hyperparameters that do not enter the stationary law."""
 POLYNOMIAL_ORDER = 2
 """Order in a/B of the extrapolation to zero noise."""
-
-
-def least_squares(
-    design: np.ndarray, value: np.ndarray, error: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, float, int]:
-    """Weighted linear least squares.
-
-    Parameters
-    ----------
-    design : np.ndarray
-        Shape (points, parameters), of full rank.
-    value, error : np.ndarray
-        Shape (points,).
-
-    Returns
-    -------
-    parameters, covariance, chi2, dof
-        The covariance is that of the given errors.
-    """
-    scaled = design / error[:, None]
-    covariance = np.linalg.inv(scaled.T @ scaled)
-    parameters = covariance @ scaled.T @ (value / error)
-    chi2 = float((((value - design @ parameters) / error) ** 2).sum())
-    return parameters, covariance, chi2, len(value) - design.shape[1]
 
 
 def groups(fits: pd.DataFrame, hyperparameters: Sequence[str], free: Sequence[str]) -> pd.Series:
@@ -56,7 +33,7 @@ def groups(fits: pd.DataFrame, hyperparameters: Sequence[str], free: Sequence[st
 
 
 def exponent_row(
-    law: str, x: np.ndarray, value: np.ndarray, error: np.ndarray, group: np.ndarray
+    x: np.ndarray, value: np.ndarray, error: np.ndarray, group: np.ndarray
 ) -> dict[str, Any]:
     """Common exponent p of value ~ x^p, each group with its own factor.
 
@@ -64,7 +41,7 @@ def exponent_row(
     noise: chi2 tells whether one power describes the points at all.
     """
     varies = pd.Series(x).groupby(group).transform("nunique").to_numpy() > 1
-    row: dict[str, Any] = {"law": law, "points": int(varies.sum()), "exponent_theory": 0.5}
+    row: dict[str, Any] = {"points": int(varies.sum()), "exponent_theory": 0.5}
     if not varies.any():
         return row
     names = np.unique(group[varies])
@@ -79,7 +56,6 @@ def exponent_row(
 
 
 def zero_noise_row(
-    law: str,
     variable: np.ndarray,
     value: np.ndarray,
     error: np.ndarray,
@@ -92,7 +68,7 @@ def zero_noise_row(
     One intercept for all points; each centre has its own polynomial in a/B, of second order, for
     the repulsion between modes that sets in with the noise.
     """
-    row: dict[str, Any] = {"law": law, "points": len(value), "slope_theory": slope_theory}
+    row: dict[str, Any] = {"points": len(value), "slope_theory": slope_theory}
     centres = np.unique(centre)
     columns = [np.ones(len(value))]
     scale = stochasticity.max(initial=0.0)
@@ -161,9 +137,9 @@ def same_stochasticity_pairs(
     return pd.DataFrame(rows, columns=[*names, "ratio", "ratio_error"])
 
 
-def same_stochasticity_row(law: str, pairs: pd.DataFrame) -> dict[str, Any]:
+def same_stochasticity_row(pairs: pd.DataFrame) -> dict[str, Any]:
     """Whether runs of equal a/B and different a have equal sigma: chi2 of all ratios against 1."""
-    row: dict[str, Any] = {"law": law, "points": len(pairs), "slope_theory": 1.0}
+    row: dict[str, Any] = {"points": len(pairs), "slope_theory": 1.0}
     if pairs.empty:
         return row
     ratio, error = pairs["ratio"].to_numpy(), pairs["ratio_error"].to_numpy()
@@ -177,5 +153,5 @@ def same_stochasticity_row(law: str, pairs: pd.DataFrame) -> dict[str, Any]:
 
 
 def _goodness(chi2: float, dof: int) -> dict[str, Any]:
-    p_value = float(scipy.stats.chi2.sf(chi2, dof)) if dof else None
+    p_value = chi2_p_value(chi2, dof) if dof else None
     return {"chi2": chi2, "dof": dof, "p_value": p_value}

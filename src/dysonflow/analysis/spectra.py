@@ -105,8 +105,8 @@ def spectra_parts(
     """
     if weights.shapes != hyperparameters.layers():
         raise ArtifactError(
-            f"the weights have the layers {weights.shapes}, the model {hyperparameters.layers()}; "
-            "delete them and run snakemake again"
+            f"{weights.path}: the weights have the layers {weights.shapes}, the model has "
+            f"{hyperparameters.layers()}; delete the file and run snakemake again"
         )
     for layer in weights.shapes:
         for part in weights.parts(layer):

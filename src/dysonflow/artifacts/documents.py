@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dysonflow.artifacts.files import atomic, envelope
 from dysonflow.artifacts.seals import damaged
-from dysonflow.artifacts.files import FORMAT, atomic
 
 BEGIN, END = "<!-- dysonflow ", " -->\n"
 
@@ -25,7 +25,7 @@ def write_document(path: str | os.PathLike[str], text: str, metadata: Mapping[st
     ArtifactError
         If the file cannot be written.
     """
-    content = json.dumps({"format": FORMAT, **metadata, "data": _digest(text)}, sort_keys=True)
+    content = envelope({**metadata, "data": _digest(text)})
     with atomic(path) as temporary:
         temporary.write_text(f"{text}{BEGIN}{content}{END}", encoding="utf-8")
 

@@ -97,10 +97,14 @@ def _remedy(error: OSError) -> str:
     return ""
 
 
+def envelope(metadata: Mapping[str, Any]) -> str:
+    """Provenance of an artifact as the text that it carries: JSON, with the version of its layout."""
+    return json.dumps({"format": FORMAT, **metadata}, sort_keys=True)
+
+
 def header(metadata: Mapping[str, Any]) -> dict[str, str]:
-    """Key-value metadata of an artifact: provenance as JSON, and the place of its seal."""
-    provenance = json.dumps({"format": FORMAT, **metadata}, sort_keys=True)
-    return {METADATA_KEY: provenance, seals.SEAL_KEY: seals.BLANK}
+    """Key-value metadata of a sealed artifact: its provenance, and the place of its seal."""
+    return {METADATA_KEY: envelope(metadata), seals.SEAL_KEY: seals.BLANK}
 
 
 def check_format(metadata: Mapping[str, Any], path: str | os.PathLike[str]) -> None:

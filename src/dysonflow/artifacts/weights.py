@@ -1,7 +1,7 @@
 """Weights of a run: a safetensors file, one tensor per layer, written and read by slices.
 
-The tensor `weights/<layer>` has the shape (replica, snapshot, M, N); `step` (snapshot,) holds the SGD
-step of each snapshot, `loss` (replica, snapshot) the loss. Provenance is in the header.
+The tensor `weights/<layer>` has the shape (replica, snapshot, M, N); `step` (snapshot,) holds the
+SGD step of each snapshot, `loss` (replica, snapshot) the loss. Provenance is in the header.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 import safetensors
@@ -148,8 +148,8 @@ class WeightsWriter:
         `float64` or `float32`, that of the weights.
     metadata : mapping
         Provenance as far as it is known; decides how much room the header gets.
-    keep : bool
-        Whether what an earlier process wrote is kept.
+    resumable : bool
+        Whether what is written outlives an error, so that a later process may go on with it.
 
     Raises
     ------
@@ -165,11 +165,12 @@ class WeightsWriter:
         snapshots: int,
         dtype: str,
         metadata: Mapping[str, Any],
-        keep: bool = False,
+        resumable: bool = False,
     ):
         self.target = Path(path)
         self.path = Path(f"{path}{UNFINISHED}")
         self.shapes, self.replicas, self.snapshots = dict(shapes), replicas, snapshots
+        self._resumable = resumable
         self.dtype = np.dtype(dtype)
         self._step = np.zeros(snapshots, dtype=np.int64)
         self._loss = np.full((replicas, snapshots), np.nan)
@@ -186,17 +187,19 @@ class WeightsWriter:
         self._start = 8 + math.ceil(room / 8) * 8
         with cannot_be_written(self.target):
             self.target.parent.mkdir(parents=True, exist_ok=True)
-            if not keep:
+            if not resumable:
                 self.path.unlink(missing_ok=True)
             mode = "rb+" if self.path.exists() else "wb+"
-            self._file: BinaryIO = open(self.path, mode)  # noqa: SIM115 (closed by the context)
+            self._file: IO[bytes] = open(self.path, mode)
             self._file.truncate(self._start + sum(self._size(name) for name in self._specs))
 
     def __enter__(self) -> "WeightsWriter":
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: object, *error: object) -> None:
         self._file.close()
+        if kind is not None and not self._resumable:
+            self.path.unlink(missing_ok=True)
 
     def _size(self, name: str) -> int:
         dtype, shape = self._specs[name]
@@ -381,10 +384,11 @@ def write_weights(
     ArtifactError
         If the file cannot be written.
     """
-    shapes = {layer: array.shape[2:] for layer, array in weights.items()}
+    shapes = {layer: (array.shape[2], array.shape[3]) for layer, array in weights.items()}
     one = next(iter(weights.values()))
-    with WeightsWriter(path, shapes, *one.shape[:2], one.dtype.name, metadata) as writer:
-        for snapshot in range(one.shape[1]):
+    replicas, snapshots = one.shape[:2]
+    with WeightsWriter(path, shapes, replicas, snapshots, one.dtype.name, metadata) as writer:
+        for snapshot in range(snapshots):
             part = {layer: array[:, snapshot] for layer, array in weights.items()}
             writer.put(0, snapshot, part, loss[:, snapshot])
         writer.finish(step, metadata)
@@ -395,6 +399,8 @@ class WeightsFile:
 
     Attributes
     ----------
+    path : str
+        Where it lies.
     metadata : dict
         Provenance.
     shapes : dict
@@ -407,8 +413,8 @@ class WeightsFile:
         Shape (replica, snapshot).
     """
 
-    def __init__(self, file: Any, metadata: dict[str, Any]):
-        self._file, self.metadata = file, metadata
+    def __init__(self, path: str, file: Any, metadata: dict[str, Any]):
+        self.path, self._file, self.metadata = path, file, metadata
         self.step: np.ndarray = file.get_tensor("step")
         self.loss: np.ndarray = file.get_tensor("loss")
         self.replicas, self.snapshots = self.loss.shape
@@ -454,7 +460,7 @@ def open_weights(path: str | os.PathLike[str]) -> Iterator[WeightsFile]:
         If there is no such file.
     """
     with _opened(path) as (file, metadata):
-        yield WeightsFile(file, metadata)
+        yield WeightsFile(str(path), file, metadata)
 
 
 def read_snapshot(path: str | os.PathLike[str], layer: str, snapshot: int) -> np.ndarray:

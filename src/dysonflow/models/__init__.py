@@ -1,8 +1,8 @@
 """The systems: one file each, found by its name.
 
-A file defines a subclass of `dysonflow.hyperparameters.Hyperparameters`, the dynamics as a subclass of
-`dysonflow.simulation.base.Simulation`, and `SYSTEM`, the record `dysonflow.models.base.System` of
-both. Nothing else needs to know of it. What theory predicts for it is a file of the same name in
+A file defines a subclass of `dysonflow.hyperparameters.Hyperparameters`, the dynamics as a subclass
+of `dysonflow.simulation.base.Simulation`, and `SYSTEM`, the record `dysonflow.models.base.System`
+of both. Nothing else needs to know of it. What theory predicts for it is a file of the same name in
 `dysonflow.theory`, and optional.
 """
 

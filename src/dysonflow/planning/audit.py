@@ -169,9 +169,7 @@ def size(folder: Path) -> int:
     return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def runs_table(
-    studies: Mapping[str, Sequence[Hyperparameters]], results: Results = Results()
-) -> pa.Table:
+def runs_table(studies: Mapping[str, Sequence[Hyperparameters]], results: Results) -> pa.Table:
     """One row per run, of the studies first and then those that no study names."""
     named: dict[str, tuple[Hyperparameters, list[str]]] = {}
     for study, runs in studies.items():

@@ -1,4 +1,4 @@
-"""The graph of artifacts: what a configuration makes, from what, and what each file then says of itself.
+"""The graph of artifacts: what a configuration makes, from what, and what each file says of itself.
 
 The rules of the workflow take their inputs from here, and the audit of a results folder its
 expectations, so that neither can forget what the other knows.
@@ -6,7 +6,7 @@ expectations, so that neither can forget what the other knows.
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Self
 
@@ -75,7 +75,7 @@ class Plan:
 
     studies: Mapping[str, Study]
     reproduction: Mapping[str, str]
-    results: Results = Results()
+    results: Results = field(default_factory=Results)
     shard_size: int = Config.model_fields["shard_size"].default
 
     @classmethod

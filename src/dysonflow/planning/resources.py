@@ -112,8 +112,9 @@ def table(runs: Sequence[Hyperparameters], attempt: int = 1) -> dict[str, int]:
     size, seconds = 0, 0.0
     for run in runs:
         matrices = run.replicas * run.snapshots
+        # One layer at a time is held.
+        size += matrices * max(columns for _, columns in run.layers().values()) * ROW_BYTES
         for rows, columns in run.layers().values():
-            size += matrices * columns * ROW_BYTES
             # The singular values, then a few microseconds for each row.
             decomposition = 20 * rows * columns * min(rows, columns)
             decomposition_seconds = decomposition * SECONDS["cpu"]["operation"]

@@ -2,8 +2,8 @@
 
 Imports within the package are followed, transitively, and so are the includes of a C++ file that
 lies beside a Python module of its name. Not counted is what cannot change a number: comments,
-docstrings, the words of errors and of the log, methods marked `planning_only`, the units and symbols
-of hyperparameters, imports that only type checkers see.
+docstrings, the words of errors and of the log, methods marked `planning_only`, the units and
+symbols of hyperparameters, imports that only type checkers see.
 
 What a file comes to is kept on disk under the checksum of its content, so that a call that has
 nothing to do parses nothing.
@@ -35,6 +35,8 @@ STYLE = "report/figures/dysonflow.mplstyle"
 CACHE_VERSION = 1
 """Raised when this file makes something else of a source file."""
 CPP = (".cpp", ".hpp")
+BESIDE = (".cpp", ".npz")
+"""A file of these suffixes beside a module of its name is part of the module."""
 
 
 class Parsed(NamedTuple):
@@ -265,7 +267,7 @@ def source_digest(
             continue
         needs, codes[module] = known.parse(path)
         pending += needs
-        compiled += [path.with_suffix(".cpp")] if path.with_suffix(".cpp").is_file() else []
+        compiled += [beside for beside in map(path.with_suffix, BESIDE) if beside.is_file()]
     while compiled:
         path = compiled.pop()
         name = path.relative_to(package).as_posix()

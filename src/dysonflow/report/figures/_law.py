@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from dysonflow.analysis.laws import Law, at_small_noise
 from dysonflow.report.figures._study import (
     STYLE,
     Drawing,
@@ -23,10 +24,9 @@ MARKERS = "osD^vP*Xhp"
 
 def draw_law(
     data: StudyData,
-    law: str,
     value: str,
     error: str,
-    panels: Sequence[tuple[str, str, str]],
+    panels: Sequence[tuple[Law, str]],
     ylabel: str,
     factor: float = 1.0,
 ) -> Drawing:
@@ -36,12 +36,10 @@ def draw_law(
     ----------
     data : StudyData
         The study.
-    law : str
-        Law in the scaling table, without suffix.
     value, error : str
         Columns of the fits.
-    panels : sequence of (variable, suffix, xlabel)
-        Column of the fits on the x axis, suffix of its law, and label.
+    panels : sequence of (law, xlabel)
+        Law of each panel, whose variable is on the x axis, and label.
     ylabel : str
         Label of the y axis.
     factor : float
@@ -54,26 +52,27 @@ def draw_law(
     with mpl.rc_context(fname=STYLE):
         figure = Figure(figsize=(4.6 * len(panels) + 0.4, 5.4))
         axes = figure.subplots(2, len(panels), sharex="col", squeeze=False, height_ratios=[3, 1])
-        for (top, bottom), (variable, suffix, xlabel) in zip(axes.T, panels, strict=True):
-            line = data.laws.loc[law + suffix]
+        for (top, bottom), (law, xlabel) in zip(axes.T, panels, strict=True):
+            variable, has_theory = law.variable, law.quantity != "gap_over_sigma"
+            line = data.laws.loc[law.name]
             x_end = 1.05 * (factor_of(variable) * pairs[variable]).max()
             x_line = np.array([0.0, x_end])
             for group, colour, marker in _groups(pairs):
                 x = factor_of(variable) * group[variable]
                 y, dy = factor * group[value], factor * group[error]
                 style = {"fmt": marker, "color": colour}
-                name = f"$\\kappa = {group['centre_block_formula'].iloc[0]:.4g}$"
+                name = f"${data.centre_symbol} = {group['centre_block_formula'].iloc[0]:.4g}$"
                 top.errorbar(x, y, dy, label=name, **style)
                 reference = line["slope_theory"] * x
                 bottom.errorbar(x, y / reference, dy / reference, **style)
                 numbers.append(curve(variable, name.strip("$"), x, y, y_error=dy))
-                if law != "gap_over_sigma":
+                if has_theory:
                     full = factor * group[f"{value}_theory"]
                     look = {"marker": "_", "ls": "none", "color": "black", "ms": 9}
                     top.plot(x, full, zorder=5, **look)
                     bottom.plot(x, full / reference, zorder=5, **look)
                     numbers.append(curve(variable, f"{name.strip('$')} full theory", x, full))
-            if law != "gap_over_sigma":
+            if has_theory:
                 top.plot([], [], label="full theory of each point (no free parameter)", **look)
             top.plot(
                 x_line,
@@ -82,18 +81,19 @@ def draw_law(
                 label=f"theory, slope {line['slope_theory']:.4f} (no free parameter)",
             )
             bottom.axhline(1.0, color="black")
-            drawn = [("", f"fit, slope {quote(line['slope'], line['slope_error'])}", "-.")]
-            if law + "_small_noise" in data.laws.index and not suffix:
-                quiet = data.laws.loc[law + "_small_noise"]
+            drawn = [(law, f"fit, slope {quote(line['slope'], line['slope_error'])}", "-.")]
+            small = at_small_noise(law)
+            if small is not None and small.name in data.laws.index:
+                quiet = data.laws.loc[small.name]
                 text = f"fit at small noise, slope {quote(quiet['slope'], quiet['slope_error'])}"
-                drawn.append(("_small_noise", text, ":"))
-            for kind, text, dashes in drawn:
-                slope = data.laws.loc[law + (kind or suffix), "slope"]
+                drawn.append((small, text, ":"))
+            for fitted, text, dashes in drawn:
+                slope = data.laws.loc[fitted.name, "slope"]
                 look = {"color": "tab:red", "ls": dashes}
                 top.plot(x_line, slope * x_line, label=text, **look)
                 bottom.axhline(slope / line["slope_theory"], **look)
                 numbers.append(curve(variable, text, x_line, slope * x_line))
-                sentences.append(_sentence(data, law + (kind or suffix)))
+                sentences.append(_sentence(data, fitted))
             theory_line = curve(variable, "theory", x_line, line["slope_theory"] * x_line)
             numbers.append(theory_line)
             top.set_ylabel(ylabel)
@@ -104,7 +104,7 @@ def draw_law(
             top.xaxis.set_major_locator(MaxNLocator(6))
             top.legend(loc="upper left")
     caption = (
-        f"Study ``{data.name}``, {len(pairs)} pairs of degenerate levels in "
+        f"Study {data.title}, {len(pairs)} pairs of degenerate levels in "
         f"{pairs['run'].nunique()} runs. Error bars: from whole replicas. {' '.join(sentences)}"
     )
     return Drawing(figure, caption, numbers)
@@ -124,10 +124,10 @@ def _groups(pairs: pd.DataFrame) -> list[tuple[pd.DataFrame, object, str]]:
     ]
 
 
-def _sentence(data: StudyData, law: str) -> str:
-    line = data.laws.loc[law]
+def _sentence(data: StudyData, law: Law) -> str:
+    line = data.laws.loc[law.name]
     return (
-        f"Law ``{law}`` over {line['points']} points: slope "
+        f"Law ``{law.name}`` over {line['points']} points: slope "
         f"{quote(line['slope'], line['slope_error'])}, theory {line['slope_theory']:.4f} "
         f"({line['pull']:+.1f} errors); chi2/dof of the points about the fitted line "
         f"{line['chi2']:.1f}/{line['dof']:.0f}, p = {line['p_value']:.2g}; exponent of the "

@@ -1,13 +1,11 @@
 """What a figure gets to see of its study, and what it gives back."""
 
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import matplotlib as mpl
@@ -20,12 +18,12 @@ from dysonflow.analysis.fits import fitted_pairs
 from dysonflow.analysis.scaling_tests import INCIDENTAL
 from dysonflow.analysis.spectra import read_eigenvalues
 from dysonflow.artifacts import tables
-from dysonflow.artifacts.tables import atomic
-from dysonflow.artifacts.weights import read_weights
+from dysonflow.artifacts.files import atomic, envelope
+from dysonflow.artifacts.pictures import checksums
+from dysonflow.artifacts.weights import read_snapshot
 from dysonflow.errors import ConfigError
 from dysonflow.hyperparameters import Hyperparameters
-from dysonflow.report.figures import checksums
-from dysonflow.theory import Block
+from dysonflow.theory.base import Block, Theory
 
 STYLE = Path(__file__).with_name("dysonflow.mplstyle")
 
@@ -40,6 +38,8 @@ class StudyData:
         Of the study.
     runs : sequence of Hyperparameters
         In the order of the configuration.
+    layer : str
+        Weight matrix that is shown; the first of the first run if not given.
     spectra, fits, weights : sequence of path
         Files of the runs, in the same order; empty where the figure does not need them.
     scaling : path, optional
@@ -52,21 +52,53 @@ class StudyData:
     fits: Sequence[str] = ()
     weights: Sequence[str] = ()
     scaling: str | None = None
+    layer: str = ""
+
+    def __post_init__(self) -> None:
+        """Take the first layer if none is named."""
+        if not self.layer:
+            object.__setattr__(self, "layer", next(iter(self.runs[0].layers())))
 
     @property
-    def physics(self) -> ModuleType:
-        """Predictions for the study's model."""
+    def title(self) -> str:
+        """Name of the study for a caption, with the layer where there are several."""
+        layer = f", layer ``{self.layer}``" if len(self.runs[0].layers()) > 1 else ""
+        return f"``{self.name}``{layer}"
+
+    @cached_property
+    def theory(self) -> Theory[Any] | None:
+        """Theory of the study's model, if it has one."""
+        model = self.runs[0].MODEL
+        return theory.load(model) if theory.exists(model) else None
+
+    @property
+    def physics(self) -> Theory[Any]:
+        """Theory of the study's model; for figures that show fits, which need one."""
         return theory.load(self.runs[0].MODEL)
 
     @property
     def level_name(self) -> str:
         """What a level of the study is, in words."""
-        return str(self.physics.level_name(self.runs[0]))
+        if self.theory is None:
+            return "eigenvalue of W^T W"
+        return self.theory.level_name(self.runs[0], self.layer)
 
     @property
     def level_label(self) -> str:
         """Label of an axis of levels."""
-        return str(self.physics.level_label(self.runs[0]))
+        if self.theory is None:
+            return r"eigenvalue $x$ of $W^T W$"
+        return self.theory.level_label(self.runs[0], self.layer)
+
+    @property
+    def centre_symbol(self) -> str:
+        """LaTeX symbol, without dollar signs, of the centre of a block without noise."""
+        return self.physics.centre_symbol
+
+    @property
+    def centre_name(self) -> str:
+        """The same symbol as plain text, for captions and tables."""
+        return self.centre_symbol.replace("\\", "")
 
     def strength(self, run: Hyperparameters) -> float:
         """Variable of the scaling law for the lowest block: orders the runs by their noise."""
@@ -75,26 +107,30 @@ class StudyData:
             return blocks[0].variable
         # Without a prediction the stochasticity is all that is known of the noise.
         values = run.canonical()
-        return math.sqrt(values["learning_rate"] / values["batch_size"])
+        return math.sqrt(values.get("learning_rate", 1.0) / values.get("batch_size", 1))
 
     def blocks(self, run: Hyperparameters) -> list[Block]:
         """Prediction for each block that can be fitted."""
-        return [block for block in self.physics.blocks(run) if not block.flag]
+        return [block for block in self.all_blocks(run) if not block.flag]
+
+    def all_blocks(self, run: Hyperparameters) -> list[Block]:
+        """Prediction for each block; none without a theory."""
+        return [] if self.theory is None else self.theory.blocks(run, self.layer)
 
     def block_number(self, run: Hyperparameters, block: Block) -> int:
         """Number of a block in the table of the run's fits."""
-        return [one.first for one in self.physics.blocks(run)].index(block.first)
+        return [one.first for one in self.all_blocks(run)].index(block.first)
 
     def pair_numbers(self, run: Hyperparameters) -> list[int]:
         """Which of the `blocks` of a run are pairs that were fitted."""
-        fitted = set(self.pairs.loc[self.pairs["run"] == run.run, "block"])
-        kept = [k for k, block in enumerate(self.physics.blocks(run)) if not block.flag]
+        fitted = set(self.pairs.loc[self.pairs["run"] == run.name, "block"])
+        kept = [k for k, block in enumerate(self.all_blocks(run)) if not block.flag]
         return [n for n, number in enumerate(kept) if number in fitted]
 
     def with_pairs(self) -> list[Hyperparameters]:
         """Runs with a fitted pair."""
         fitted = set(self.pairs["run"])
-        return [run for run in self.runs if run.run in fitted]
+        return [run for run in self.runs if run.name in fitted]
 
     def representative(
         self, count: int, among: Sequence[Hyperparameters] | None = None
@@ -140,20 +176,25 @@ class StudyData:
 
     def levels(self, run: Hyperparameters) -> np.ndarray:
         """Ascending levels of a run, shape (replica, snapshot, level)."""
-        return self.physics.levels(run, read_eigenvalues(self.file("spectra", run))[0])
+        values = self.eigenvalues(run)
+        return values if self.theory is None else self.theory.levels(run, self.layer, values)
+
+    def eigenvalues(self, run: Hyperparameters) -> np.ndarray:
+        """Ascending eigenvalues of W^T W of a run, shape (replica, snapshot, N)."""
+        return read_eigenvalues(self.file("spectra", run), self.layer)[0]
 
     def steps(self, run: Hyperparameters) -> np.ndarray:
         """SGD steps of the snapshots of a run, shape (snapshot,)."""
-        return read_eigenvalues(self.file("spectra", run))[1]
+        return read_eigenvalues(self.file("spectra", run), self.layer)[1]
 
     def start(self, run: Hyperparameters) -> np.ndarray:
         """Weights of the first snapshot of a run, shape (replica, M, N)."""
-        return read_weights(self.file("weights", run))[0]["weights"][:, 0]
+        return read_snapshot(self.file("weights", run), self.layer, 0)
 
     @cached_property
     def fit_table(self) -> pd.DataFrame:
-        """Fits of all runs of the study."""
-        return tables.read_table(self.fits)
+        """Fits of the layer of all runs of the study."""
+        return tables.read_table(self.fits, layer=self.layer)
 
     @property
     def pairs(self) -> pd.DataFrame:
@@ -165,7 +206,7 @@ class StudyData:
         """Laws of the study, indexed by their name."""
         if self.scaling is None:
             raise ValueError(f"study {self.name}: the figure was not given the scaling table")
-        return tables.read_table([self.scaling]).set_index("law")
+        return tables.read_table([self.scaling], layer=self.layer).set_index("law")
 
 
 @dataclass(frozen=True)
@@ -201,8 +242,8 @@ class Drawing:
             with atomic(csv) as path:
                 pd.concat(self.numbers, ignore_index=True).to_csv(path, index=False)
             with atomic(caption) as path:
-                path.write_text(self.caption + os.linesep)
-            text = json.dumps({**(metadata or {}), "files": checksums(png)}, sort_keys=True)
+                path.write_text(self.caption + os.linesep, encoding="utf-8")
+            text = envelope({**(metadata or {}), "files": checksums(png)})
             with atomic(png) as path:
                 self.figure.savefig(path, format="png", metadata={"dysonflow": text}, **picture)
 
@@ -247,8 +288,7 @@ def nothing_fitted(data: StudyData, what: str = "pair of degenerate levels") -> 
         text = f"no {what} could be fitted"
         figure.text(0.5, 0.5, text, ha="center", va="center")
     caption = (
-        f"In study ``{data.name}`` {text}: there is none, or the column ``flag`` of the fits says "
-        "why."
+        f"In study {data.title} {text}: there is none, or the column ``flag`` of the fits says why."
     )
     return Drawing(figure, caption, [curve("none", "none", [], [])])
 
@@ -260,7 +300,7 @@ def colours(count: int) -> list[tuple[float, float, float, float]]:
 
 def name_of(run: Hyperparameters, labels: Mapping[str, str] | None = None) -> str:
     """Values that tell the runs of a study apart, for a legend."""
-    symbols = {"learning_rate": r"\alpha", "batch_size": "B", "noise_scale": r"\epsilon"}
+    symbols = type(run).symbols()
     known = [name for name in symbols if getattr(run, name, None) is not None]
     shown = labels or {name: symbols[name] for name in known}
     return ", ".join(f"${text} = {getattr(run, name):g}$" for name, text in shown.items())

@@ -35,7 +35,7 @@ def draw(data: StudyData) -> Drawing:
         for panel, (run, number), colour in zip(panels, shown, colours(len(shown)), strict=False):
             block = data.blocks(run)[number]
             fits = data.fit_table
-            row = fits[(fits["run"] == run.run) & (fits["block"] == data.block_number(run, block))]
+            row = fits[(fits["run"] == run.name) & (fits["block"] == data.block_number(run, block))]
             centre, sigma = row["centre"].iloc[0], row["sigma"].iloc[0]
             edges = block.centre + BINS * block.sigma
             middle = 0.5 * (edges[1:] + edges[:-1])
@@ -46,7 +46,7 @@ def draw(data: StudyData) -> Drawing:
                 "theory (no free parameter)": BlockDensity(2, block.centre, block.sigma),
                 r"fitted centre and $\sigma$": BlockDensity(2, centre, sigma),
             }
-            place = f"{run.run} kappa={block.centre_block:.4g}"
+            place = f"{run.name} {data.centre_name}={block.centre_block:.4g}"
             numbers.append(curve(place, "levels", middle, height, y_error=error))
             for (name, law), look in zip(
                 curves.items(),
@@ -55,11 +55,12 @@ def draw(data: StudyData) -> Drawing:
             ):
                 panel.plot(fine, law.pdf(fine), label=name, **look)
                 numbers.append(curve(place, name, fine, law.pdf(fine)))
-            panel.set_title(rf"$\kappa = {block.centre_block:.4g}$; {name_of(run)}", loc="left")
+            centre_text = f"${data.centre_symbol} = {block.centre_block:.4g}$"
+            panel.set_title(f"{centre_text}; {name_of(run)}", loc="left")
             panel.set_xlabel(data.level_label)
             panel.set_ylabel("density")
             quoted.append(
-                f"kappa = {block.centre_block:.4g}: "
+                f"{data.centre_name} = {block.centre_block:.4g}: "
                 f"sigma = {quote(sigma, row['sigma_error'].iloc[0])}, "
                 f"theory {block.sigma:.4g}"
             )
@@ -68,7 +69,7 @@ def draw(data: StudyData) -> Drawing:
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper center", ncols=3)
     caption = (
-        f"Density of the levels of degenerate pairs of study ``{data.name}``, normalised to one. "
+        f"Density of the levels of degenerate pairs of study {data.title}, normalised to one. "
         "Black: the closed form for two levels of a GOE block with the centre and sigma that "
         "theory predicts; red: with the fitted ones. Error bars: standard error over replicas. "
         f"{'; '.join(quoted)}."

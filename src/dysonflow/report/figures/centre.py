@@ -26,7 +26,7 @@ def draw(data: StudyData) -> Drawing:
             y, dy = rows["centre"] / kappa, rows["centre_error"] / kappa
             theory = rows["centre_theory"] / kappa
             kind = "single" if rows["multiplicity"].iloc[0] == 1 else "pair"
-            name = rf"$\kappa = {kappa:.4g}$ ({kind})"
+            name = f"${data.centre_symbol} = {kappa:.4g}$ ({kind})"
             look = {"fmt": MARKERS[number % len(MARKERS)], "color": colour}
             top.errorbar(x, y, dy, label=name, **look)
             top.plot(x, theory, color=colour, lw=1.0)
@@ -43,13 +43,13 @@ def draw(data: StudyData) -> Drawing:
         bottom.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
         bottom.xaxis.set_minor_formatter(NullFormatter())
         bottom.set_xlabel(r"learning rate / batch size, $\alpha/B$")
-        top.set_ylabel(r"fitted centre $/\ \kappa$")
+        top.set_ylabel(rf"fitted centre $/\ {data.centre_symbol}$")
         bottom.set_ylabel("minus theory")
         handles, labels = top.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper center", ncols=3)
     pulls = fits["pull_centre"].dropna()
     caption = (
-        f"Fitted centre of the {len(blocks)} distinct modes of study ``{data.name}`` over the one "
+        f"Fitted centre of the {len(blocks)} distinct modes of study {data.title} over the one "
         "that they would have without noise. Lines: the shift that the theory of the whole matrix "
         "predicts, through the points of the study; below, the distance from it. "
         f"chi2/dof of all {len(pulls)} centres about theory: {np.square(pulls).sum():.1f}/"

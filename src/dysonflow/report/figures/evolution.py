@@ -22,7 +22,9 @@ def draw(data: StudyData) -> Drawing:
         panels = figure.subplots(len(data.runs), 1, squeeze=False)[:, 0]
         for panel, run in zip(panels, data.runs, strict=True):
             levels, steps = data.levels(run), data.steps(run)
-            drift = data.physics.noise_free(run, data.start(run), steps)
+            drift = None
+            if data.theory is not None:
+                drift = data.theory.noise_free(run, data.layer, data.start(run), steps)
             mean, width = levels.mean(axis=0), spread(levels)
             for i, colour in enumerate(colours(levels.shape[-1])):
                 panel.fill_between(
@@ -35,13 +37,13 @@ def draw(data: StudyData) -> Drawing:
                     label="standard deviation over replicas" if i == 0 else None,
                 )
                 panel.plot(steps, mean[:, i], color=colour, label="mean level" if i == 0 else None)
-                numbers.append(curve(run.run, f"level {i}", steps, mean[:, i], spread=width[:, i]))
+                numbers.append(curve(run.name, f"level {i}", steps, mean[:, i], spread=width[:, i]))
                 if drift is None:
                     continue
                 label = "same starts without noise (no free parameter)" if i == 0 else None
                 quiet = drift.mean(axis=0)[:, i]
                 panel.plot(steps, quiet, color="black", ls="--", lw=0.9, label=label)
-                numbers.append(curve(run.run, f"level {i} without noise", steps, quiet))
+                numbers.append(curve(run.name, f"level {i} without noise", steps, quiet))
             for number, block in enumerate(data.blocks(run)):
                 panel.axhline(
                     block.centre_block,
@@ -49,7 +51,7 @@ def draw(data: StudyData) -> Drawing:
                     lw=0.7,
                     ls=":",
                     zorder=0,
-                    label=r"theory centre $\kappa$" if number == 0 else None,
+                    label=f"theory centre ${data.centre_symbol}$" if number == 0 else None,
                 )
             panel.set_title(f"{name_of(run)}\n{len(levels)} replicas", loc="left", pad=34)
             panel.set_xlabel("SGD step")
@@ -62,10 +64,11 @@ def draw(data: StudyData) -> Drawing:
         if drift is None
         else "Dashed: mean over the same starts, trained on the exact gradient. "
     )
+    dotted = "Dotted: the centres that theory predicts." if data.theory is not None else ""
     caption = (
-        f"Levels ({data.level_name}) of study ``{data.name}`` "
+        f"Levels ({data.level_name}) of study {data.title} "
         f"{'against the SGD step' if drift is None else 'from the random start'}. Colour: "
         "mean and standard deviation over replicas of each ordered level. "
-        f"{dashed}Dotted: the centres that theory predicts."
+        f"{dashed}{dotted}"
     )
     return Drawing(figure, caption, numbers)

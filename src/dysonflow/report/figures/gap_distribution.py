@@ -72,13 +72,13 @@ def draw(data: StudyData, over: str | None = None, pair: int | None = None) -> D
                 rescaled.errorbar(middle, height, error, label=name_of(run), **dots)
                 theory = surmise.pdf(fine * unit / block.mean_gap) / block.mean_gap
                 raw.plot(fine * unit, theory, color=colour, lw=1.0)
-                place = f"kappa={block.centre_block:.4g}"
+                place = f"{data.centre_name}={block.centre_block:.4g}"
                 numbers += [
                     curve(
-                        f"{place} raw", run.run, middle * unit, height / unit, y_error=error / unit
+                        f"{place} raw", run.name, middle * unit, height / unit, y_error=error / unit
                     ),
-                    curve(f"{place} raw", f"{run.run} theory", fine * unit, theory),
-                    curve(f"{place} rescaled", run.run, middle, height, y_error=error),
+                    curve(f"{place} raw", f"{run.name} theory", fine * unit, theory),
+                    curve(f"{place} rescaled", run.name, middle, height, y_error=error),
                 ]
             rescaled.plot(fine, surmise.pdf(fine), color="black", label="Wigner surmise")
             raw.set_xscale("log")
@@ -88,8 +88,8 @@ def draw(data: StudyData, over: str | None = None, pair: int | None = None) -> D
             )
             raw.set_ylabel("$P(S)$")
             rescaled.set_ylabel("$P(s)$")
-            raw.set_title(rf"$\kappa = {block.centre_block:.4g}$", loc="left")
-            rescaled.set_title(rf"$\kappa = {block.centre_block:.4g}$", loc="left")
+            for panel in (raw, rescaled):
+                panel.set_title(f"${data.centre_symbol} = {block.centre_block:.4g}$", loc="left")
         panels[-1, 0].set_xlabel("gap $S$")
         panels[-1, 1].set_xlabel(r"$s = S / \langle S \rangle$")
         named = [panel.get_legend_handles_labels() for panel in panels[:, 1]]
@@ -98,7 +98,7 @@ def draw(data: StudyData, over: str | None = None, pair: int | None = None) -> D
             look.values(), look.keys(), loc="outside upper center", ncols=math.ceil(len(look) / 2)
         )
     caption = (
-        f"Gaps of the {len(pairs)} degenerate pair(s) of study ``{data.name}``. Left: as measured; "
+        f"Gaps of the {len(pairs)} degenerate pair(s) of study {data.title}. Left: as measured; "
         "the lines are the Wigner surmise with the mean gap that theory predicts (no free "
         "parameter). Right: over the measured mean gap, all on one Wigner surmise. Error bars: "
         f"standard error over replicas. {_agreement(data, runs, pairs)}"
@@ -110,7 +110,7 @@ def _agreement(data: StudyData, runs: list[Hyperparameters], pairs: list[int]) -
     """What the tests of the pairs shown say."""
     fits = data.fit_table
     drawn = {
-        (run.run, data.block_number(run, data.blocks(run)[n]))
+        (run.name, data.block_number(run, data.blocks(run)[n]))
         for run in runs
         for n in pairs
         if n in data.pair_numbers(run)

@@ -4,7 +4,6 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-from scipy import stats
 
 from dysonflow.report.figures._study import (
     STYLE,
@@ -63,7 +62,9 @@ def draw(data: StudyData) -> Drawing:
                 f"{np.abs(pull).max():.1f} of {len(pull)}"
             )
         grid = np.linspace(-LARGEST, LARGEST, 200)
-        right.plot(stats.norm.pdf(grid), grid, color="black", label="normal law")
+        right.plot(
+            np.exp(-(grid**2) / 2) / np.sqrt(2 * np.pi), grid, color="black", label="normal law"
+        )
         for level in (-3, 0, 3):
             left.axhline(level, color="black", lw=0.7, ls="-" if level == 0 else ":", zorder=0)
         left.set_xscale("log")
@@ -78,7 +79,7 @@ def draw(data: StudyData) -> Drawing:
         more, names = right.get_legend_handles_labels()
         figure.legend(handles + more, labels + names, loc="outside upper center", ncols=4)
     caption = (
-        f"Pulls of study ``{data.name}``: distance of every estimate from the full theory, which "
+        f"Pulls of study {data.title}: distance of every estimate from the full theory, which "
         "has no free parameter, in errors. Dotted: three errors. Open arrows: beyond the frame. "
         f"{'; '.join(sentences)}."
     )

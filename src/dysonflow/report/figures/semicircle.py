@@ -55,7 +55,7 @@ def draw(data: StudyData) -> Drawing:
             )
             bottom.axhline(0.0, color="black", lw=0.8)
             top.set_title(f"$n = {n}$", loc="left")
-            bottom.set_xlabel(r"$(s - \kappa)\ /\ \sigma\sqrt{2n}$")
+            bottom.set_xlabel(rf"$(s - {data.centre_symbol})\ /\ \sigma\sqrt{{2n}}$")
             place = f"n={n}"
             numbers += [
                 curve(place, "levels", middle, height, y_error=error),
@@ -63,7 +63,7 @@ def draw(data: StudyData) -> Drawing:
                 curve(place, "semicircle", fine, limit.pdf(fine)),
             ]
             fits = data.fit_table
-            row = fits[(fits["run"] == run.run) & (fits["block"] == data.block_number(run, block))]
+            row = fits[(fits["run"] == run.name) & (fits["block"] == data.block_number(run, block))]
             distance = 0.5 * np.abs(height - np.diff(limit.cdf(BINS)) / np.diff(BINS)).sum()
             sentences.append(
                 f"n = {n}: p = {row['density_p_value'].iloc[0]:.2g} for the exact law, "
@@ -75,7 +75,7 @@ def draw(data: StudyData) -> Drawing:
         handles, labels = axes[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper center", ncols=3)
     caption = (
-        f"Density of equal levels of study ``{data.name}``, over the radius of the semicircle. "
+        f"Density of equal levels of study {data.title}, over the radius of the semicircle. "
         "Centre and sigma are those of theory: no curve has a free parameter. Error bars: standard "
         f"error over replicas. {'; '.join(sentences)}."
     )

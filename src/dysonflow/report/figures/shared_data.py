@@ -13,8 +13,8 @@ def draw(data: StudyData) -> Drawing:
     pairs = data.pairs.set_index("run")
     if pairs.empty:
         raise ConfigError(f"study {data.name}: no degenerate pair; leave `shared_data` out")
-    names = {run.run: name_of(run) for run in data.runs}
-    points = list(dict.fromkeys(names[run.run] for run in data.runs))
+    names = {run.name: name_of(run) for run in data.runs}
+    points = list(dict.fromkeys(names[run.name] for run in data.runs))
     formula = pairs["mean_gap_block_formula"]
     measured, error = pairs["mean_gap"] / formula, pairs["mean_gap_error"] / formula
     given = pairs["mean_gap_theory"] / formula
@@ -50,7 +50,7 @@ def draw(data: StudyData) -> Drawing:
         figure.legend(handles, labels, loc="outside upper center", ncols=2)
     pulls = pairs["pull_gap"]
     caption = (
-        f"Mean gap of study ``{data.name}`` over the formula for a small step. All replicas of a "
+        f"Mean gap of study {data.title} over the formula for a small step. All replicas of a "
         "run see the same inputs, drawn anew for every run. Measured: "
         f"{measured.min():.2f} to {measured.max():.2f} times the formula over {len(pairs)} runs, "
         f"predicted from the inputs: {given.min():.2f} to {given.max():.2f}; chi2/dof about the "

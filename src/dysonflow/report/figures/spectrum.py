@@ -4,7 +4,6 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from dysonflow.analysis.spectra import read_eigenvalues
 from dysonflow.report.figures._study import (
     STYLE,
     Drawing,
@@ -34,10 +33,7 @@ def draw(data: StudyData, over: str | None = None, axis: str = "level") -> Drawi
     """
     runs = data.representative(PANELS) if over is None else _three(data.swept(over))
     is_level = axis == "level"
-    values = [
-        data.levels(run) if is_level else read_eigenvalues(data.file("spectra", run))[0]
-        for run in runs
-    ]
+    values = [data.levels(run) if is_level else data.eigenvalues(run) for run in runs]
     low, high = min(x.min() for x in values), max(x.max() for x in values)
     margin = 0.02 * (high - low)
     edges = np.linspace(low - margin, high + margin, BINS + 1)
@@ -66,10 +62,10 @@ def draw(data: StudyData, over: str | None = None, axis: str = "level") -> Drawi
                 panel.plot(
                     middle, theory, color="black", lw=1.0, label="theory (no free parameter)"
                 )
-                numbers.append(curve(run.run, "theory", middle, theory))
+                numbers.append(curve(run.name, "theory", middle, theory))
             centres = np.array([block.centre_block for block in data.blocks(run)])
-            if not is_level:
-                centres = data.physics.eigenvalues(run, centres)
+            if not is_level and len(centres):
+                centres = data.physics.eigenvalues(run, data.layer, centres)
             for number, centre in enumerate(centres):
                 text = r"centre without noise" if number == 0 else None
                 panel.axvline(centre, color="black", lw=0.8, ls="--", label=text, zorder=0)
@@ -77,8 +73,8 @@ def draw(data: StudyData, over: str | None = None, axis: str = "level") -> Drawi
             panel.set_ylabel("levels per unit")
             panel.set_ylim(bottom=0.0)
             numbers += [
-                curve(run.run, "density", middle, height, y_error=error),
-                curve(run.run, "centre_theory", centres, np.nan),
+                curve(run.name, "density", middle, height, y_error=error),
+                curve(run.name, "centre_theory", centres, np.nan),
             ]
         panels[-1].set_xlabel(label)
         if predicted:
@@ -86,7 +82,7 @@ def draw(data: StudyData, over: str | None = None, axis: str = "level") -> Drawi
             figure.legend(handles, labels, loc="outside upper center", ncols=2)
     caption = (
         f"Density of the {'levels' if is_level else 'eigenvalues of X = W^T W'} "
-        f"({data.level_name}) of study ``{data.name}``, from {values[0].shape[0]} replica(s) "
+        f"({data.level_name}) of study {data.title}, from {values[0].shape[0]} replica(s) "
         f"with {values[0].shape[1]} snapshot(s) each. {lines}Error bars: standard error over "
         "replicas."
     )
@@ -102,9 +98,9 @@ def _three(runs: list) -> list:
 def _expected(data: StudyData, run: object, edges: np.ndarray, is_level: bool) -> np.ndarray:
     """Levels per bin in theory; bins of eigenvalues are taken to the levels and back."""
     if is_level:
-        return data.physics.expected_levels(run, edges)
-    bins = data.physics.levels(run, edges)
-    expected = data.physics.expected_levels(run, bins)
+        return data.physics.expected_levels(run, data.layer, edges)
+    bins = data.physics.levels(run, data.layer, edges)
+    expected = data.physics.expected_levels(run, data.layer, bins)
     # Levels come out ascending; if they fall with the eigenvalue, so do the bins.
-    ends = data.physics.eigenvalues(run, bins[[0, -1]])
+    ends = data.physics.eigenvalues(run, data.layer, bins[[0, -1]])
     return expected if ends[0] < ends[1] else expected[::-1]

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import scipy.stats
+import scipy.special
 
-from dysonflow.analysis.scaling import fit_line
+from dysonflow.analysis.laws import Law
 from dysonflow.report.quoting import quote
 from dysonflow.statistics.goodness import benjamini_hochberg
+from dysonflow.statistics.lines import chi2_p_value, fit_line
 
 AGREES, DIFFERS = 3.0, 5.0
 """Standard errors up to which a number agrees with theory, and from which it differs."""
@@ -59,9 +60,7 @@ def estimate(
 
 def goodness(statement: str, chi2: float, dof: int, theory: str) -> Check:
     """A sum of squared distances from theory."""
-    return with_p_value(
-        statement, f"chi2/dof = {chi2:.1f}/{dof}", theory, float(scipy.stats.chi2.sf(chi2, dof))
-    )
+    return with_p_value(statement, f"chi2/dof = {chi2:.1f}/{dof}", theory, chi2_p_value(chi2, dof))
 
 
 def many_tests(statement: str, p_values: pd.Series, theory: str) -> Check | None:
@@ -84,15 +83,16 @@ def many_tests(statement: str, p_values: pd.Series, theory: str) -> Check | None
 
 def with_p_value(statement: str, measured: str, theory: str, p_value: float) -> Check:
     """A single test; its p-value is turned into standard errors (two-sided)."""
-    distance = float(scipy.stats.norm.isf(max(p_value, 1e-300) / 2.0))
+    distance = float(-scipy.special.ndtri(max(p_value, 1e-300) / 2.0))
     return Check(statement, measured, theory, distance, f"p = {p_value:.2g}")
 
 
-def law(statement: str, laws: pd.DataFrame, name: str, kind: str = "slope") -> Check | None:
+def law(statement: str, laws: pd.DataFrame, tested: Law) -> Check | None:
     """Slope or exponent of a law of the scaling table; None if the study has no points for it."""
-    if name not in laws.index or math.isnan(laws.loc[name, kind]):
+    kind = "exponent" if tested.kind == "exponent" else "slope"
+    if tested.name not in laws.index or math.isnan(laws.loc[tested.name, kind]):
         return None
-    row = laws.loc[name]
+    row = laws.loc[tested.name]
     return estimate(statement, row[kind], row[f"{kind}_error"], row[f"{kind}_theory"])
 
 
@@ -113,9 +113,3 @@ def squares(statement: str, pulls: pd.Series, theory: str) -> Check | None:
     if values.empty:
         return None
     return goodness(statement, float(np.square(values).sum()), len(values), theory)
-
-
-def weighted_mean(values: pd.Series, errors: pd.Series) -> tuple[float, float]:
-    """Mean with inverse squared errors as weights, and its error."""
-    weight = 1.0 / errors**2
-    return float((values * weight).sum() / weight.sum()), float(weight.sum() ** -0.5)

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from dysonflow.report.reproduction.checks import Check, estimate, weighted_mean
+from dysonflow.report.reproduction.checks import Check, estimate
 from dysonflow.report.reproduction.study import StudyTables, within_theory
+from dysonflow.statistics.lines import weighted_mean
 
 
 def departures(studies: Mapping[str, StudyTables]) -> list[Check]:

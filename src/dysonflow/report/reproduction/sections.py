@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import pandas as pd
 
+from dysonflow.analysis import laws as known
 from dysonflow.models.teacher_student import TeacherStudentHyperparameters
 from dysonflow.report.reproduction.checks import (
     Check,
@@ -13,11 +14,11 @@ from dysonflow.report.reproduction.checks import (
     many_tests,
     mean_gap_over_theory,
     squares,
-    weighted_mean,
     with_p_value,
 )
 from dysonflow.report.reproduction.study import FULL_THEORY_ENDS, StudyTables, within_theory
-from dysonflow.theory.teacher_student import over_training_sets
+from dysonflow.statistics.lines import weighted_mean
+from dysonflow.theory.teacher_student.predictions import over_training_sets
 
 RELEASED_PROTOCOL = {"data": "shared", "training_batches": 500, "steps": 5000, "snapshots": 1}
 """Ten epochs of 500 batches drawn once for all seeds, and the weights at the end."""
@@ -37,7 +38,7 @@ def _surmise(study: StudyTables) -> list[Check | None]:
             pairs["surmise_p_value"],
             "no rejection",
         ),
-        law("`<S> = sqrt(pi) sigma` (slope over all points)", study.laws, "gap_over_sigma"),
+        law("`<S> = sqrt(pi) sigma` (slope over all points)", study.laws, known.GAP_OVER_SIGMA),
         _dyson_index(pairs),
     ]
     if pairs["angle_p_value"].notna().any():
@@ -53,14 +54,14 @@ def _gaussian_rbm(study: StudyTables) -> Iterator[tuple[str, list[Check | None]]
     yield (
         "Gaussian RBM: the scaling rule",
         [
-            law("`<S>` against sqrt(a/B kappa^2 Omega), all points", laws, "mean_gap"),
-            law("... the points of weakest noise", laws, "mean_gap_small_noise"),
-            law("... extrapolated to zero noise", laws, "mean_gap_zero_noise"),
-            law("`sqrt(pi) sigma` against the same, all points", laws, "sigma"),
-            law("... the points of weakest noise", laws, "sigma_small_noise"),
-            law("... extrapolated to zero noise", laws, "sigma_zero_noise"),
-            law("`sigma` ~ a^p at fixed B: p", laws, "sigma_in_learning_rate", "exponent"),
-            law("`sigma` ~ B^-p at fixed a: p", laws, "sigma_in_batch_size", "exponent"),
+            law("`<S>` against sqrt(a/B kappa^2 Omega), all points", laws, known.MEAN_GAP),
+            law("... the points of weakest noise", laws, known.MEAN_GAP_SMALL_NOISE),
+            law("... extrapolated to zero noise", laws, known.MEAN_GAP_ZERO_NOISE),
+            law("`sqrt(pi) sigma` against the same, all points", laws, known.SIGMA),
+            law("... the points of weakest noise", laws, known.SIGMA_SMALL_NOISE),
+            law("... extrapolated to zero noise", laws, known.SIGMA_ZERO_NOISE),
+            law("`sigma` ~ a^p at fixed B: p", laws, known.SIGMA_IN_LEARNING_RATE),
+            law("`sigma` ~ B^-p at fixed a: p", laws, known.SIGMA_IN_BATCH_SIZE),
             mean_gap_over_theory(f"`<S>` over the theory of the whole matrix, {reach}", inner),
             squares(
                 f"`<S>` of every pair and run about that theory, {reach}",
@@ -104,11 +105,13 @@ def _weak_noise(study: StudyTables) -> Iterator[tuple[str, list[Check | None]]]:
         "Gaussian RBM: weak noise, independent samples",
         [
             law(
-                "`<S>` against sqrt(a/B kappa^2 Omega), weakest noise", laws, "mean_gap_small_noise"
+                "`<S>` against sqrt(a/B kappa^2 Omega), weakest noise",
+                laws,
+                known.MEAN_GAP_SMALL_NOISE,
             ),
-            law("`sqrt(pi) sigma` against the same", laws, "sigma_small_noise"),
-            law("`<S>` extrapolated to zero noise", laws, "mean_gap_zero_noise"),
-            law("`sqrt(pi) sigma` extrapolated to zero noise", laws, "sigma_zero_noise"),
+            law("`sqrt(pi) sigma` against the same", laws, known.SIGMA_SMALL_NOISE),
+            law("`<S>` extrapolated to zero noise", laws, known.MEAN_GAP_ZERO_NOISE),
+            law("`sqrt(pi) sigma` extrapolated to zero noise", laws, known.SIGMA_ZERO_NOISE),
             mean_gap_over_theory("`<S>` over the theory of the whole matrix", study.pairs),
             *_surmise(study),
         ],
@@ -120,11 +123,13 @@ def _teacher_student(study: StudyTables) -> Iterator[tuple[str, list[Check | Non
     yield (
         "Teacher-student model: the scaling rule",
         [
-            law("`<S>` against sqrt(a A/B), all points", laws, "mean_gap"),
-            law("... with the finite-step factor in the variable", laws, "mean_gap_finite_step"),
-            law("... extrapolated to zero noise", laws, "mean_gap_zero_noise"),
-            law("`sqrt(pi) sigma` against sqrt(a A/B), all points", laws, "sigma"),
-            law("... with the finite-step factor in the variable", laws, "sigma_finite_step"),
+            law("`<S>` against sqrt(a A/B), all points", laws, known.MEAN_GAP),
+            law(
+                "... with the finite-step factor in the variable", laws, known.MEAN_GAP_FINITE_STEP
+            ),
+            law("... extrapolated to zero noise", laws, known.MEAN_GAP_ZERO_NOISE),
+            law("`sqrt(pi) sigma` against sqrt(a A/B), all points", laws, known.SIGMA),
+            law("... with the finite-step factor in the variable", laws, known.SIGMA_FINITE_STEP),
             mean_gap_over_theory("`<S>` over the exact theory", pairs),
             squares(
                 "`<S>` of every run about the exact theory",

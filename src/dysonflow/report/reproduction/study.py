@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from dysonflow import theory
 from dysonflow.analysis.fits import fitted_pairs
 
-FULL_THEORY_ENDS = 0.0125
-"""Largest a/B up to which the theory of the RBM's whole matrix is taken at its word: the next order
-in a/B is 2.5 % of the widths there and 9 % at twice that (docs/physics.md)."""
+FULL_THEORY_ENDS = theory.load("gaussian_rbm").reach
+"""Largest a/B up to which the theory of the RBM's whole matrix is taken at its word."""
 
 
 def within_theory(rows: pd.DataFrame) -> pd.DataFrame:

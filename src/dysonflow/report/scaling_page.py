@@ -1,0 +1,36 @@
+"""Laws of a study as a page of the report."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from dysonflow.report import html
+
+
+def scaling_page(study: str, rows: Sequence[dict[str, Any]]) -> str:
+    """Laws of a study as a small HTML page for the report."""
+    heads = ["law", "points", "slope", "theory", "pull", "exponent", "theory", "chi2/dof", "p"]
+    return html.page(
+        "Scaling laws",
+        f"<h3>Scaling laws of study {study}</h3>\n"
+        + html.table(heads, [_cells(row) for row in rows])
+        + "<p>slope: weighted fit through the origin; pull: its distance from theory in errors; "
+        "chi2/dof and p: of the points about the fitted line; exponent: of the stochasticity "
+        "(learning rate / batch size).</p>",
+    )
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    def show(name: str, pattern: str = ".4f") -> str:
+        return "" if row.get(name) is None else format(row[name], pattern)
+
+    def pair(name: str) -> str:
+        return f"{show(name)} ± {show(name + '_error')}" if show(name) else ""
+
+    return [
+        *(row["law"], str(row["points"])),
+        pair("slope"),
+        *(show("slope_theory"), show("pull", "+.1f")),
+        pair("exponent"),
+        *(show("exponent_theory", ".1f"), f"{show('chi2', '.1f')}/{show('dof', 'd')}".strip("/")),
+        show("p_value", ".2g"),
+    ]

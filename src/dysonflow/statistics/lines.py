@@ -1,0 +1,113 @@
+"""Straight lines, powers and means through points with errors."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import scipy.special
+
+
+def chi2_p_value(chi2: float, dof: int) -> float:
+    """Probability of a larger chi2 by chance; NaN without a degree of freedom."""
+    return float(scipy.special.chdtrc(dof, chi2)) if dof else np.nan
+
+
+@dataclass(frozen=True)
+class Line:
+    """Fit of y = slope v, and of y proportional to (v^2)^exponent.
+
+    Attributes
+    ----------
+    points : int
+        Number of points.
+    slope, slope_error : float
+        Of the line through the origin.
+    exponent, exponent_error : float
+        NaN where all v are equal.
+    chi2, dof, p_value : float
+        Of the points about the fitted line.
+    """
+
+    points: int
+    slope: float
+    slope_error: float
+    exponent: float
+    exponent_error: float
+    chi2: float
+    dof: int
+    p_value: float
+
+
+def fit_line(variable: np.ndarray, value: np.ndarray, error: np.ndarray) -> Line:
+    """Fit a line through the origin, and a power law.
+
+    Parameters
+    ----------
+    variable, value, error : np.ndarray
+        The points and the standard errors of `value`, shape (points,), all > 0.
+
+    Returns
+    -------
+    Line
+        Weighted least squares. The weights are the relative errors: an absolute error that is
+        estimated from a point is small where the point happens to lie low, and would pull the
+        line down.
+
+    Raises
+    ------
+    ValueError
+        If there is no point, or one is not positive.
+    """
+    points = np.stack([variable, value, error])
+    if points.size == 0 or not (points > 0).all():
+        raise ValueError("a scaling law needs at least one point, and positive numbers throughout")
+    relative = error / value
+    weight = relative**-2.0
+    ratio = value / variable
+    slope = float(np.average(ratio, weights=weight))
+    pulls = (ratio / slope - 1.0) / relative
+    chi2, dof = float((pulls**2).sum()), len(value) - 1
+    x, y = np.log(variable**2), np.log(value)
+    centred = x - np.average(x, weights=weight)
+    spread = float((weight * centred**2).sum())
+    steep = spread > 1e-12 * weight.sum()
+    return Line(
+        points=len(value),
+        slope=slope,
+        slope_error=float(slope / np.sqrt(weight.sum())),
+        exponent=float((weight * centred * y).sum() / spread) if steep else np.nan,
+        exponent_error=float(spread**-0.5) if steep else np.nan,
+        chi2=chi2,
+        dof=dof,
+        p_value=chi2_p_value(chi2, dof),
+    )
+
+
+def least_squares(
+    design: np.ndarray, value: np.ndarray, error: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, float, int]:
+    """Weighted linear least squares.
+
+    Parameters
+    ----------
+    design : np.ndarray
+        Shape (points, parameters), of full rank.
+    value, error : np.ndarray
+        Shape (points,).
+
+    Returns
+    -------
+    parameters, covariance, chi2, dof
+        The covariance is that of the given errors.
+    """
+    scaled = design / error[:, None]
+    covariance = np.linalg.inv(scaled.T @ scaled)
+    parameters = covariance @ scaled.T @ (value / error)
+    chi2 = float((((value - design @ parameters) / error) ** 2).sum())
+    return parameters, covariance, chi2, len(value) - design.shape[1]
+
+
+def weighted_mean(values: npt.ArrayLike, errors: npt.ArrayLike) -> tuple[float, float]:
+    """Mean with inverse squared errors as weights, and its error."""
+    value, weight = np.asarray(values, dtype=float), 1.0 / np.asarray(errors, dtype=float) ** 2
+    return float((value * weight).sum() / weight.sum()), float(weight.sum() ** -0.5)
