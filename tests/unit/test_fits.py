@@ -8,6 +8,7 @@ from dysonflow import theory
 from dysonflow.analysis import fits, scaling, scaling_tests
 from dysonflow.models import hyperparameters_of, load
 from dysonflow.statistics import angles, coulomb_gas
+from dysonflow.models.teacher_student import teacher as teacher_of
 from dysonflow.statistics.lines import fit_line
 from dysonflow.theory.blocks import GAP_SIMULATIONS, multiplets, unit_mean_gap
 
@@ -69,7 +70,7 @@ def test_angles_of_a_pair(spectrum):
     run = STUDENT.from_config({"size": 3, "teacher_spectrum": spectrum})
     first = spectrum.index(2)
     basis, position = theory.load(run.MODEL).pair_plane(run, "W", first)
-    teacher = load("teacher_student").teacher(run)
+    teacher = teacher_of(run)
     rng = np.random.default_rng(1)
     angle = rng.uniform(0, np.pi, 500)
     # Lower the level along a known direction of the plane: it becomes the pair's lower level.

@@ -141,7 +141,7 @@ def test_the_expected_density_counts_every_level_and_has_the_right_means(model, 
     h = hyperparameters_of(model).from_config(values)
     physics = load(model)
     edges = np.linspace(0.0, 12.0, 6001)
-    expected = physics.expected_levels(h, edges)
+    expected = physics.expected_levels(h, "W", edges)
     blocks = physics.blocks(h, "W")
     assert expected.sum() == pytest.approx(sum(block.multiplicity for block in blocks), rel=1e-3)
     middle = 0.5 * (edges[1:] + edges[:-1])
@@ -161,7 +161,7 @@ def test_levels_and_eigenvalues_are_inverse(model):
     h = hyperparameters_of(model).from_config({"hidden_width": 0.8} if "rbm" in model else {})
     physics = load(model)
     x = np.array([0.5, 1.0, 4.0])
-    found = physics.eigenvalues(h, physics.levels(h, x))
+    found = physics.eigenvalues(h, "W", physics.levels(h, "W", x))
     assert np.sort(found) == pytest.approx(x)
 
 
@@ -170,7 +170,7 @@ def test_training_sets_scatter_about_fresh_inputs_and_less_for_large_batches():
     for batch in (16, 256):
         # Fewer steps than batches: no input is seen twice, so on average they are fresh ones.
         shared = students(data="shared", batch_size=batch, steps=400, snapshots=1)
-        (fresh,) = load("teacher_student").blocks(students(batch_size=batch))
+        (fresh,) = load("teacher_student").blocks(students(batch_size=batch), "W")
         mean, spread = over_training_sets(shared, count)
         assert mean == pytest.approx(fresh.mean_gap, abs=5 * spread / math.sqrt(count))
         spreads.append(spread / mean)
