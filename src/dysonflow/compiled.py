@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from dysonflow import kernel
 from dysonflow.errors import DivergedError
+from dysonflow.kernel import library
 from dysonflow.simulation import LazyModule, Simulation
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 else:
     torch = LazyModule("torch")
 
-BLOCKS_PER_STREAM = 64 // kernel.REPLICAS_PER_BLOCK
+BLOCKS_PER_STREAM = 64 // library.REPLICAS_PER_BLOCK
 """Blocks of the kernel in one block of `dysonflow.ensemble`."""
 
 
@@ -56,7 +56,7 @@ class CompiledSimulation(Simulation):
         try:
             self.kernel.advance(steps, **self.kernel_inputs(steps))
         except DivergedError as error:
-            first = self.kernel.first_block * kernel.REPLICAS_PER_BLOCK
+            first = self.kernel.first_block * library.REPLICAS_PER_BLOCK
             raise DivergedError(error.replica - first, error.step, error.reason) from None
         self._take_over()
 
@@ -92,10 +92,10 @@ def choose(model: ModuleType, on_cpu: bool, threads: int) -> tuple[Callable[...,
         return model.SIMULATION, "torch"
     if not hasattr(model, "COMPILED"):
         return model.SIMULATION, "torch (the model has no compiled kernel)"
-    if not kernel.available():
-        return model.SIMULATION, f"torch ({kernel.why_unavailable()})"
+    if not library.available():
+        return model.SIMULATION, f"torch ({library.why_unavailable()})"
 
     def simulation(*arguments: Any) -> Simulation:
         return model.COMPILED(*arguments, threads=threads)
 
-    return simulation, f"compiled kernel ({kernel.instruction_set()})"
+    return simulation, f"compiled kernel ({library.instruction_set()})"

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from dysonflow import compiled, ensemble, kernel, theory
+from dysonflow import compiled, ensemble, theory
 from dysonflow.checkpoints import Checkpoint
 from dysonflow.errors import ConfigError, DivergedError
+from dysonflow.kernel import library
 from dysonflow.models import hyperparameters_of, load, trained
 from dysonflow.noise import NoiseStream
 from dysonflow.spectra import eigenvalues
@@ -19,7 +20,7 @@ FIVE_SIGMA = 5.0
 CPU = torch.device("cpu")
 
 
-needs_kernel = pytest.mark.skipif(not kernel.available(), reason=kernel.why_unavailable())
+needs_kernel = pytest.mark.skipif(not library.available(), reason=library.why_unavailable())
 implementations = pytest.mark.parametrize(
     "implementation", ["torch", pytest.param("kernel", marks=needs_kernel)]
 )
@@ -82,8 +83,8 @@ def test_threads_change_no_number(model, data, tmp_path):
 
 
 def test_without_a_kernel_torch_takes_over_and_says_why(monkeypatch):
-    monkeypatch.setattr(kernel, "available", lambda: False)
-    monkeypatch.setattr(kernel, "why_unavailable", lambda: "no compiler was found")
+    monkeypatch.setattr(library, "available", lambda: False)
+    monkeypatch.setattr(library, "why_unavailable", lambda: "no compiler was found")
     model = load("gaussian_rbm")
     assert compiled.choose(model, True, 1) == (model.SIMULATION, "torch (no compiler was found)")
 

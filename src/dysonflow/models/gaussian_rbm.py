@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import scipy.special
 
-from dysonflow import kernel
 from dysonflow.compiled import CompiledSimulation
 from dysonflow.errors import ConfigError, DivergedError
 from dysonflow.hyperparameters import Auto, Count, Hyperparameters, quantity
+from dysonflow.kernel.gaussian_rbm import GaussianRBMKernel
 from dysonflow.simulation import LazyModule, Simulation
 
 if TYPE_CHECKING:
@@ -326,7 +326,7 @@ class CompiledGaussianRBM(CompiledSimulation, GaussianRBMSimulation):
         threads: int = 1,
     ):
         super().__init__(hyperparameters, replicas, noise)
-        self.kernel = kernel.GaussianRBMKernel(
+        self.kernel = GaussianRBMKernel(
             target_covariance=np.linalg.inv(precision_matrix(self.h)),
             learning_rate=self.h.learning_rate,
             batch_size=self.h.batch_size,

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from dysonflow import kernel
 from dysonflow.compiled import CompiledSimulation
 from dysonflow.errors import ConfigError, DivergedError
 from dysonflow.hyperparameters import Hyperparameters, quantity
+from dysonflow.kernel.teacher_student import TeacherStudentKernel
 from dysonflow.simulation import LazyModule, Simulation
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ class CompiledTeacherStudent(CompiledSimulation, TeacherStudentSimulation):
         threads: int = 1,
     ):
         super().__init__(hyperparameters, replicas, noise)
-        self.kernel = kernel.TeacherStudentKernel(
+        self.kernel = TeacherStudentKernel(
             teacher=teacher(self.h),
             learning_rate=self.h.learning_rate,
             batch_size=self.h.batch_size,
