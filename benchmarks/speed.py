@@ -27,7 +27,8 @@ from dysonflow.artifacts.provenance import versions
 from dysonflow.models import hyperparameters_of, load
 from dysonflow.report.figures._study import STYLE
 from dysonflow.report.quoting import quote
-from dysonflow.simulation import ensemble, kernel, reference
+from dysonflow.simulation import ensemble, reference
+from dysonflow.simulation.kernel import library
 from dysonflow.simulation.noise import NoiseStream
 
 SITES = (10, 32, 64)
@@ -250,7 +251,7 @@ def operations(sampler: str, sites: int, batch: int) -> float:
 
 def print_shares(rows: list[dict[str, Any]]) -> None:
     """Compare the kernel with a product of large matrices and with the arithmetic units alone."""
-    peak, limit = matmul_peak(), kernel.arithmetic_rate()
+    peak, limit = matmul_peak(), library.arithmetic_rate()
     print(f"one core: {limit:.2e} multiplications and additions per second in registers, ", end="")
     print(f"{peak:.2e} in a product of large matrices")
     print("One thread, float64, B = 16, random numbers not counted: share of the product's rate,")
@@ -311,10 +312,10 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path("results"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    if not kernel.available():
-        raise SystemExit(kernel.why_unavailable())
+    if not library.available():
+        raise SystemExit(library.why_unavailable())
     arguments.results.mkdir(exist_ok=True)
-    print(f"Microseconds per replica and step, {kernel.instruction_set()}, {SWEEPS} Gibbs sweeps;")
+    print(f"Microseconds per replica and step, {library.instruction_set()}, {SWEEPS} Gibbs sweeps;")
     print("in brackets: times faster than the reference (torch, float64, one replica, one thread).")
     names = [
         "torch f64",

@@ -7,11 +7,14 @@ import pytest
 import torch
 from scipy import stats
 
+from dysonflow.simulation import reference
 from dysonflow.errors import DivergedError
-from dysonflow.simulation import kernel, reference
+from dysonflow.simulation.kernel import library
+from dysonflow.simulation.kernel.gaussian_rbm import GaussianRBMKernel
+from dysonflow.simulation.kernel.teacher_student import TeacherStudentKernel
 
-if not kernel.available():
-    pytest.skip(kernel.why_unavailable(), allow_module_level=True)
+if not library.available():
+    pytest.skip(library.why_unavailable(), allow_module_level=True)
 
 MU_SQUARED = 9.0
 SAMPLERS = ("gibbs", "ar1", "wishart")
@@ -37,7 +40,7 @@ def rbm(sampler, sites=10, **changes):
     }
     if "replicas" not in changes:
         arguments["blocks"] = 2
-    return kernel.GaussianRBMKernel(**(arguments | changes))
+    return GaussianRBMKernel(**(arguments | changes))
 
 
 def student(**changes):
@@ -50,7 +53,7 @@ def student(**changes):
     }
     if "replicas" not in changes:
         arguments["blocks"] = 2
-    return kernel.TeacherStudentKernel(**(arguments | changes))
+    return TeacherStudentKernel(**(arguments | changes))
 
 
 def stationary_start(sites, replicas):
@@ -204,7 +207,7 @@ def test_teacher_student_takes_the_factor_of_the_inputs(size, batch):
 # --- random numbers -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", kernel.instruction_sets())
+@pytest.mark.parametrize("name", library.instruction_sets())
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_normals(dtype, name):
     # At W = 0 the visible units are the drawn normals.
@@ -250,7 +253,7 @@ def xoshiro128_plus(state):
     return result
 
 
-@pytest.mark.parametrize("name", kernel.instruction_sets())
+@pytest.mark.parametrize("name", library.instruction_sets())
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_normals_are_the_transform_of_the_streams(dtype, name):
     # Statistics see an error of the transform only from some 1e-3 on; this sees all of them.
@@ -495,7 +498,7 @@ def test_threads_shards_and_calls_do_not_show(dtype):
 def test_instruction_sets_agree(dtype):
     for make in ensembles(dtype):
         states = {}
-        for name in kernel.instruction_sets():
+        for name in library.instruction_sets():
             ensemble = make(replicas=41, instruction_set=name)
             ensemble.advance(20)
             states[name] = ensemble.state()
@@ -634,17 +637,17 @@ def test_bad_arguments():
 
 def test_arithmetic_rate_counts_what_was_done():
     # v <- 0.999 v + 0.001 tends to 1 in each of ten chains.
-    operations, value = kernel._kernel.multiply_adds(20_000)
+    operations, value = library._kernel.multiply_adds(20_000)
     assert value == pytest.approx(10, abs=1e-6)
-    lanes = {"avx512": [8], "avx2": [4], "baseline": [1, 2]}[kernel.instruction_set()]
+    lanes = {"avx512": [8], "avx2": [4], "baseline": [1, 2]}[library.instruction_set()]
     assert operations / (20_000 * 10 * 2) in lanes
-    assert kernel.arithmetic_rate(repeats=1) > 0
+    assert library.arithmetic_rate(repeats=1) > 0
 
 
 def test_a_missing_kernel_gives_its_reason(monkeypatch):
-    monkeypatch.setattr(kernel, "_kernel", None)
-    monkeypatch.setattr(kernel, "_import_error", "no such file")
-    assert not kernel.available()
-    assert kernel.why_unavailable()
+    monkeypatch.setattr(library, "_kernel", None)
+    monkeypatch.setattr(library, "_import_error", "no such file")
+    assert not library.available()
+    assert library.why_unavailable()
     with pytest.raises(RuntimeError, match="kernel"):
         rbm("gibbs")

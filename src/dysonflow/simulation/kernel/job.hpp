@@ -1,5 +1,5 @@
 // What the time loops need to know, in plain data: the border between the code that is compiled once
-// (kernel.cpp) and the code that is compiled once per instruction set (simulation.cpp).
+// (library.cpp) and the code that is compiled once per instruction set: one source file per family of systems.
 #pragma once
 
 #include <cstddef>
@@ -50,21 +50,27 @@ struct Outcome {
     std::int64_t replica = 0;
 };
 
-// One instruction set's build of the time loops.
-struct Variant {
-    const char* name;
+// The time loops of one family of systems, built for one instruction set.
+struct Loops {
     int (*lanes)(const Job&);
     std::size_t (*scratch_bytes)(const Job&);
     // Advances the replicas [first, first + lanes). Gives up without an outcome once `*stop` is below the
     // step it is at: another group failed earlier than that.
     Outcome (*advance)(const Job&, std::int64_t first, void* scratch, const std::int64_t* stop);
-    // Nothing but float64 multiply-adds in registers: what the arithmetic units can do at most. Says how many
-    // floating-point operations they were; the value is there so that no compiler leaves them out.
-    double (*multiply_adds)(std::int64_t rounds, std::int64_t* operations);
 };
 
-namespace baseline { Variant variant(); }
-namespace avx2 { Variant variant(); }
-namespace avx512 { Variant variant(); }
+// What is built for each instruction set. `multiply_adds` is nothing but float64 multiply-adds in registers: what
+// the arithmetic units can do at most. It says how many floating-point operations they were; the value is there
+// so that no compiler leaves them out.
+#define DYSONFLOW_INSTRUCTION_SET(name)                                           \
+    namespace name {                                                              \
+    Loops gaussian_rbm();                                                         \
+    Loops teacher_student();                                                      \
+    double multiply_adds(std::int64_t rounds, std::int64_t* operations);          \
+    }
+DYSONFLOW_INSTRUCTION_SET(baseline)
+DYSONFLOW_INSTRUCTION_SET(avx2)
+DYSONFLOW_INSTRUCTION_SET(avx512)
+#undef DYSONFLOW_INSTRUCTION_SET
 
 }  // namespace dysonflow

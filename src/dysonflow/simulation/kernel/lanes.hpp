@@ -22,7 +22,15 @@
 #define DYSONFLOW_NOINLINE __declspec(noinline)
 #else
 #define DYSONFLOW_INLINE inline __attribute__((always_inline))
-#define DYSONFLOW_NOINLINE __attribute__((noinline))
+#define DYSONFLOW_NOINLINE __attribute__((noinline, noclone))
+#endif
+
+// Before loops of few, constant turns whose arrays are to live in registers: all optimisation that the kernel
+// needs beyond -O2, which takes much less of the compiler's time than -O3.
+#if defined(__GNUC__)
+#define DYSONFLOW_UNROLL _Pragma("GCC unroll 16")
+#else
+#define DYSONFLOW_UNROLL
 #endif
 
 #if !defined(__GNUC__)
@@ -114,6 +122,7 @@ DYSONFLOW_INLINE To bits_as(const From& from) {
 DYSONFLOW_INLINE Float32 to_float(const Int32& a) {
 #if defined(DYSONFLOW_PLAIN)
     Float32 r;
+    DYSONFLOW_UNROLL
     for (int i = 0; i < kLanes32; ++i) r[i] = (float)a[i];
     return r;
 #else
@@ -172,6 +181,7 @@ DYSONFLOW_INLINE void widen(const Float32& a, Float64& first, Float64& second) {
     first = _mm256_cvtps_pd(_mm256_castps256_ps128(a));
     second = _mm256_cvtps_pd(_mm256_extractf128_ps(a, 1));
 #else
+    DYSONFLOW_UNROLL
     for (int i = 0; i < kLanes64; ++i) {
         first[i] = (double)a[i];
         second[i] = (double)a[i + kLanes64];
@@ -181,6 +191,7 @@ DYSONFLOW_INLINE void widen(const Float32& a, Float64& first, Float64& second) {
 
 DYSONFLOW_INLINE void store(const Float32& a, float* to) {
 #if defined(DYSONFLOW_PLAIN)
+    DYSONFLOW_UNROLL
     for (int i = 0; i < kLanes32; ++i) to[i] = a[i];
 #else
     __builtin_memcpy(to, &a, sizeof a);
@@ -192,6 +203,7 @@ template <class V> DYSONFLOW_INLINE V widened(const float* from);
 template <> DYSONFLOW_INLINE Float32 widened<Float32>(const float* from) {
     Float32 r;
 #if defined(DYSONFLOW_PLAIN)
+    DYSONFLOW_UNROLL
     for (int i = 0; i < kLanes32; ++i) r[i] = from[i];
 #else
     __builtin_memcpy(&r, from, sizeof r);
@@ -205,6 +217,7 @@ template <> DYSONFLOW_INLINE Float64 widened<Float64>(const float* from) {
     return _mm256_cvtps_pd(_mm_loadu_ps(from));
 #else
     Float64 r;
+    DYSONFLOW_UNROLL
     for (int i = 0; i < kLanes64; ++i) r[i] = (double)from[i];
     return r;
 #endif
@@ -214,6 +227,7 @@ template <> DYSONFLOW_INLINE Float64 widened<Float64>(const float* from) {
 template <class V>
 DYSONFLOW_INLINE bool all_above(const V& a, const V& b) {
     bool all = true;
+    DYSONFLOW_UNROLL
     for (int i = 0; i < (int)(sizeof(V) / sizeof(typename RealOf<V>::type)); ++i) all &= a[i] > b[i];
     return all;
 }
@@ -223,6 +237,7 @@ template <class V>
 DYSONFLOW_INLINE V smaller(const V& a, const V& b) {
 #if defined(DYSONFLOW_PLAIN)
     V r = b;
+    DYSONFLOW_UNROLL
     for (int i = 0; i < (int)(sizeof(V) / sizeof(typename RealOf<V>::type)); ++i)
         if (a[i] < b[i]) r[i] = a[i];
     return r;
@@ -282,6 +297,7 @@ DYSONFLOW_INLINE Float64 absolute(const Float64& a) {
     return _mm256_andnot_pd(_mm256_set1_pd(-0.0), a);
 #else
     Float64 r = a;
+    DYSONFLOW_UNROLL
     for (int i = 0; i < kLanes64; ++i) r[i] = a[i] < 0 ? -a[i] : a[i];
     return r;
 #endif
@@ -293,6 +309,7 @@ DYSONFLOW_INLINE Float32 absolute(const Float32& a) {
     return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a);
 #else
     Float32 r = a;
+    DYSONFLOW_UNROLL
     for (int i = 0; i < kLanes32; ++i) r[i] = a[i] < 0 ? -a[i] : a[i];
     return r;
 #endif
@@ -306,6 +323,7 @@ DYSONFLOW_INLINE Float64 square_root(const Float64& a) {
     return _mm256_sqrt_pd(a);
 #else
     Float64 r = a;
+    DYSONFLOW_UNROLL
     for (int i = 0; i < kLanes64; ++i) r[i] = __builtin_sqrt(a[i]);
     return r;
 #endif
@@ -317,6 +335,7 @@ DYSONFLOW_INLINE Float32 square_root(const Float32& a) {
     return _mm256_sqrt_ps(a);
 #else
     Float32 r = a;
+    DYSONFLOW_UNROLL
     for (int i = 0; i < kLanes32; ++i) r[i] = __builtin_sqrtf(a[i]);
     return r;
 #endif

@@ -5,6 +5,8 @@
 // its terms in order of the inner index whatever the tile, so tile sizes do not show in the numbers.
 #pragma once
 
+#include <cstddef>
+
 #include "lanes.hpp"
 
 namespace dysonflow {
@@ -19,7 +21,7 @@ constexpr int kTileRows = 2, kTileColumns = 4;  // 16 vector registers
 template <class V>
 struct Matrix {
     V* data;
-    int row_stride, column_stride;
+    std::ptrdiff_t row_stride, column_stride;
 
     DYSONFLOW_INLINE V& operator()(int i, int j) const {
         return data[i * row_stride + j * column_stride];
@@ -32,28 +34,29 @@ struct Matrix {
 
 struct Range { int begin, end; };
 
-#if defined(__GNUC__)
-#define DYSONFLOW_UNROLL _Pragma("GCC unroll 16")
-#else
-#define DYSONFLOW_UNROLL
-#endif
-
 // out(i, j) = end(i, j, begin(i, j) + sum_k a(i, k) b(k, j)) for one tile; `end` stores.
 template <int rows, int columns, class V, class Begin, class End>
 DYSONFLOW_INLINE void tile(int i0, int j0, Range inner, const Matrix<V>& a, const Matrix<V>& b,
                            const Begin& begin, const End& end) {
     V sum[rows][columns];
+    DYSONFLOW_UNROLL
     for (int i = 0; i < rows; ++i)
+        DYSONFLOW_UNROLL
         for (int j = 0; j < columns; ++j) sum[i][j] = begin(i0 + i, j0 + j);
     for (int k = inner.begin; k < inner.end; ++k) {
         V x[rows];
+        DYSONFLOW_UNROLL
         for (int i = 0; i < rows; ++i) x[i] = a(i0 + i, k);
+        DYSONFLOW_UNROLL
         for (int j = 0; j < columns; ++j) {
             const V y = b(k, j0 + j);
+            DYSONFLOW_UNROLL
             for (int i = 0; i < rows; ++i) sum[i][j] = mad(x[i], y, sum[i][j]);
         }
     }
+    DYSONFLOW_UNROLL
     for (int i = 0; i < rows; ++i)
+        DYSONFLOW_UNROLL
         for (int j = 0; j < columns; ++j) end(i0 + i, j0 + j, sum[i][j]);
 }
 
@@ -112,11 +115,14 @@ DYSONFLOW_INLINE void mirror_lower(int n, const Matrix<V>& a) {
 template <int rows, class V>
 DYSONFLOW_INLINE void factor_rows(int i0, int j, const Matrix<V>& a, const V& inverse_pivot) {
     V sum[rows];
+    DYSONFLOW_UNROLL
     for (int i = 0; i < rows; ++i) sum[i] = a(i0 + i, j);
     for (int k = 0; k < j; ++k) {
         const V y = a(k, j);
+        DYSONFLOW_UNROLL
         for (int i = 0; i < rows; ++i) sum[i] = negative_mad(a(i0 + i, k), y, sum[i]);
     }
+    DYSONFLOW_UNROLL
     for (int i = 0; i < rows; ++i) {
         a(j, i0 + i) = sum[i];
         a(i0 + i, j) = sum[i] * inverse_pivot;
@@ -151,11 +157,14 @@ template <int width, class V>
 DYSONFLOW_INLINE void substitute_columns(int i, int j0, int k0, const Matrix<V>& l, const V& scale,
                                          const Matrix<V>& t) {
     V sum[width];
+    DYSONFLOW_UNROLL
     for (int j = 0; j < width; ++j) sum[j] = t(i, j0 + j) * scale;
     for (int k = k0; k < i; ++k) {
         const V x = l(i, k);
+        DYSONFLOW_UNROLL
         for (int j = 0; j < width; ++j) sum[j] = negative_mad(x, t(k, j0 + j), sum[j]);
     }
+    DYSONFLOW_UNROLL
     for (int j = 0; j < width; ++j) t(i, j0 + j) = sum[j];
 }
 
@@ -163,7 +172,7 @@ DYSONFLOW_INLINE void substitute_columns(int i, int j0, int k0, const Matrix<V>&
 // not read. t is lower triangular where `triangular`, with zeros stored above its diagonal; else it has
 // `columns` columns.
 template <class V>
-DYSONFLOW_INLINE void substitute(int n, int columns, bool triangular, const Matrix<V>& l,
+DYSONFLOW_NOINLINE void substitute(int n, int columns, bool triangular, const Matrix<V>& l,
                                  const V* scales, const Matrix<V>& t) {
     for (int i = 0; i < n; ++i) {
         const int width = triangular ? i + 1 : columns;
@@ -191,6 +200,7 @@ DYSONFLOW_INLINE void substitute_packed(const Matrix<V>& l, const V* scales, con
     V sum[width][rows];
     DYSONFLOW_UNROLL
     for (int i = 0; i < rows; ++i)
+        DYSONFLOW_UNROLL
         for (int c = 0; c < width; ++c)
             sum[c][i] = c > i ? V{} : t[(j + i) * (j + i + 1) / 2 + j + c] * scales[j + i];
     DYSONFLOW_UNROLL
@@ -198,11 +208,13 @@ DYSONFLOW_INLINE void substitute_packed(const Matrix<V>& l, const V* scales, con
         DYSONFLOW_UNROLL
         for (int i = k + 1; i < rows; ++i) {
             const V x = l(j + i, j + k);
+            DYSONFLOW_UNROLL
             for (int c = 0; c < width; ++c) sum[c][i] = negative_mad(x, sum[c][k], sum[c][i]);
         }
     }
     DYSONFLOW_UNROLL
     for (int i = 0; i < rows; ++i)
+        DYSONFLOW_UNROLL
         for (int c = 0; c < width; ++c) y(j + i, j + c) = sum[c][i];
     if constexpr (j + 2 < n) substitute_packed<n, j + 2>(l, scales, t, y);
 }

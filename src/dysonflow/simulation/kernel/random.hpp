@@ -43,7 +43,7 @@ constexpr int kUniformBits = 31;
 
 // One statement for each of `count` independent vectors: interleaved like this, long chains of dependent
 // operations hide one another's latency.
-#define DYSONFLOW_EACH(count) for (int i = 0; i < (count); ++i)
+#define DYSONFLOW_EACH(count) DYSONFLOW_UNROLL for (int i = 0; i < (count); ++i)
 
 // -2 log(u 2^-scale) for u in (0, 2^scale], relative error 3e-7. Coefficients: weighted minimax fit of
 // -2 log(1 + x) / x on [sqrt(1/2) - 1, sqrt(2) - 1], its first one exact.
@@ -66,8 +66,9 @@ DYSONFLOW_INLINE void minus_two_log(const Float32 (&u)[count], int scale, Float3
                    broadcast<Float32>(-1.38629436f / 8388608.0f);
     }
     DYSONFLOW_EACH(count) p[i] = broadcast<Float32>(2.016476513e-01f);
-    for (float coefficient : coefficients)
-        DYSONFLOW_EACH(count) p[i] = mad(p[i], x[i], broadcast<Float32>(coefficient));
+    DYSONFLOW_UNROLL
+    for (int term = 0; term < 7; ++term)
+        DYSONFLOW_EACH(count) p[i] = mad(p[i], x[i], broadcast<Float32>(coefficients[term]));
     DYSONFLOW_EACH(count) result[i] = mad(p[i], x[i], whole[i]);
 }
 

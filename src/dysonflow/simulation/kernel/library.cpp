@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <memory>
 #include <new>
@@ -22,6 +23,20 @@ using namespace dysonflow;
 
 namespace {
 
+// One instruction set's build of everything.
+struct Variant {
+    const char* name;
+    Loops gaussian_rbm, teacher_student;
+    double (*multiply_adds)(std::int64_t rounds, std::int64_t* operations);
+
+    const Loops& loops(System system) const {
+        return system == System::teacher_student ? teacher_student : gaussian_rbm;
+    }
+};
+
+#define DYSONFLOW_VARIANT(name) \
+    Variant{#name, name::gaussian_rbm(), name::teacher_student(), name::multiply_adds}
+
 std::vector<Variant> supported_variants() {
     std::vector<Variant> found;
 #if defined(DYSONFLOW_X86_VARIANTS)
@@ -29,10 +44,10 @@ std::vector<Variant> supported_variants() {
     const bool avx2_here = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     if (avx2_here && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw"))
-        found.push_back(avx512::variant());
-    if (avx2_here) found.push_back(avx2::variant());
+        found.push_back(DYSONFLOW_VARIANT(avx512));
+    if (avx2_here) found.push_back(DYSONFLOW_VARIANT(avx2));
 #endif
-    found.push_back(baseline::variant());
+    found.push_back(DYSONFLOW_VARIANT(baseline));
     return found;
 }
 
@@ -55,7 +70,7 @@ public:
     explicit Scratch(std::size_t bytes) : memory_(new char[bytes + 64]) {
         const auto address = reinterpret_cast<std::uintptr_t>(memory_.get());
         aligned_ = memory_.get() + (64 - address % 64) % 64;
-        std::fill(aligned_, aligned_ + bytes, 0);
+        std::memset(aligned_, 0, bytes);
     }
     void* data() { return aligned_; }
 
@@ -64,10 +79,10 @@ private:
     char* aligned_;
 };
 
-Outcome run_job(const Job& job, const Variant& variant, int threads) {
-    const int lanes = variant.lanes(job);
+Outcome run_job(const Job& job, const Loops& loops, int threads) {
+    const int lanes = loops.lanes(job);
     const std::int64_t groups = (job.replicas + lanes - 1) / lanes;
-    const std::size_t bytes = variant.scratch_bytes(job);
+    const std::size_t bytes = loops.scratch_bytes(job);
     std::atomic<std::int64_t> next{0};
     // The earliest step at which a replica failed. Groups behind it go on up to that step, so that the
     // failure reported is the first one whatever the number of threads.
@@ -76,7 +91,7 @@ Outcome run_job(const Job& job, const Variant& variant, int threads) {
 
     const auto work = [&](Scratch& scratch) {
         for (std::int64_t group; (group = next.fetch_add(1)) < groups;) {
-            const Outcome outcome = variant.advance(job, group * lanes, scratch.data(), &stop);
+            const Outcome outcome = loops.advance(job, group * lanes, scratch.data(), &stop);
             outcomes[group] = outcome;
             if (outcome.failure == Failure::none) continue;
 #if defined(__GNUC__)
@@ -189,7 +204,7 @@ py::object advance(const std::string& system, py::array weights, py::object chai
     Outcome outcome;
     {
         py::gil_scoped_release release;
-        outcome = run_job(job, variant, threads);
+        outcome = run_job(job, variant.loops(job.system), threads);
     }
     if (outcome.failure == Failure::none) return py::none();
     return py::make_tuple(outcome.replica, outcome.step,
