@@ -71,7 +71,7 @@ def measure(points: int, replicas: int, shard_size: int, batches: int) -> dict[s
     parts = len(shards(runs[0], load_config(config).shard_size))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "large.yaml")
-        path.write_text(yaml.safe_dump(config))
+        path.write_text(yaml.safe_dump(config), encoding="utf-8")
         command = [sys.executable, "-m", "snakemake"]
         if batches > 1:
             command += ["results/studies/large/scaling.parquet"]
@@ -80,7 +80,7 @@ def measure(points: int, replicas: int, shard_size: int, batches: int) -> dict[s
         command += ["--configfile", str(path), "--dry-run", "--quiet", "rules"]
         began = time.perf_counter()
         # The output goes to a file: a full pipe would stop the clock of the planner.
-        with Path(folder, "plan").open("w+") as plan:
+        with Path(folder, "plan").open("w+", encoding="utf-8") as plan:
             child = subprocess.Popen(command, stdout=plan, stderr=subprocess.STDOUT)
             _, status, usage = os.wait4(child.pid, 0)
             seconds = time.perf_counter() - began

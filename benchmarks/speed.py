@@ -28,8 +28,8 @@ from dysonflow.models import hyperparameters_of, load
 from dysonflow.report.figures._study import STYLE
 from dysonflow.report.quoting import quote
 from dysonflow.simulation import ensemble, reference
+from dysonflow.simulation.base import Block
 from dysonflow.simulation.kernel import library
-from dysonflow.simulation.noise import NoiseStream
 
 SITES = (10, 32, 64)
 BATCH_SIZES = (4, 16, 64)
@@ -101,10 +101,8 @@ def simulation_run(
 ) -> Callable[[int], None]:
     """Return a function that makes steps of an ensemble, as a training job does."""
     model, point = load("gaussian_rbm"), machine(sampler, sites, batch, dtype)
-    noise = NoiseStream(0, point.key, 0, torch.device("cpu"), getattr(torch, dtype))
-    if implementation == "torch":
-        return model.SIMULATION(point, replicas, noise).advance
-    return model.COMPILED(point, replicas, noise, threads=threads).advance
+    simulation = model.simulation if implementation == "torch" else model.compiled
+    return simulation.start(point, Block(0, replicas, threads=threads)).advance
 
 
 def interleaved(
@@ -188,10 +186,11 @@ def measure_study(rounds: int) -> list[dict[str, Any]]:
     base = statistics.median(reference_time)
     rows = [row("study", "reference", "gibbs", 10, 16, "float64", 1, base, 1.0)]
     short = point.model_copy(update={"burn_in": 0, "steps": 2000})
-    for name, simulation in (("torch", model.SIMULATION), ("kernel", model.COMPILED)):
-        with open(os.devnull, "w") as quiet:
-            result = ensemble.train(simulation, short, log=quiet)
-        spent = result.seconds / (short.replicas * short.steps) * 1e6
+    for name, simulation in (("torch", model.simulation), ("kernel", model.compiled)):
+        with open(os.devnull, "w", encoding="utf-8") as quiet:
+            memory = ensemble.Memory(short, short.replicas)
+            seconds = ensemble.train(simulation, short, memory, log=quiet)
+        spent = seconds / (short.replicas * short.steps) * 1e6
         rows.append(row("study", name, "gibbs", 10, 16, "float64", 1, spent, base / spent))
     return rows
 
@@ -207,10 +206,10 @@ def measure_eigenvalues(folder: Path) -> tuple[dict[str, Any], float]:
     point = hyperparameters_of("gaussian_rbm").from_config({"replicas": 7500, "snapshots": 10})
     weights = np.random.default_rng(0).normal(size=(7500, 10, 10, 10))
     start = time.process_time()
-    columns = spectra.spectra_columns(point, weights, np.arange(10))
+    columns = spectra.spectra_columns(point, "W", weights, np.arange(10))
     path = folder / "spectra.parquet"
-    tables.write_table(columns, spectra.spectra_schema(type(point)), path, {"run": point.run})
-    spectra.read_eigenvalues(str(path))
+    tables.write_table(columns, spectra.spectra_schema(type(point)), path, {"run": point.name})
+    spectra.read_eigenvalues(str(path), "W")
     seconds = time.process_time() - start
     path.unlink()
     each = seconds / 750_000 * 1e6

@@ -271,6 +271,10 @@ class Hyperparameters(BaseModel):
         values = self.model_dump(mode="json")
         return {name: self._normal(name, value) for name, value in values.items()}
 
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """The same hyperparameters with some changed: another run, validated and keyed anew."""
+        return self.from_config(self.canonical() | dict(update or {}))
+
     @cached_property
     def key(self) -> str:
         """First 12 hex digits of the SHA-256 of the canonical hyperparameters."""

@@ -84,7 +84,10 @@ def ask(*command: str) -> str:
 def running(pid: int) -> bool:
     """Whether a process runs, one that only waits to be collected aside."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+        return (
+            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0]
+            != "Z"
+        )
     except OSError:
         return False
 
@@ -153,7 +156,7 @@ class Slurm:
     def _end(path: Path) -> None:
         """End the process whose number is in a file, and wait for it."""
         if path.exists():
-            pid = int(path.read_text())
+            pid = int(path.read_text(encoding="utf-8"))
             os.kill(pid, signal.SIGTERM)
             until(lambda: not running(pid), f"the end of {path.stem}")
 

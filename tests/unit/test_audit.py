@@ -14,8 +14,8 @@ from in_process import make
 
 import dysonflow
 from dysonflow import cli
-from dysonflow.artifacts import kinds, pictures, provenance, seals, tables, weights
 from dysonflow.artifacts import files as files_module
+from dysonflow.artifacts import kinds, pictures, provenance, seals, tables, weights
 from dysonflow.errors import ArtifactError, NewerFormatError, OlderFormatError
 from dysonflow.planning import audit, sources
 from dysonflow.planning.graph import Plan
@@ -49,7 +49,7 @@ def folder(made, tmp_path, monkeypatch):
     shutil.copytree(made, tmp_path / "copy")
     monkeypatch.chdir(tmp_path / "copy")
     Path("config").mkdir()
-    Path("config/config.yaml").write_text(yaml.safe_dump(CONFIG))
+    Path("config/config.yaml").write_text(yaml.safe_dump(CONFIG), encoding="utf-8")
     return Path("results")
 
 

@@ -39,7 +39,7 @@ def simulation_of(model, implementation):
 
 def train(model, tmp_path, implementation="torch", **values):
     run = hyperparameters_of(model).from_config(values)
-    with open(tmp_path / "log", "a") as log:
+    with open(tmp_path / "log", "a", encoding="utf-8") as log:
         return run, ensemble.train_in_memory(simulation_of(model, implementation), run, log=log)
 
 
@@ -69,7 +69,7 @@ def test_the_same_run_has_the_same_bytes(model, implementation, tmp_path):
 def test_a_part_of_the_replicas_is_trained_as_within_the_whole(model, implementation, tmp_path):
     run, whole = train(model, tmp_path, implementation, replicas=150, **SHORT)
     simulation = simulation_of(model, implementation)
-    with open(tmp_path / "log", "a") as log:
+    with open(tmp_path / "log", "a", encoding="utf-8") as log:
         part = ensemble.train_in_memory(simulation, run, log=log, members=range(64, 150))
         with pytest.raises(ValueError, match="replica 10 does not start a block"):
             ensemble.train_in_memory(simulation, run, log=log, members=range(10, 150))
@@ -84,7 +84,7 @@ def test_threads_change_no_number(model, data, tmp_path):
     run, one = train(model, tmp_path, "kernel", **values)
     found = choose(load(model), ON_CPU)
     assert found.name.startswith("compiled kernel") and found.is_compiled
-    with open(tmp_path / "log", "a") as log:
+    with open(tmp_path / "log", "a", encoding="utf-8") as log:
         two = ensemble.train_in_memory(found.simulation, run, log=log, threads=2)
     assert one.weights.tobytes() == two.weights.tobytes()
 

@@ -6,9 +6,9 @@ import pytest
 
 from dysonflow import theory
 from dysonflow.analysis import fits, scaling, scaling_tests
-from dysonflow.models import hyperparameters_of, load
-from dysonflow.statistics import angles, coulomb_gas
+from dysonflow.models import hyperparameters_of
 from dysonflow.models.teacher_student import teacher as teacher_of
+from dysonflow.statistics import angles, coulomb_gas
 from dysonflow.statistics.lines import fit_line
 from dysonflow.theory.blocks import GAP_SIMULATIONS, multiplets, unit_mean_gap
 

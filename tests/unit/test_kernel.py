@@ -7,8 +7,8 @@ import pytest
 import torch
 from scipy import stats
 
-from dysonflow.simulation import reference
 from dysonflow.errors import DivergedError
+from dysonflow.simulation import reference
 from dysonflow.simulation.kernel import library
 from dysonflow.simulation.kernel.gaussian_rbm import GaussianRBMKernel
 from dysonflow.simulation.kernel.teacher_student import TeacherStudentKernel

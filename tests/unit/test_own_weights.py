@@ -226,7 +226,7 @@ def test_the_same_weights_have_the_spectra_of_a_trained_run():
     student = models.hyperparameters_of("teacher_student").from_config(
         {"replicas": 40, "snapshots": 3}
     )
-    with open("log", "w") as log:
+    with open("log", "w", encoding="utf-8") as log:
         stages.train("teacher_student", student.canonical(), "0", "cpu", "s.safetensors", log)
     with open_weights("s.safetensors") as file:
         trained = file.read("W")

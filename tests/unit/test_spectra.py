@@ -156,7 +156,7 @@ def test_a_full_disk_is_one_clear_error(tmp_path):
     # /dev/full refuses every write as a full disk does.
     with pytest.raises(ArtifactError, match=r"cannot be written: No space left"):
         with files.atomic(tmp_path / "file"):
-            with open("/dev/full", "w") as full:
+            with open("/dev/full", "w", encoding="utf-8") as full:
                 full.write("x" * 100_000)
 
 

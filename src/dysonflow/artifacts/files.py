@@ -98,7 +98,7 @@ def _remedy(error: OSError) -> str:
 
 
 def envelope(metadata: Mapping[str, Any]) -> str:
-    """Provenance of an artifact as the text that it carries: JSON, with the version of its layout."""
+    """Provenance of an artifact as the text that it carries: JSON, with the layout's version."""
     return json.dumps({"format": FORMAT, **metadata}, sort_keys=True)
 
 

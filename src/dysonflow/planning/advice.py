@@ -92,7 +92,7 @@ def report(log_files: Iterable[str]) -> None:
 
 def _text(path: str) -> str:
     try:
-        return Path(path).read_text(errors="replace")
+        return Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
 

@@ -41,8 +41,8 @@ class TeacherStudentKernel(KernelEnsemble):
     Notes
     -----
     Supplied noise, per replica and step: the numbers of the inputs' Wishart factor as in
-    `dysonflow.simulation.kernel.gaussian_rbm.GaussianRBMKernel`, unless inputs are supplied; then the lower
-    triangle of the label noise, row by row, as standard normals.
+    `GaussianRBMKernel`, unless inputs are supplied; then the lower triangle of the label noise, row
+    by row, as standard normals.
     """
 
     _system = "teacher_student"
