@@ -258,7 +258,7 @@ struct Rbm {
         const Matrix<V> g = square(c);
         const Real* d = drift;
         const V scale = covariance_scale();
-        wishart_product(size, batch, y, [=](int i, int j, const V& sum) {
+        wishart_product<false>(size, batch, y, [=](int i, int j, const V& sum) {
             g(i, j) = negative_mad(scale, sum, broadcast<V>(d[i * size + j]));
         });
         mirror_lower(size, g);

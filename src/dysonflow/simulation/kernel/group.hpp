@@ -85,14 +85,14 @@ struct Group {
     }
 
     // `count` standard normals; in `job.noise` they stand from `offset` on.
-    void normals(V* out, int count, std::int64_t step, int offset) {
+    DYSONFLOW_INLINE void normals(V* out, int count, std::int64_t step, int offset) {
         if (job.noise)
             copy_noise(out, count, step, offset);
         else
             draw(out, count);
     }
 
-    DYSONFLOW_NOINLINE void draw(V* out, int count) {
+    DYSONFLOW_INLINE void draw(V* out, int count) {
         for (int i = 0; i < count; i += Streams<Real>::kPerCall) streams.normals(out + i);
     }
 
@@ -159,7 +159,7 @@ DYSONFLOW_INLINE int wishart_numbers(int n, int batch) {
 // on its diagonal, chi variables with batch, batch - 1, .. degrees of freedom. Turns the normals on the
 // diagonal of t into those; given noise has them there already.
 template <class Real, class V>
-DYSONFLOW_NOINLINE void complete_factor(Group<Real>& group, int n, V* t) {
+DYSONFLOW_INLINE void complete_factor(Group<Real>& group, int n, V* t) {
     const int batch = group.job.batch;
     if (batch < n || group.job.noise) return;
     for (int i = 0; i < n; ++i) {
@@ -177,12 +177,19 @@ DYSONFLOW_INLINE void unpack_factor(int n, int batch, const V* t, const Matrix<V
         for (int j = 0; j < (batch < n ? batch : i + 1); ++j) y(i, j) = *t++;
 }
 
-// y y^T, lower triangle, for y lower triangular (batch >= n) or (n x batch).
-template <class V, class End>
+// y y^T, lower triangle, for y lower triangular (batch >= n) or (n x batch). `small`: n is a constant of few
+// units, so that it pays to have all lengths of sums known to the compiler.
+template <bool small, class V, class End>
 DYSONFLOW_INLINE void wishart_product(int n, int batch, const Matrix<V>& y, const End& end) {
-    product(n, y, y.transposed(), [=](int i) { return i < n ? i : n; },
-            [=](int, int, int, int j_end) { return Range{0, batch < n ? batch : j_end}; },
-            [](int, int) { return V{}; }, end);
+    const auto zero = [](int, int) { return V{}; };
+    const auto columns = [=](int i) { return i < n ? i : n; };
+    if (small && batch >= n)
+        product(n, y, y.transposed(), columns,
+                [](int, int, int, int j_end) { return Range{0, j_end}; }, zero, end);
+    else
+        product(n, y, y.transposed(), columns,
+                [=](int, int, int, int j_end) { return Range{0, batch < n ? batch : j_end}; },
+                zero, end);
 }
 
 }  // namespace DYSONFLOW_ISA

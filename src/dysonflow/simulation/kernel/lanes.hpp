@@ -25,8 +25,8 @@
 #define DYSONFLOW_NOINLINE __attribute__((noinline, noclone))
 #endif
 
-// Before loops of few, constant turns whose arrays are to live in registers: all optimisation that the kernel
-// needs beyond -O2, which takes much less of the compiler's time than -O3.
+// Before loops of few, constant turns whose arrays are to live in registers: nearly all that the loops need
+// beyond -O2, which takes much less of the compiler's time than -O3.
 #if defined(__GNUC__)
 #define DYSONFLOW_UNROLL _Pragma("GCC unroll 16")
 #else

@@ -63,7 +63,7 @@ struct TeacherStudent {
             const Matrix<V> y = square(t);
             complete_factor(group, size, z);
             unpack_factor(size, batch, z, y);
-            wishart_product(size, batch, y, scaled);
+            wishart_product<fixed != 0>(size, batch, y, scaled);
         }
         mirror_lower(size, cm);
 
