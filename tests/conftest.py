@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from limits import HANGING
 
 ROOT = Path(__file__).parents[1]
 
@@ -22,7 +23,9 @@ class Workflow:
     def snakemake(self, *arguments: str) -> subprocess.CompletedProcess:
         command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
         command += ["--directory", str(self.folder), "--configfile", str(self.folder / "my.yaml")]
-        return subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=600)
+        return subprocess.run(
+            [*command, *arguments], capture_output=True, text=True, timeout=HANGING
+        )
 
 
 @pytest.fixture

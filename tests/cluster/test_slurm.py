@@ -15,7 +15,7 @@ from conftest import ROOT, Workflow
 from one_machine import Slurm, Unavailable, until
 
 from dysonflow.artifacts.tables import read_metadata, read_table
-from dysonflow.artifacts.weights import read_weights
+from dysonflow.artifacts.weights import read_tensors
 
 pytestmark = pytest.mark.cluster
 
@@ -216,7 +216,7 @@ def test_the_results_are_those_of_a_local_run_bit_for_bit(flows):
             # It tells how long each run took.
             continue
         if path.suffix == ".safetensors":
-            (ours, about), (theirs, _) = read_weights(path), read_weights(twin)
+            (ours, about), (theirs, _) = read_tensors(path), read_tensors(twin)
             assert all(ours[name].tobytes() == theirs[name].tobytes() for name in ours), path
             assert about["device"] == "cpu"
         elif path.suffix == ".parquet":

@@ -24,9 +24,11 @@ from pathlib import Path
 
 import yaml
 
+from dysonflow.artifacts import kinds
 from dysonflow.errors import ArtifactError
 from dysonflow.planning import audit
-from dysonflow.planning.studies import load_studies
+from dysonflow.planning.graph import Plan
+from dysonflow.results import Results
 
 ROOT = Path(__file__).parents[2]
 CONFIG = {
@@ -47,6 +49,8 @@ CONFIG = {
     },
 }
 HINT = "--unlock"
+HANGING = 3600
+"""Seconds after which a process is taken to hang, on the slowest machine."""
 
 
 class Folder:
@@ -57,8 +61,8 @@ class Folder:
         self.path.mkdir(parents=True, exist_ok=True)
         self.config = config
         self.path.joinpath("my.yaml").write_text(yaml.safe_dump(config))
-        self.studies = load_studies(config)
         self.results = self.path / "results"
+        self.plan = Plan.from_config(config, Results(str(self.results)))
 
     def start(self, *arguments):
         command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
@@ -73,17 +77,21 @@ class Folder:
 
     def run(self, *arguments):
         process = self.start(*(arguments or ("--cores", "2")))
-        _, text = process.communicate(timeout=300)
+        _, text = process.communicate(timeout=HANGING)
         return process.returncode, text
+
+    def artifacts(self):
+        """Paths of all artifacts."""
+        return [Path(artifact.path) for artifact in self.plan.artifacts()]
 
     def finished(self):
         """Artifacts that Snakemake holds for finished, with what tells a new file from an old."""
         marks = {path.name for path in self.path.glob(".snakemake/incomplete/*")}
         found = {}
-        for artifact in audit.artifacts(self.studies, self.results):
-            name = str(artifact.path.relative_to(self.path))
-            if artifact.path.exists() and mark_of(name) not in marks:
-                status = artifact.path.stat()
+        for path in self.artifacts():
+            name = str(path.relative_to(self.path))
+            if path.exists() and mark_of(name) not in marks:
+                status = path.stat()
                 found[name] = (status.st_ino, status.st_mtime_ns)
         return found
 
@@ -91,33 +99,33 @@ class Folder:
         """Rules whose jobs are in progress."""
         marks = [path.name for path in self.path.glob(".snakemake/incomplete/*")]
         names = [base64.urlsafe_b64decode(mark).decode() for mark in marks]
-        kinds = {"shards/": "train_shard", "weights.": "train", "spectra.": "spectra"}
-        kinds |= {"fits.": "fit", "scaling.": "scaling", "figures/": "figure", "runs.p": "runs"}
-        return {rule for name in names for part, rule in kinds.items() if part in name}
+        rules = {"shards/": "train_shard", "weights.": "train", "spectra.": "spectra"}
+        rules |= {"fits.": "fit", "scaling.": "scaling", "figures/": "figure", "runs.p": "runs"}
+        return {rule for name in names for part, rule in rules.items() if part in name}
 
     def half_files(self):
         """Final names under which there is not a whole file."""
         broken = []
-        for artifact in audit.artifacts(self.studies, self.results):
-            if artifact.path.exists():
+        for path in self.artifacts():
+            if path.exists():
                 try:
-                    audit.read_whole(artifact.path)
+                    kinds.read_whole(path)
                 except ArtifactError as error:
                     # A figure is four files, the PNG file last: the others may be newer.
-                    if artifact.path.suffix != ".png":
+                    if path.suffix != ".png":
                         broken.append(str(error))
         return broken
 
     def data(self):
         """Digest of what the tables, weights and plotted numbers hold."""
         found = {}
-        for artifact in audit.artifacts(self.studies, self.results):
-            name = str(artifact.path.relative_to(self.path))
-            if artifact.path.suffix == ".png":
-                numbers = artifact.path.with_suffix(".csv").read_bytes()
+        for path in self.artifacts():
+            name = str(path.relative_to(self.path))
+            if path.suffix == ".png":
+                numbers = path.with_suffix(".csv").read_bytes()
                 found[name] = hashlib.sha256(numbers).hexdigest()
             else:
-                found[name] = audit.read_whole(artifact.path)["data"]
+                found[name] = kinds.read_whole(path)["data"]
         return found
 
 
@@ -205,7 +213,7 @@ def round_of_kills(path, reference, kills, generator, counts, config=CONFIG):
                     # The lock had not been taken yet, and that run went through.
                     break
                 continue
-        _, text = process.communicate(timeout=300)
+        _, text = process.communicate(timeout=HANGING)
         if process.returncode:
             problems.append(f"the re-run failed: {text[-2000:]}")
         counts["finished files made again"] += lost(before, folder.finished(), problems)
@@ -213,10 +221,11 @@ def round_of_kills(path, reference, kills, generator, counts, config=CONFIG):
     if folder.data() != reference:
         problems.append(f"{path}: the final tables differ")
         counts["final tables that differ"] += 1
-    report = audit.verify(folder.studies, folder.results)
+    report = audit.verify(folder.plan)
     problems += [f"{path}: {text}" for path, text in {**report.damaged, **report.stale}.items()]
     counts["rounds"] += 1
-    left = [*folder.results.rglob("*.checkpoint"), *folder.results.rglob("*.partial")]
+    kept = ("*.checkpoint", "*.unfinished", "*.partial")
+    left = [path for pattern in kept for path in folder.results.rglob(pattern)]
     counts["checkpoints or half files left at the end"] += len(left)
     return problems
 

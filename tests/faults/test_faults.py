@@ -142,5 +142,5 @@ def test_a_full_disk_and_a_read_only_one(small_disk, tmp_path):
     assert status == 0, text
     assert finished.items() <= folder.finished().items()
     assert "No space left" not in text
-    report = audit.verify(folder.studies, folder.results)
+    report = audit.verify(folder.plan)
     assert not (report.damaged or report.stale or report.missing)

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from limits import HANGING
 
-from dysonflow.planning import audit
-from dysonflow.planning.studies import load_studies
+from dysonflow.artifacts import kinds
+from dysonflow.planning.graph import Plan
+from dysonflow.results import Results
 
 ROOT = Path(__file__).parents[2]
 # More than 1 MB of weights: Snakemake treats larger inputs differently by default.
@@ -82,7 +84,7 @@ class Tree:
 
     def snakemake(self, *arguments, **environment):
         process = self.start(*arguments, **environment)
-        text, _ = process.communicate(timeout=300)
+        text, _ = process.communicate(timeout=HANGING)
         return process.returncode, text
 
     def run(self, *arguments, **environment):
@@ -104,10 +106,11 @@ class Tree:
         """Digests of the data of all artifacts, by path."""
         results = self.folder / "results"
         found = {}
-        for artifact in audit.artifacts(load_studies(self.config()), results):
-            name = str(artifact.path.relative_to(results))
-            if artifact.path.suffix != ".png" and artifact.path.exists() and part in name:
-                found[name] = audit.read_whole(artifact.path)["data"]
+        for artifact in Plan.from_config(self.config(), Results(str(results))).artifacts():
+            path = Path(artifact.path)
+            name = str(path.relative_to(results))
+            if path.suffix != ".png" and path.exists() and part in name:
+                found[name] = kinds.read_whole(path)["data"]
         return found
 
 
@@ -243,7 +246,7 @@ def kept(tmp_path_factory):
     while process.poll() is None and not list(tree.folder.glob(".snakemake/locks/*.output.lock")):
         time.sleep(0.02)
     tree.second = tree.snakemake("--cores", "1")
-    text, _ = process.communicate(timeout=300)
+    text, _ = process.communicate(timeout=HANGING)
     assert process.returncode == 0, text
     tree.first_run = jobs(text)
     return tree

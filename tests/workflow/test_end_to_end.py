@@ -10,7 +10,7 @@ import yaml
 
 import dysonflow
 from dysonflow.artifacts.tables import read_metadata
-from dysonflow.artifacts.weights import read_weights
+from dysonflow.artifacts.weights import read_tensors
 from dysonflow.planning.studies import load_studies
 from dysonflow.report import figures
 
@@ -48,7 +48,7 @@ def test_every_artifact_says_what_it_was_made_from(finished):
     assert len(files) == 7 + 7 + 5
     for path in files:
         if path.suffix == ".safetensors":
-            metadata = read_weights(path)[1]
+            metadata = read_tensors(path)[1]
             assert metadata["seconds"] > 0 and metadata["device"] == "cpu"
         else:
             metadata = read_metadata(path)
@@ -109,7 +109,7 @@ def test_the_shard_size_changes_no_number(workflow):
         done = workflow.snakemake("--cores", "2", "--forceall", target)
         assert done.returncode == 0, done.stderr
         path = workflow.folder / target
-        tensors, _ = read_weights(path)
+        tensors, _ = read_tensors(path)
         found.append([tensors[name].tobytes() for name in sorted(tensors)])
         assert not list(path.parent.glob("shards/*"))
     # Another shard size is no reason to train again.

@@ -14,8 +14,10 @@ from conftest import ROOT, Workflow
 import dysonflow
 from dysonflow.artifacts.documents import read_document
 from dysonflow.planning import audit
+from dysonflow.planning.graph import Plan
 from dysonflow.planning.studies import load_studies
 from dysonflow.report import figures
+from dysonflow.results import Results
 
 pytestmark = pytest.mark.workflow
 
@@ -220,14 +222,14 @@ def test_the_document_says_what_the_tables_say(finished_paper):
 
 def test_verify_knows_the_document(finished_paper):
     results = finished_paper.folder / "results"
-    studies = load_studies(reduced())
-    report = audit.verify(studies, results, reduced()["reproduction"])
+    plan = Plan.from_config(reduced(), Results(str(results)))
+    report = audit.verify(plan)
     assert not report.damaged and not report.stale
     path = results / "reproduction.md"
     sound = path.read_text()
     path.write_text(sound.replace("agrees", "differs", 1))
     try:
-        report = audit.verify(studies, results, reduced()["reproduction"])
+        report = audit.verify(plan)
         assert list(report.damaged) == [path]
     finally:
         path.write_text(sound)

@@ -11,7 +11,7 @@ import pytest
 from conftest import Workflow
 
 import dysonflow
-from dysonflow.artifacts.weights import read_weights
+from dysonflow.artifacts.weights import read_tensors
 from dysonflow.report import figures
 
 pytestmark = pytest.mark.workflow
@@ -90,7 +90,7 @@ def own(tmp_path_factory):
 def test_it_runs_to_the_end(own):
     assert own.run.returncode == 0, own.run.stderr
     assert not re.search(r"^train", own.run.stderr, re.M)
-    assert re.search(r"^read_checkpoints +4$", own.run.stderr, re.M)
+    assert re.search(r"^read_weights +4$", own.run.stderr, re.M)
 
 
 def test_the_fits_are_those_of_the_noise(own):
@@ -140,16 +140,16 @@ def test_a_touched_file_is_not_read_again(own):
 
 def test_an_edited_file_is_read_again(own):
     before = {
-        path: read_weights(path)[1]["data"] for path in own.folder.glob("results/runs/*/*/w*")
+        path: read_tensors(path)[1]["data"] for path in own.folder.glob("results/runs/*/*/w*")
     }
     time.sleep(1.1)
     write(own.folder / "weights", 4, seed=1)
     planned = own.snakemake("-n")
-    for rule in ("read_checkpoints", "spectra", "fit", "scaling"):
+    for rule in ("read_weights", "spectra", "fit", "scaling"):
         assert re.search(rf"^{rule} +1$", planned.stdout + planned.stderr, re.M), planned.stderr
     done = own.snakemake("--cores", "2")
     assert done.returncode == 0, done.stderr
-    changed = [path for path, data in before.items() if read_weights(path)[1]["data"] != data]
+    changed = [path for path, data in before.items() if read_tensors(path)[1]["data"] != data]
     assert [path.parent.name.startswith("lr0.1-B4-") for path in changed] == [True]
     again = own.snakemake("-n")
     assert "Nothing to be done" in again.stdout + again.stderr

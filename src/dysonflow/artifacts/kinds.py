@@ -1,13 +1,13 @@
 """Which reader serves which kind of artifact: the only place that decides by a file's suffix."""
 
 import hashlib
+import importlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dysonflow.artifacts import documents, pictures, tables, weights
 from dysonflow.artifacts.files import check_format
 from dysonflow.errors import ArtifactError
 
@@ -20,22 +20,31 @@ class Kind:
 
     Attributes
     ----------
-    peek : callable
-        Provenance alone, without a look at the rest of the file.
-    read : callable
-        Provenance, every byte of the file checked.
+    module : str
+        Module of the kind, imported when a file of it is read.
+    peek : str
+        Its function that reads the provenance alone, without a look at the rest of the file.
+    read : str
+        Its function that checks every byte of the file as well.
     """
 
-    peek: Reader
-    read: Reader
+    module: str
+    peek: str
+    read: str
+
+    def reader(self, function: str) -> Reader:
+        """One of the functions of the kind."""
+        module = importlib.import_module(f"dysonflow.artifacts.{self.module}")
+        found: Reader = getattr(module, function)
+        return found
 
 
 KINDS = {
-    ".safetensors": Kind(weights.peek, weights.read_metadata),
-    ".parquet": Kind(tables.peek, tables.read_metadata),
-    ".png": Kind(pictures.embedded, pictures.read_metadata),
-    ".md": Kind(documents.read_document, documents.read_document),
-    ".html": Kind(documents.read_document, documents.read_document),
+    ".safetensors": Kind("weights", "peek", "read_metadata"),
+    ".parquet": Kind("tables", "peek", "read_metadata"),
+    ".png": Kind("pictures", "embedded", "read_metadata"),
+    ".md": Kind("documents", "read_document", "read_document"),
+    ".html": Kind("documents", "read_document", "read_document"),
 }
 """By suffix."""
 
@@ -64,14 +73,16 @@ def peek(path: str | os.PathLike[str]) -> dict[str, Any]:
     ArtifactError
         If it is damaged, foreign, or of another layout.
     """
-    metadata = kind_of(path).peek(path)
+    kind = kind_of(path)
+    metadata = kind.reader(kind.peek)(path)
     check_format(metadata, path)
     return metadata
 
 
 def read_whole(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Provenance of an artifact, every byte of it checked; errors as of `peek`."""
-    metadata = kind_of(path).read(path)
+    kind = kind_of(path)
+    metadata = kind.reader(kind.read)(path)
     check_format(metadata, path)
     return metadata
 

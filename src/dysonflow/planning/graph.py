@@ -45,7 +45,7 @@ class Artifact:
     inputs : sequence of str
         What it is made from.
     needed : bool
-        Whether a study asks for it, or for something that is made from it and not there.
+        Whether it is missed where it is not there.
     made_from : callable
         Gives the checksum of the inputs that the provenance holds.
     """
@@ -263,13 +263,12 @@ class Plan:
         for run in self.runs.values():
             yield from self._of_run(run)
         for study in self.studies.values():
-            params = self.scaling_params(study.name)
-            yield Artifact(
-                self.results.scaling(study.name),
-                {"study": study.name, **params},
-                self.run_files(study.name, "fits"),
-                study.is_stationary,
-            )
+            if study.is_stationary:
+                yield Artifact(
+                    self.results.scaling(study.name),
+                    {"study": study.name, **self.scaling_params(study.name)},
+                    self.run_files(study.name, "fits"),
+                )
             for figure in study.figures:
                 params = self.figure_params(study.name, figure)
                 runs = self.runs_with(study.name, split_figure(figure)[0])

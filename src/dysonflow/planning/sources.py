@@ -21,7 +21,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dysonflow import models
+from dysonflow import models, theory
 from dysonflow.artifacts.files import atomic
 from dysonflow.artifacts.provenance import PACKAGE
 from dysonflow.errors import ArtifactError
@@ -301,7 +301,7 @@ def source(stage: str, model: str, figure: str = "") -> str:
     roots = {
         "train": [f"dysonflow.models.{model}", "dysonflow.artifacts.weights"],
         "spectra": ["dysonflow.analysis.spectra"],
-        "fit": ["dysonflow.analysis.fits", f"dysonflow.theory.{model}"],
+        "fit": ["dysonflow.analysis.fits", *_theory_of(model)],
         "scaling": ["dysonflow.analysis.scaling"],
         "figure": [],
     }
@@ -322,8 +322,6 @@ def source(stage: str, model: str, figure: str = "") -> str:
 
 
 def _theory_of(model: str) -> list[str]:
-    from dysonflow import theory
-
     return [f"dysonflow.theory.{model}"] if theory.exists(model) else []
 
 

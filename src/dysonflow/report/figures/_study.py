@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -114,8 +114,27 @@ class StudyData:
         return [block for block in self.all_blocks(run) if not block.flag]
 
     def all_blocks(self, run: Hyperparameters) -> list[Block]:
-        """Prediction for each block; none without a theory."""
-        return [] if self.theory is None else self.theory.blocks(run, self.layer)
+        """Prediction for each block; none without a theory.
+
+        Centre, sigma and mean gap are those of the full theory where the figure reads fits, which
+        hold them; elsewhere those of the block formula.
+        """
+        return self._predictions[run.name]
+
+    @cached_property
+    def _predictions(self) -> dict[str, list[Block]]:
+        if self.theory is None:
+            return {run.name: [] for run in self.runs}
+        found = {run.name: self.theory.block_formulas(run, self.layer) for run in self.runs}
+        if not self.fits:
+            return found
+        names = ("centre", "sigma", "mean_gap")
+        for _, row in self.fit_table.iterrows():
+            blocks = found.get(row["run"])
+            if blocks is not None:
+                full = {name: float(row[f"{name}_theory"]) for name in names}
+                blocks[row["block"]] = replace(blocks[row["block"]], **full)
+        return found
 
     def block_number(self, run: Hyperparameters, block: Block) -> int:
         """Number of a block in the table of the run's fits."""
@@ -235,8 +254,12 @@ class Drawing:
 
         The PNG file comes last and holds `metadata` and the checksums of the others.
         """
-        picture: dict[str, Any] = {"bbox_inches": "tight"}
         with mpl.rc_context(fname=STYLE):
+            # Laid out once for both files, which takes as long as to draw one of them.
+            self.figure.draw_without_rendering()
+            frame = self.figure.get_tightbbox().padded(mpl.rcParams["savefig.pad_inches"])
+            self.figure.set_layout_engine("none")
+            picture: dict[str, Any] = {"bbox_inches": frame}
             with atomic(pdf) as path:
                 self.figure.savefig(path, format="pdf", metadata={"CreationDate": None}, **picture)
             with atomic(csv) as path:

@@ -45,6 +45,10 @@ class GaussianRBMTheory(Theory[GaussianRBMHyperparameters]):
         """Prediction for every block of degenerate modes, by ascending kappa."""
         return predictions.blocks(h)
 
+    def block_formulas(self, h: GaussianRBMHyperparameters, layer: str) -> list[Block]:
+        """The same blocks without the theory of the whole matrix, which takes a second."""
+        return predictions.block_formulas(h)
+
     def expected_levels(
         self, h: GaussianRBMHyperparameters, layer: str, edges: np.ndarray
     ) -> np.ndarray:

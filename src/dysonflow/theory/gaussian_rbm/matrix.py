@@ -244,6 +244,10 @@ def linear_noise(machine: Machine) -> Moments:
     return Moments(mean, variance, none, np.zeros((size, size, size)))
 
 
+PART = 2**14
+"""Entries of matrices that are worked on at once."""
+
+
 def draw(
     machine: Machine, moments: Moments, size: int, rng: np.random.Generator
 ) -> tuple[Array, Array, Array]:
@@ -288,8 +292,12 @@ def draw(
     g[:, index, index] = normal @ (np.sqrt(np.maximum(scale, 0.0)) * axes).T
     bend = np.zeros_like(g)
     if beta.any():
-        for c in range(count):
-            bend += beta[:, :, c] * g[:, :, None, c] * g[:, None, :, c]
+        # A few matrices at a time, which stay in the cache while all c go over them.
+        part = max(1, PART // count**2)
+        for first in range(0, size, part):
+            some, kicks = bend[first : first + part], g[first : first + part]
+            for c in range(count):
+                some += beta[:, :, c] * kicks[:, :, None, c] * kicks[:, None, :, c]
         bend[:, index, index] -= (np.einsum("iic->ic", beta) * squares).sum(axis=1)
     bend += np.diag(machine.fixed + moments.mean)
     matrices = np.stack([bend + g, bend - g])

@@ -144,6 +144,18 @@ def blocks(h: GaussianRBMHyperparameters) -> list[Block]:
     step and persistent chains, non-linear drift to the next order in a/B; where some modes are not
     learnt, to leading order for those that are. Beyond `LARGEST_MATRIX` sites it is the block
     formula with its two exact corrections.
+    """
+    found = block_formulas(h)
+    if h.sites > LARGEST_MATRIX:
+        return found
+    learnt_blocks = [block for block in found if not block.flag]
+    positions = tuple((block.first, block.multiplicity) for block in learnt_blocks)
+    full = iter(_predictions(_physical(h), positions))
+    return [block if block.flag else _with_full_theory(block, *next(full)) for block in found]
+
+
+def block_formulas(h: GaussianRBMHyperparameters) -> list[Block]:
+    """Every block of degenerate modes on its own, by ascending kappa.
 
     The block formula is sigma^2 = 2 a sigma_h^2 (mu^2 - kappa) / B about the centre kappa, for
     independent samples, a small step and weak noise; in the paper's variable (at sigma_h = 1),
@@ -200,12 +212,7 @@ def blocks(h: GaussianRBMHyperparameters) -> list[Block]:
                     flag=f"not learnt: {why}; the mode kappa = {centre:.4g} stays at x = 0",
                 )
             )
-    if h.sites > LARGEST_MATRIX:
-        return found
-    learnt_blocks = [block for block in found if not block.flag]
-    positions = tuple((block.first, block.multiplicity) for block in learnt_blocks)
-    full = iter(_predictions(_physical(h), positions))
-    return [block if block.flag else _with_full_theory(block, *next(full)) for block in found]
+    return found
 
 
 def _with_full_theory(block: Block, value: np.ndarray, error: np.ndarray) -> Block:
