@@ -6,8 +6,16 @@ import pytest
 
 from dysonflow import theory
 from dysonflow.analysis import fits, scaling, scaling_tests
+from dysonflow.analysis.laws import (
+    LAWS,
+    MEAN_GAP,
+    MEAN_GAP_FINITE_STEP,
+    MEAN_GAP_SMALL_NOISE,
+    at_small_noise,
+)
 from dysonflow.models import hyperparameters_of
 from dysonflow.models.teacher_student import teacher as teacher_of
+from dysonflow.report.scaling_page import scaling_page
 from dysonflow.statistics import angles, coulomb_gas
 from dysonflow.statistics.lines import fit_line
 from dysonflow.theory.blocks import GAP_SIMULATIONS, multiplets, unit_mean_gap
@@ -191,6 +199,36 @@ class TestScaling:
     def test_refuses_what_has_no_logarithm(self, bad):
         with pytest.raises(ValueError, match="positive"):
             fit_line(bad, bad, bad)
+
+    def test_every_law_has_a_row_for_each_layer_in_the_order_of_the_list(self):
+        rng = np.random.default_rng(4)
+        run = RBM.from_config({"learning_rate": 0.01, "batch_size": 64})
+        one = frame(run, simulated_run(run, 100, 4, rng))
+        two = frame(run, simulated_run(run, 100, 4, rng)).assign(layer="second")
+        given = (np.sqrt(2 * np.pi), list(RBM.model_fields), 1e-4)
+        rows = scaling.scaling_laws("s", pd.concat([one, two]), *given)
+        assert [row["layer"] for row in rows] == ["W"] * len(LAWS) + ["second"] * len(LAWS)
+        assert [row["law"] for row in rows] == 2 * [law.name for law in LAWS]
+        # A layer has the laws that it has alone.
+        alone = scaling.scaling_laws("s", two, *given)
+        assert rows[len(LAWS) :] == alone != rows[: len(LAWS)]
+        assert set().union(*rows) <= set(scaling.SCALING_SCHEMA.names)
+        for row, law in zip(rows, LAWS, strict=False):
+            expected = given[0] if law.slope is None else law.slope
+            assert row.get("slope_theory", expected) == expected
+        several, single = scaling_page("s", rows), scaling_page("s", alone)
+        assert "<th>layer</th>" in several and "<td>second</td>" in several
+        assert "layer" not in single and several.count("<tr>") == 2 * single.count("<tr>") - 1
+
+    def test_laws_are_told_apart_by_name_and_by_what_they_say(self):
+        assert len({law.name for law in LAWS}) == len(LAWS)
+        said = {(law.quantity, law.kind, law.variable, law.small_noise) for law in LAWS}
+        assert len(said) == len(LAWS)
+        for law in LAWS:
+            assert law.text.endswith(".")
+            assert bool(law.free) == (law.kind == "exponent")
+        assert at_small_noise(MEAN_GAP) is MEAN_GAP_SMALL_NOISE
+        assert at_small_noise(MEAN_GAP_FINITE_STEP) is None
 
     def test_laws_of_a_simulated_study(self):
         rng = np.random.default_rng(4)

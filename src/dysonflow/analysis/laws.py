@@ -24,6 +24,9 @@ class Law:
         What is on the x axis: a column of the fits.
     text : str
         What is fitted, and where it should hold.
+    slope : float, optional
+        Slope or ratio that should hold; None where it is that of the model's theory, and for an
+        exponent.
     free : tuple of str
         Of an exponent: the hyperparameters that vary.
     small_noise : bool
@@ -35,6 +38,7 @@ class Law:
     kind: Kind
     variable: str
     text: str
+    slope: float | None = None
     free: tuple[str, ...] = ()
     small_noise: bool = False
 
@@ -72,6 +76,7 @@ SIGMA_SMALL_NOISE = Law(
 GAP_OVER_SIGMA = Law(
     *("gap_over_sigma", "gap_over_sigma", "line", "sigma"),
     "Mean gap against sqrt(pi) sigma; the slope is 1 for the Wigner surmise.",
+    slope=1.0,
 )
 MEAN_GAP_ZERO_NOISE = Law(
     *("mean_gap_zero_noise", "mean_gap", "zero noise", "finite_step_variable"),
@@ -85,26 +90,28 @@ SIGMA_ZERO_NOISE = Law(
 SIGMA_IN_LEARNING_RATE = Law(
     *("sigma_in_learning_rate", "sigma", "exponent", "learning_rate"),
     "Power of a in sigma at fixed B, a factor for each block and B. 1/2 at weak noise.",
-    ("learning_rate",),
+    free=("learning_rate",),
 )
 SIGMA_IN_BATCH_SIZE = Law(
     *("sigma_in_batch_size", "sigma", "exponent", "1/batch_size"),
     "Power of 1/B in sigma at fixed a, a factor for each block and a. 1/2 at weak noise.",
-    ("batch_size",),
+    free=("batch_size",),
 )
 SIGMA_IN_STOCHASTICITY = Law(
     *("sigma_in_stochasticity", "sigma", "exponent", "stochasticity"),
     "Power of a/B in sigma, a factor for each block. 1/2 at weak noise.",
-    ("learning_rate", "batch_size"),
+    free=("learning_rate", "batch_size"),
 )
 EQUAL_STOCHASTICITY = Law(
     *("equal_stochasticity", "sigma", "equal stochasticity", "variable"),
     "Ratio of the sigmas of runs with equal a/B and different a. 1 where only a/B counts, that is "
     "at small steps.",
+    slope=1.0,
 )
 EQUAL_STOCHASTICITY_FINITE_STEP = Law(
     *("equal_stochasticity_finite_step", "sigma", "equal stochasticity", "finite_step_variable"),
     "The same, each sigma over the variable with the finite-step corrections. 1 at any step.",
+    slope=1.0,
 )
 
 LAWS = (

@@ -110,7 +110,7 @@ def _law_row(
     if law.kind == "exponent":
         group = scaling_tests.groups(pairs, hyperparameters, law.free).to_numpy()
         return scaling_tests.exponent_row(variable, value, error, group)
-    slope = 1.0 if law.quantity == "gap_over_sigma" else slope_theory
+    slope = slope_theory if law.slope is None else law.slope
     return _line_row([variable, value, error], slope, 0.5)
 
 

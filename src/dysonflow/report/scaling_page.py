@@ -7,12 +7,24 @@ from dysonflow.report import html
 
 
 def scaling_page(study: str, rows: Sequence[dict[str, Any]]) -> str:
-    """Laws of a study as a small HTML page for the report."""
+    """Laws of a study as a small HTML page for the report.
+
+    Parameters
+    ----------
+    study : str
+        Name of the study.
+    rows : sequence of mapping
+        Rows of `scaling.parquet`; their layer is shown where there are several.
+    """
+    several = len({row["layer"] for row in rows}) > 1
     heads = ["law", "points", "slope", "theory", "pull", "exponent", "theory", "chi2/dof", "p"]
     return html.page(
         "Scaling laws",
         f"<h3>Scaling laws of study {study}</h3>\n"
-        + html.table(heads, [_cells(row) for row in rows])
+        + html.table(
+            [*(["layer"] if several else []), *heads],
+            [[*([row["layer"]] if several else []), *_cells(row)] for row in rows],
+        )
         + "<p>slope: weighted fit through the origin; pull: its distance from theory in errors; "
         "chi2/dof and p: of the points about the fitted line; exponent: of the stochasticity "
         "(learning rate / batch size).</p>",

@@ -108,6 +108,14 @@ def least_squares(
 
 
 def weighted_mean(values: npt.ArrayLike, errors: npt.ArrayLike) -> tuple[float, float]:
-    """Mean with inverse squared errors as weights, and its error."""
-    value, weight = np.asarray(values, dtype=float), 1.0 / np.asarray(errors, dtype=float) ** 2
+    """Mean with inverse squared errors as weights, and its error; without what is NaN.
+
+    Parameters
+    ----------
+    values, errors : array-like
+        The values and their standard errors, shape (points,).
+    """
+    value, error = np.asarray(values, dtype=float), np.asarray(errors, dtype=float)
+    known = ~(np.isnan(value) | np.isnan(error))
+    value, weight = value[known], 1.0 / error[known] ** 2
     return float((value * weight).sum() / weight.sum()), float(weight.sum() ** -0.5)

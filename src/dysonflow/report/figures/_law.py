@@ -53,7 +53,7 @@ def draw_law(
         figure = Figure(figsize=(4.6 * len(panels) + 0.4, 5.4))
         axes = figure.subplots(2, len(panels), sharex="col", squeeze=False, height_ratios=[3, 1])
         for (top, bottom), (law, xlabel) in zip(axes.T, panels, strict=True):
-            variable, has_theory = law.variable, law.quantity != "gap_over_sigma"
+            variable, has_theory = law.variable, law.slope is None
             line = data.laws.loc[law.name]
             x_end = 1.05 * (factor_of(variable) * pairs[variable]).max()
             x_line = np.array([0.0, x_end])

@@ -6,12 +6,13 @@ Every number in it is computed from tables of the workflow; the text around them
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from dysonflow import theory
 from dysonflow.report import html
 from dysonflow.report.reproduction.checks import AGREES, DIFFERS, FALSE_DISCOVERY_RATE, Check
 from dysonflow.report.reproduction.departures import departures
 from dysonflow.report.reproduction.overviews import cost_table, point_table, pull_table
 from dysonflow.report.reproduction.sections import SECTIONS
-from dysonflow.report.reproduction.study import FULL_THEORY_ENDS, StudyTables
+from dysonflow.report.reproduction.study import StudyTables
 from dysonflow.report.roles import ROLES
 
 FIGURES = [
@@ -100,9 +101,9 @@ def document(studies: Mapping[str, StudyTables]) -> list[str | Table]:
     parts += [
         "## Pulls over all runs and blocks",
         "(estimate - theory) / error should be a standard normal number; p is that of a "
-        f"Kolmogorov-Smirnov test. RBM: a/B up to {FULL_THEORY_ENDS:g}, where the theory of the "
-        "whole matrix holds. The theory of released weights is that for fresh inputs, which they "
-        "did not have.",
+        f"Kolmogorov-Smirnov test. RBM: a/B up to {theory.load('gaussian_rbm').reach:g}, where the "
+        "theory of the whole matrix holds. The theory of released weights is that for fresh "
+        "inputs, which they did not have.",
         Table(
             ["study", "quantity", "number", "mean", "variance", "largest", "p"], pull_table(studies)
         ),

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from dysonflow.report.reproduction.checks import Check, estimate
-from dysonflow.report.reproduction.study import StudyTables, within_theory
+from dysonflow.report.reproduction.study import StudyTables
 from dysonflow.statistics.lines import weighted_mean
 
 
@@ -38,7 +38,7 @@ def departures(studies: Mapping[str, StudyTables]) -> list[Check]:
 
 def _strong_noise(study: StudyTables) -> list[Check]:
     """Mean gaps over the block formula at the strongest noise within the reach of theory."""
-    pairs = within_theory(study.pairs)
+    pairs = study.within_theory(study.pairs)
     rows = pairs[pairs["stochasticity"] == pairs["stochasticity"].max()]
     found = []
     for _, row in rows.sort_values("centre_block_formula").iterrows():

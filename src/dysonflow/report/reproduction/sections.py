@@ -16,7 +16,7 @@ from dysonflow.report.reproduction.checks import (
     squares,
     with_p_value,
 )
-from dysonflow.report.reproduction.study import FULL_THEORY_ENDS, StudyTables, within_theory
+from dysonflow.report.reproduction.study import StudyTables
 from dysonflow.statistics.lines import weighted_mean
 from dysonflow.theory.teacher_student.predictions import over_training_sets
 
@@ -49,8 +49,8 @@ def _surmise(study: StudyTables) -> list[Check | None]:
 
 def _gaussian_rbm(study: StudyTables) -> Iterator[tuple[str, list[Check | None]]]:
     fits, pairs, laws = study.fits, study.pairs, study.laws
-    inner = within_theory(pairs)
-    reach = f"a/B <= {FULL_THEORY_ENDS:g}"
+    inner = study.within_theory(pairs)
+    reach = f"a/B <= {study.reach:g}"
     yield (
         "Gaussian RBM: the scaling rule",
         [
@@ -76,7 +76,7 @@ def _gaussian_rbm(study: StudyTables) -> Iterator[tuple[str, list[Check | None]]
     )
     yield ("Gaussian RBM: the Wigner surmise", _surmise(study))
     lowest = fits[fits["block"] == 0].sort_values("stochasticity")
-    strong = within_theory(lowest).iloc[-1]
+    strong = study.within_theory(lowest).iloc[-1]
     bare = (fits["centre"] - fits["centre_block_formula"]) / fits["centre_error"]
     place = f"a = {strong['learning_rate']:g}, B = {strong['batch_size']:g}"
     error = (strong["centre"] - strong["centre_theory"]) / strong["pull_centre"]
@@ -86,7 +86,7 @@ def _gaussian_rbm(study: StudyTables) -> Iterator[tuple[str, list[Check | None]]
             squares("Centres stay at kappa (no repulsion)", bare, "scatter of the errors"),
             squares(
                 f"Centres shift as the theory of the whole matrix says, {reach}",
-                within_theory(fits)["pull_centre"],
+                study.within_theory(fits)["pull_centre"],
                 "scatter of the errors",
             ),
             estimate(

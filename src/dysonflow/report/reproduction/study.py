@@ -8,14 +8,6 @@ import pandas as pd
 from dysonflow import theory
 from dysonflow.analysis.fits import fitted_pairs
 
-FULL_THEORY_ENDS = theory.load("gaussian_rbm").reach
-"""Largest a/B up to which the theory of the RBM's whole matrix is taken at its word."""
-
-
-def within_theory(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of fits at which the theory of the RBM's whole matrix is taken at its word."""
-    return rows[rows["stochasticity"] <= FULL_THEORY_ENDS * (1 + 1e-9)]
-
 
 @dataclass(frozen=True)
 class StudyTables:
@@ -45,3 +37,12 @@ class StudyTables:
     def pairs(self) -> pd.DataFrame:
         """Fits of degenerate pairs."""
         return fitted_pairs(self.fits)
+
+    @property
+    def reach(self) -> float:
+        """Largest a/B up to which the theory of the study's model is taken at its word."""
+        return theory.load(self.fits["model"].iloc[0]).reach
+
+    def within_theory(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Rows of fits at which the theory of the study's model is taken at its word."""
+        return rows[rows["stochasticity"] <= self.reach * (1 + 1e-9)]
