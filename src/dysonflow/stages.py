@@ -232,6 +232,7 @@ def scaling(
 
 def figure(
     figure: str,
+    module: str,
     study: str,
     model: str,
     layer: str,
@@ -245,8 +246,9 @@ def figure(
 
     Parameters
     ----------
-    figure, study, model, layer : str
-        Names of the figure, the study, the system and the weight matrix that is shown.
+    figure, module, study, model, layer : str
+        Names of the figure, of the file that draws it, of the study, the system and the weight
+        matrix that is shown.
     options : mapping
         Keyword arguments of the figure's `draw`.
     runs : sequence of mapping
@@ -259,8 +261,7 @@ def figure(
     output : mapping
         Paths `png`, `pdf`, `csv` and `caption`.
     """
-    from dysonflow.report import figures
-    from dysonflow.report.figures._study import StudyData
+    from dysonflow.report.figures._study import StudyData, draw_figure
 
     clock = Clock()
     read = _lists(inputs)
@@ -269,11 +270,12 @@ def figure(
         (files["scaling"],) = read["scaling"]
     shown = [_parse(model, values) for values in runs]
     data = StudyData(study, shown, layer=layer, **files)
-    drawing = figures.load(figure).draw(data, **options)
+    drawing = draw_figure(module, data, options)
     metadata = record(
         source,
         clock.seconds,
         figure=figure,
+        module=module,
         study=study,
         model=model,
         layer=layer,

@@ -81,6 +81,7 @@ rule figure:
         runtime=runtime(needs_of_table),
     params:
         figure=of_figure("figure"),
+        module=of_figure("module"),
         model=of_figure("model"),
         layer=of_figure("layer"),
         options=of_figure("options"),

@@ -238,6 +238,7 @@ class Plan:
         model = self.studies[study].model
         return {
             "figure": name,
+            "module": figures.FIGURES[name].module,
             "layer": layer or self.studies[study].layers[0],
             "model": model,
             "options": dict(figures.FIGURES[name].options),

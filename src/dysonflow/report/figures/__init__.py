@@ -2,13 +2,11 @@
 
 A figure's file defines `draw(data: StudyData, **options) -> Drawing`. The dictionary `FIGURES` says
 which file draws a figure and what it reads; nothing here imports matplotlib, so that the workflow
-can be planned without it.
+can be planned without it. No figure imports the dictionary: one more figure draws no other again.
 """
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import ModuleType
 from typing import Any
 
 
@@ -76,8 +74,3 @@ STATIONARY = tuple(_DEFAULT)
 def needs_fits(name: str) -> bool:
     """Whether a figure reads the fits of its runs, or laws made of them."""
     return bool({"fits", "scaling"} & set(FIGURES[name].inputs))
-
-
-def load(name: str) -> ModuleType:
-    """Import the file that draws the figure `name`."""
-    return importlib.import_module(f"{__name__}.{FIGURES[name].module}")

@@ -1,5 +1,6 @@
 """What a figure gets to see of its study, and what it gives back."""
 
+import importlib
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -62,8 +63,13 @@ class StudyData:
     @property
     def title(self) -> str:
         """Name of the study for a caption, with the layer where there are several."""
-        layer = f", layer ``{self.layer}``" if len(self.runs[0].layers()) > 1 else ""
+        layer = f", layer ``{self.layer}``" if self.has_several_layers else ""
         return f"``{self.name}``{layer}"
+
+    @property
+    def has_several_layers(self) -> bool:
+        """Whether a run has another weight matrix beside the one that is shown."""
+        return any(len(run.layers()) > 1 for run in self.runs)
 
     @cached_property
     def theory(self) -> Theory[Any] | None:
@@ -271,6 +277,26 @@ class Drawing:
                 self.figure.savefig(path, format="png", metadata={"dysonflow": text}, **picture)
 
 
+def draw_figure(module: str, data: StudyData, options: Mapping[str, Any]) -> Drawing:
+    """Draw a figure of a study; the layer stands above it where there are several.
+
+    Parameters
+    ----------
+    module : str
+        File of this folder that draws it.
+    data : StudyData
+        The study.
+    options : mapping
+        Keyword arguments of the file's `draw`.
+    """
+    package = __name__.rpartition(".")[0]
+    drawing: Drawing = importlib.import_module(f"{package}.{module}").draw(data, **options)
+    if data.has_several_layers:
+        with mpl.rc_context(fname=STYLE):
+            drawing.figure.suptitle(f"layer {data.layer}", x=0.01, ha="left")
+    return drawing
+
+
 def curve(panel: str, name: str, x: object, y: object, **errors: object) -> pd.DataFrame:
     """Numbers of one curve, for the CSV file."""
     return pd.DataFrame({"panel": panel, "curve": name, "x": x, "y": y, **errors})
@@ -321,9 +347,11 @@ def colours(count: int) -> list[tuple[float, float, float, float]]:
     return [tuple(c) for c in mpl.colormaps["viridis"](np.linspace(0.0, 0.85, count))]
 
 
-def name_of(run: Hyperparameters, labels: Mapping[str, str] | None = None) -> str:
+def name_of(run: Hyperparameters) -> str:
     """Values that tell the runs of a study apart, for a legend."""
-    symbols = type(run).symbols()
-    known = [name for name in symbols if getattr(run, name, None) is not None]
-    shown = labels or {name: symbols[name] for name in known}
-    return ", ".join(f"${text} = {getattr(run, name):g}$" for name, text in shown.items())
+    shown = {symbol: getattr(run, name) for name, symbol in type(run).symbols().items()}
+    return ", ".join(
+        f"${symbol} = {value:g}$" if isinstance(value, int | float) else f"${symbol}$ = {value}"
+        for symbol, value in shown.items()
+        if value is not None
+    )
