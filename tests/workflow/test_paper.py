@@ -258,5 +258,5 @@ def test_a_figure_over_what_the_model_has_not_is_refused(workflow):
 
 def test_all_swept_figures_have_a_file():
     assert {kind.module for kind in figures.FIGURES.values()} == {
-        path.stem for path in (ROOT / "src/dysonflow/figures").glob("[a-z]*.py")
+        path.stem for path in (ROOT / "src/dysonflow/report/figures").glob("[a-z]*.py")
     }

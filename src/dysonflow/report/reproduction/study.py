@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from dysonflow import theory
-from dysonflow.analysis.fits import fitted_pairs
+from dysonflow.analysis.columns import fitted_pairs
 
 FULL_THEORY_ENDS = theory.load("gaussian_rbm").reach
 """Largest a/B up to which the theory of the RBM's whole matrix is taken at its word."""
