@@ -4,11 +4,20 @@
 `train`, `spectra` and `fit` do one run without the workflow.
 """
 
+from importlib.metadata import PackageNotFoundError, version
+
 from dysonflow.results import read_fits, read_runs, read_scaling, read_spectra
 from dysonflow.single import Run, fit, spectra, train
 
+try:
+    __version__ = version("dysonflow")
+except PackageNotFoundError:
+    # The sources beside no installation, as when they are only on the path.
+    __version__ = "unknown"
+
 __all__ = [
     "Run",
+    "__version__",
     "fit",
     "read_fits",
     "read_runs",

@@ -1,7 +1,6 @@
 """Command line: what an artifact was made from, and whether a results folder is up to date."""
 
 import argparse
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from dysonflow import __version__
 from dysonflow.artifacts import kinds
 from dysonflow.errors import ArtifactError, ConfigError
 from dysonflow.planning import audit
@@ -71,7 +71,7 @@ def clean_orphans(arguments: argparse.Namespace) -> int:
     for folder in found:
         print(f"{folder}  {audit.size(folder) / 1e6:.1f} MB")
         if arguments.delete:
-            shutil.rmtree(folder)
+            audit.remove_folder(folder)
     hint = "deleted" if arguments.delete else "nothing deleted: add --delete to delete them"
     print(f"{len(found)} runs that no study of {', '.join(arguments.configfile)} names; {hint}")
     return 0
@@ -85,7 +85,12 @@ def _read(arguments: argparse.Namespace) -> Plan:
     for path in paths:
         try:
             config = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError) as error:
+        except FileNotFoundError:
+            raise ConfigError(
+                f"{path}: no such file in {Path.cwd()}; go to the folder of the workflow, or name "
+                "the configuration with --configfile"
+            ) from None
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise ConfigError(f"{path}: cannot be read: {error}") from None
         if not isinstance(config, dict):
             raise ConfigError(f"{path}: not a configuration")
@@ -103,7 +108,8 @@ def _name(path: str, name: str, paths: Sequence[str]) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="dysonflow", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
+    parser.add_argument("--version", action="version", version=f"dysonflow {__version__}")
+    commands = parser.add_subparsers(dest="command")
     command = commands.add_parser("show", help="print what artifacts were made from")
     command.add_argument("paths", nargs="+", type=Path, metavar="PATH")
     command.set_defaults(run=show)
@@ -115,6 +121,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command.add_argument("--delete", action="store_true", help="delete what is listed")
         command.set_defaults(run=run)
     chosen = parser.parse_args(arguments)
+    if chosen.command is None:
+        parser.print_help()
+        return 0
     try:
         return int(chosen.run(chosen))
     except (ArtifactError, ConfigError) as error:

@@ -13,8 +13,8 @@ import numpy as np
 
 from dysonflow.errors import DivergedError
 from dysonflow.hyperparameters import Hyperparameters, quantity
+from dysonflow.lazy import LazyModule
 from dysonflow.models.base import System
-from dysonflow.simulation.base import LazyModule
 from dysonflow.simulation.torch_simulation import TorchSimulation
 
 if TYPE_CHECKING:

@@ -155,7 +155,7 @@ def other_style(tree):
 
 def other_words_and_format(tree):
     files = [*tree.folder.glob("src/**/*.py"), *tree.folder.glob("workflow/**/*.py")]
-    assert len(files) > 30
+    assert len(files) > 60
     for path in files:
         text = path.read_text().replace('"""', '"""So to say: ', 1)
         path.write_text(f"# A comment.\n{text}\n# Another.\n")
@@ -168,6 +168,61 @@ def other_words_and_format(tree):
 def other_system(tree):
     file = "src/dysonflow/models/teacher_student.py"
     tree.edit(file, "self.h.learning_rate * update", "1.01 * self.h.learning_rate * update")
+
+
+SOURCES = "src/dysonflow"
+
+
+def a_new_column_of_the_fits(tree):
+    file = f"{SOURCES}/analysis/fits.py"
+    tree.edit(
+        file, 'pa.field("variable"', 'pa.field("news", pa.float64()),\n    pa.field("variable"'
+    )
+
+
+def reworded_messages(tree):
+    tree.edit(f"{SOURCES}/wording.py", "; did you mean", "; do you mean")
+    tree.edit(f"{SOURCES}/hyperparameters.py", "training would end before", "training ends before")
+    tree.edit(f"{SOURCES}/models/teacher_student.py", "the fluctuations grow", "fluctuations grow")
+    tree.edit(f"{SOURCES}/artifacts/files.py", "update dysonflow", "install a newer dysonflow")
+    tree.edit(f"{SOURCES}/stages.py", '"implementation: %s"', '"simulated by: %s"')
+
+
+def a_new_reader(tree):
+    path = tree.folder / SOURCES / "results.py"
+    text = path.read_text(encoding="utf-8")
+    more = (
+        '\n\ndef read_all(results="results"):\n    return read_runs(results), read_fits(results)\n'
+    )
+    path.write_text(text + more, encoding="utf-8")
+
+
+def a_new_figure(tree):
+    folder = tree.folder / SOURCES / "report" / "figures"
+    shutil.copy(folder / "sigma.py", folder / "width.py")
+    tree.edit(
+        f"{SOURCES}/report/figures/__init__.py",
+        '    "evolution": Kind(',
+        '    "width": Kind("width", ("fits", "scaling")),\n    "evolution": Kind(',
+    )
+
+
+def a_new_system(tree):
+    models = tree.folder / SOURCES / "models"
+    shutil.copy(ROOT / "tests" / "systems" / "coupled.py", models)
+
+
+def a_new_theory(tree):
+    a_new_system(tree)
+    theory = tree.folder / SOURCES / "theory"
+    text = (theory / "checkpoints.py").read_text(encoding="utf-8")
+    (theory / "coupled.py").write_text(text, encoding="utf-8")
+
+
+def other_cost_and_symbol(tree):
+    file = f"{SOURCES}/models/teacher_student.py"
+    tree.edit(file, "draws=2 * batch * n", "draws=3 * batch * n")
+    tree.edit(file, 'symbol="B"', 'symbol="b"')
 
 
 def touch(tree):
@@ -215,19 +270,40 @@ shard_size: 64
 
 ALL = dict.fromkeys(STAGES, 2)
 AFTER_TRAINING = {stage: 2 for stage in STAGES[1:]}
-AFTER_SPECTRA = {stage: 2 for stage in STAGES[2:]}
+# The spectrum shows no fits: of the two figures one is drawn again.
+AFTER_SPECTRA = {"fit": 2, "scaling": 2, "figure": 1}
+KERNEL = "src/dysonflow/simulation/kernel"
 CHANGES = {
     "nothing": (lambda tree: None, {}),
     "an added point": (add_a_point, dict.fromkeys(STAGES, 1) | {"runs": 1}),
     "a figure": (number_in("report/figures/_law.py"), {"figure": 1}),
     "the style": (other_style, {"figure": 2}),
     "the fit": (number_in("analysis/fits.py"), AFTER_SPECTRA),
-    "a module that the fit imports": (number_in("statistics/coulomb_gas.py"), AFTER_SPECTRA),
+    "a module that the fit imports": (number_in("statistics/estimators.py"), AFTER_SPECTRA),
+    "a module that theory imports": (
+        number_in("theory/blocks.py"),
+        {stage: 2 for stage in STAGES[2:]},
+    ),
     "the spectra": (number_in("analysis/spectra.py"), AFTER_TRAINING),
     "a module that training imports": (number_in("simulation/noise.py"), ALL),
     "the system": (other_system, ALL),
     "another system": (number_in("models/gaussian_rbm.py"), {}),
-    "the law": (number_in("analysis/scaling.py"), {"scaling": 2, "figure": 2}),
+    "the kernel of the system": (
+        lambda tree: tree.edit(f"{KERNEL}/teacher_student.cpp", "0", "0 + 0"),
+        ALL,
+    ),
+    "the kernel of another system": (
+        lambda tree: tree.edit(f"{KERNEL}/gaussian_rbm.cpp", "0", "0 + 0"),
+        {},
+    ),
+    "a new column of the fits": (a_new_column_of_the_fits, AFTER_SPECTRA),
+    "reworded messages": (reworded_messages, {}),
+    "a new reader": (a_new_reader, {}),
+    "a new figure": (a_new_figure, {}),
+    "a new system": (a_new_system, {}),
+    "a new theory": (a_new_theory, {}),
+    "what a step costs, and a symbol": (other_cost_and_symbol, {}),
+    "the law": (number_in("analysis/scaling.py"), {"scaling": 2, "figure": 1}),
     "words and format": (other_words_and_format, {}),
     "touch": (touch, {}),
     "move": (move, {}),
@@ -329,8 +405,8 @@ def test_a_second_checkout_trains_nothing_with_a_shared_cache(kept, tmp_path):
         # A job that trains, diagonalises or fits writes its log; of the others it is empty.
         logs = tree.folder.glob("results/logs/*/teacher_student/**/*.log")
         written.append(sum(log.stat().st_size > 0 for log in logs))
-    # The fit has nothing to say.
-    assert written == [4, 0]
+    # Two shards, the join, spectra and fit.
+    assert written == [5, 0]
     # The same bytes: shards or none, one core or two, another folder, from the cache or not.
     expected = kept.data("B16")
     assert len(expected) == 3

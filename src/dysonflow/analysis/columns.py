@@ -1,12 +1,15 @@
 """Columns that the tables of all runs share."""
 
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 import pyarrow as pa
 
 from dysonflow.artifacts.arrow import constant
 from dysonflow.hyperparameters import Auto, Hyperparameters
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 RUN_FIELDS = [
     pa.field("run", pa.string(), False),
@@ -52,3 +55,8 @@ def run_columns(hyperparameters: Hyperparameters, layer: str, rows: int) -> dict
             value = [value]
         columns[field.name] = constant(value, field.type, rows)
     return columns
+
+
+def fitted_pairs(fits: "pd.DataFrame") -> "pd.DataFrame":
+    """Rows of a table of fits with the pairs of degenerate levels that could be fitted."""
+    return fits[(fits["multiplicity"] == 2) & fits["mean_gap"].notna()]

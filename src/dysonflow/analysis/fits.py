@@ -15,7 +15,7 @@ from dysonflow.statistics import angles, correlation, estimators, goodness
 from dysonflow.theory.base import Block, Theory
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 FITS_FIELDS = [
     *RUN_FIELDS,
@@ -63,11 +63,6 @@ class SlicedWeights(Protocol):
 def fits_schema(hyperparameters: type[Hyperparameters]) -> pa.Schema:
     """Schema of the fits of a model."""
     return pa.schema([*FITS_FIELDS, *hyperparameter_fields(hyperparameters)])
-
-
-def fitted_pairs(fits: "pd.DataFrame") -> "pd.DataFrame":
-    """Rows of a table of fits with the pairs of degenerate levels that could be fitted."""
-    return fits[(fits["multiplicity"] == 2) & fits["mean_gap"].notna()]
 
 
 def gap_ratio(levels: np.ndarray) -> tuple[float, float]:

@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 
 from dysonflow.analysis import scaling_tests
-from dysonflow.analysis.fits import fitted_pairs
+from dysonflow.analysis.columns import fitted_pairs
 from dysonflow.analysis.laws import LAWS, Law
 from dysonflow.statistics.lines import Line, fit_line
 

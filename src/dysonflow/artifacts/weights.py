@@ -191,7 +191,12 @@ class WeightsWriter:
                 self.path.unlink(missing_ok=True)
             mode = "rb+" if self.path.exists() else "wb+"
             self._file: IO[bytes] = open(self.path, mode)
-            self._file.truncate(self._start + sum(self._size(name) for name in self._specs))
+            try:
+                self._reserve(self._start + sum(self._size(name) for name in self._specs))
+            except OSError:
+                self._file.close()
+                self.path.unlink(missing_ok=True)
+                raise
 
     def __enter__(self) -> "WeightsWriter":
         return self
@@ -200,6 +205,12 @@ class WeightsWriter:
         self._file.close()
         if kind is not None and not self._resumable:
             self.path.unlink(missing_ok=True)
+
+    def _reserve(self, size: int) -> None:
+        """Bring the file to its size, and take the room on the disk before anything is computed."""
+        self._file.truncate(size)
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(self._file.fileno(), 0, size)
 
     def _size(self, name: str) -> int:
         dtype, shape = self._specs[name]

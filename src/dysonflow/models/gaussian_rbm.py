@@ -29,8 +29,9 @@ from dysonflow.hyperparameters import (
     planning_only,
     quantity,
 )
+from dysonflow.lazy import LazyModule
 from dysonflow.models.base import System
-from dysonflow.simulation.base import Block, LazyModule
+from dysonflow.simulation.base import Block
 from dysonflow.simulation.compiled import CompiledSimulation, kernel_arguments
 from dysonflow.simulation.kernel.gaussian_rbm import GaussianRBMKernel
 from dysonflow.simulation.torch_simulation import TorchSimulation

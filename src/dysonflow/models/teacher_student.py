@@ -18,8 +18,9 @@ import numpy as np
 
 from dysonflow.errors import ConfigError, DivergedError
 from dysonflow.hyperparameters import Cost, Hyperparameters, planning_only, quantity
+from dysonflow.lazy import LazyModule
 from dysonflow.models.base import System
-from dysonflow.simulation.base import Block, LazyModule
+from dysonflow.simulation.base import Block
 from dysonflow.simulation.compiled import CompiledSimulation, kernel_arguments
 from dysonflow.simulation.kernel.library import KernelEnsemble
 from dysonflow.simulation.kernel.teacher_student import TeacherStudentKernel

@@ -1,6 +1,7 @@
 """What a results folder holds, against what the configuration and the source would make now."""
 
 import json
+import shutil
 from base64 import urlsafe_b64encode
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -132,6 +133,17 @@ def remove(path: Path) -> None:
     if path.is_symlink():
         path.resolve().unlink(missing_ok=True)
     path.unlink(missing_ok=True)
+
+
+def remove_folder(folder: Path) -> None:
+    """Delete the folder of a run; of a link the link alone, not what it points to."""
+    try:
+        if folder.is_symlink():
+            folder.unlink()
+        else:
+            shutil.rmtree(folder)
+    except OSError as error:
+        raise ArtifactError(f"{folder}: cannot be deleted: {error.strerror}") from None
 
 
 def unrecorded(plan: Plan, snakemake: Path = Path(".snakemake")) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,23 +14,6 @@ if TYPE_CHECKING:
 
 BLOCK_SIZE = 64
 """Replicas that share a stream of random numbers; on a CPU they are simulated side by side."""
-
-
-class LazyModule:
-    """A module that is imported when one of its attributes is first used.
-
-    Planning the workflow, spectra, fits and figures need the hyperparameters of a model but not
-    torch, whose import takes longer than most of their work. (The loader of the standard library
-    does not serve: whatever looks through `sys.modules`, as `inspect` does, would import it.)
-    """
-
-    def __init__(self, name: str):
-        self._name = name
-
-    def __getattr__(self, attribute: str) -> Any:
-        module = importlib.import_module(self._name)
-        self.__dict__.update(module.__dict__)
-        return getattr(module, attribute)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
-from dysonflow.simulation.base import Block, LazyModule, Simulation
+from dysonflow.lazy import LazyModule
+from dysonflow.simulation.base import Block, Simulation
 
 if TYPE_CHECKING:
     import torch

@@ -7,9 +7,11 @@ The gas of Dyson index beta, centre c and width sigma is
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import special
 
+from dysonflow.lazy import LazyModule
 from dysonflow.statistics.arrays import FloatArray
+
+special = LazyModule("scipy.special")
 
 
 def sample(

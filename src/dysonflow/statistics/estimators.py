@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import special
 
+from dysonflow.lazy import LazyModule
 from dysonflow.statistics.arrays import FloatArray
 from dysonflow.statistics.coulomb_gas import (
     check_parameters,
@@ -21,6 +21,8 @@ from dysonflow.statistics.coulomb_gas import (
 from dysonflow.statistics.jackknife import jackknife_error, leave_one_out_means
 from dysonflow.statistics.laws import invert_increasing
 from dysonflow.statistics.levels import InsufficientData, checked_levels
+
+special = LazyModule("scipy.special")
 
 OUTLIER_FALSE_ALARM = 1e-3
 """Probability, at most, that a block without an outlier is flagged as having one."""

@@ -8,9 +8,11 @@ from functools import lru_cache
 import numpy as np
 from numpy.polynomial import chebyshev
 from numpy.typing import ArrayLike
-from scipy import special
 
+from dysonflow.lazy import LazyModule
 from dysonflow.statistics.arrays import FloatArray
+
+special = LazyModule("scipy.special")
 
 LARGEST_BLOCK = 256
 """Levels up to which the exact density neither under- nor overflows."""

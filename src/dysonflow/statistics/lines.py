@@ -4,12 +4,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import scipy.special
+
+from dysonflow.lazy import LazyModule
+
+special = LazyModule("scipy.special")
 
 
 def chi2_p_value(chi2: float, dof: int) -> float:
     """Probability of a larger chi2 by chance; NaN without a degree of freedom."""
-    return float(scipy.special.chdtrc(dof, chi2)) if dof else np.nan
+    return float(special.chdtrc(dof, chi2)) if dof else np.nan
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import scipy.special
+from scipy import special
 
 from dysonflow.analysis.laws import Law
 from dysonflow.report.quoting import quote
@@ -83,7 +83,7 @@ def many_tests(statement: str, p_values: pd.Series, theory: str) -> Check | None
 
 def with_p_value(statement: str, measured: str, theory: str, p_value: float) -> Check:
     """A single test; its p-value is turned into standard errors (two-sided)."""
-    distance = float(-scipy.special.ndtri(max(p_value, 1e-300) / 2.0))
+    distance = float(-special.ndtri(max(p_value, 1e-300) / 2.0))
     return Check(statement, measured, theory, distance, f"p = {p_value:.2g}")
 
 

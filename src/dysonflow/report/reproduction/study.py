@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from dysonflow import theory
-from dysonflow.analysis.fits import fitted_pairs
+from dysonflow.analysis.columns import fitted_pairs
 
 
 @dataclass(frozen=True)
