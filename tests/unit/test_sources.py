@@ -137,7 +137,10 @@ def test_the_kernel_of_a_system_counts_for_that_system_alone(tmp_path):
     assert changed("teacher_student.cpp", "job.noise_scale", "job.noise_scale * 2") == [
         "teacher_student"
     ]
-    assert changed("random.hpp", ";", "; ;") == ["gaussian_rbm", "teacher_student"]
+    assert changed("random.hpp", "#pragma once", "#pragma once\nint one = 1;") == [
+        "gaussian_rbm",
+        "teacher_student",
+    ]
     assert changed("job.hpp", "// ", "// So to say: ") == []
 
 

@@ -273,6 +273,7 @@ AFTER_TRAINING = {stage: 2 for stage in STAGES[1:]}
 # The spectrum shows no fits: of the two figures one is drawn again.
 AFTER_SPECTRA = {"fit": 2, "scaling": 2, "figure": 1}
 KERNEL = "src/dysonflow/simulation/kernel"
+NOISE, MASS = "job.noise_scale", "job.mu_squared"
 CHANGES = {
     "nothing": (lambda tree: None, {}),
     "an added point": (add_a_point, dict.fromkeys(STAGES, 1) | {"runs": 1}),
@@ -289,11 +290,13 @@ CHANGES = {
     "the system": (other_system, ALL),
     "another system": (number_in("models/gaussian_rbm.py"), {}),
     "the kernel of the system": (
-        lambda tree: tree.edit(f"{KERNEL}/teacher_student.cpp", "0", "0 + 0"),
+        lambda tree: tree.edit(f"{KERNEL}/teacher_student.cpp", NOISE, f"2 * {NOISE}"),
         ALL,
     ),
     "the kernel of another system": (
-        lambda tree: tree.edit(f"{KERNEL}/gaussian_rbm.cpp", "0", "0 + 0"),
+        lambda tree: tree.edit(
+            f"{KERNEL}/gaussian_rbm.cpp", "job.mu_squared", "2 * job.mu_squared"
+        ),
         {},
     ),
     "a new column of the fits": (a_new_column_of_the_fits, AFTER_SPECTRA),

@@ -149,6 +149,7 @@ class ParsedFiles:
     def __init__(self, path: Path | None):
         self.path = path
         self._known: dict[str, Any] = {}
+        self._read: dict[tuple[str, str, int, int], Parsed] = {}
         self._is_new = False
         try:
             if path is not None:
@@ -161,6 +162,14 @@ class ParsedFiles:
 
     def parse(self, path: Path, function: str = "") -> Parsed:
         """What a file, or one function of it, comes to."""
+        status = os.stat(path)
+        # Many digests share a file, which is read once as long as nobody writes to it.
+        place = (str(path), function, status.st_mtime_ns, status.st_size)
+        if place not in self._read:
+            self._read[place] = self._parse(path, function)
+        return self._read[place]
+
+    def _parse(self, path: Path, function: str) -> Parsed:
         raw = path.read_bytes()
         key = f"{path.suffix}:{function}:{_sha(raw)}"
         found = self._known.get(key)
@@ -206,6 +215,7 @@ def save_cache() -> None:
     _parsed_files().save()
 
 
+@cache
 def _file_of(module: str, package: Path) -> Path | None:
     path = package.joinpath(*module.split(".")[1:])
     for candidate in (path.with_suffix(".py"), path / "__init__.py"):
@@ -296,28 +306,27 @@ def source(stage: str, model: str, figure: str = "") -> str:
     figure : str
         Name of the figure, for the last stage.
     """
-    last = STAGES.index(stage)
+    executed = list(STAGES[: STAGES.index(stage) + 1])
     is_trained = models.load(model).is_trained
     roots = {
         "train": [f"dysonflow.models.{model}", "dysonflow.artifacts.weights"],
         "spectra": ["dysonflow.analysis.spectra"],
         "fit": ["dysonflow.analysis.fits", *_theory_of(model)],
         "scaling": ["dysonflow.analysis.scaling"],
-        "figure": [],
     }
     if is_trained:
         roots["train"].append("dysonflow.simulation.ensemble")
     if stage == "figure":
-        # A figure of the start, or of a system without theory, is made from no fits.
-        roots["figure"] = [f"dysonflow.report.figures.{figures.FIGURES[figure].module}"]
-        if not figures.needs_fits(figure):
-            roots["fit"] = roots["scaling"] = []
-            roots["figure"] += _theory_of(model)
+        kind = figures.FIGURES[figure]
+        roots["figure"] = [f"dysonflow.report.figures.{kind.module}", *_theory_of(model)]
+        # What shows no fits is not made from them.
+        if "fits" not in kind.inputs and "scaling" not in kind.inputs:
+            executed = ["train", "spectra", "figure"]
     # Of the stages only the functions themselves: the others do not run.
     first = ["join", "train"] if is_trained else ["read_weights"]
-    names = ["_parse", "_lists", *first, *STAGES[1 : last + 1]]
+    names = ["_parse", "_lists", *first, *executed[1:]]
     functions = [f"dysonflow.stages.{name}" for name in names]
-    modules = [module for name in STAGES[: last + 1] for module in roots[name]]
+    modules = [module for name in executed for module in roots[name]]
     return source_digest(modules, [STYLE] if stage == "figure" else [], functions=functions)
 
 
