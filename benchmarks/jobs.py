@@ -1,8 +1,8 @@
 """What the jobs of a study cost beside what they compute, and what a call costs that has none.
 
-Runs a configuration in an empty folder and prints CPU seconds, and the useful share: what the stages
-compute, as their artifacts say, over cores times wall time. Then a call of `snakemake -n` with
-nothing to do, in turn with the same call for a Snakefile with as many jobs, empty rules and no
+Runs a configuration in an empty folder and prints CPU seconds, and the useful share: what the
+stages compute, as their artifacts say, over cores times wall time. Then a call of `snakemake -n`
+with nothing to do, in turn with the same call for a Snakefile with as many jobs, empty rules and no
 package.
 
     python benchmarks/jobs.py --config config/config.yaml --cores 2
