@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 
+from dysonflow.analysis.laws import LAWS
 from dysonflow.planning import reference as reference_docs
 from dysonflow.planning.studies import load_studies
 from dysonflow.report import figures
@@ -44,6 +45,13 @@ def test_every_figure_is_described():
     assert all(f"`{name}`" in shown for name in own)
     parts = ["learning_rate", "batch_size", "noise_scale", "pair1", "pair2", "pair4"]
     assert all(f"_{part}" in shown for part in parts)
+
+
+def test_every_law_is_described():
+    text = (ROOT / "docs" / "tables.md").read_text(encoding="utf-8")
+    shown = text.split("## Scaling")[1].split("\n## ")[0]
+    rows = [line for line in shown.splitlines() if line.startswith("| `")]
+    assert [f"| `{law.name}` | {law.text} |" for law in LAWS] == rows[-len(LAWS) :]
 
 
 def test_the_default_configuration_is_valid():
