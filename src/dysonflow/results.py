@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dysonflow.wording import did_you_mean
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -100,10 +102,27 @@ def _read(
     pattern: str,
     columns: Sequence[str] | None = None,
     layer: str | None = None,
+    study: str | None = None,
 ) -> "pd.DataFrame":
     from dysonflow.artifacts.tables import read_table
 
-    return read_table(_find(results, pattern), columns, layer)
+    paths = _find(results, pattern)
+    if study is not None:
+        named = _runs_of(results, study)
+        paths = [path for path in paths if path.parent.name in named]
+        if not paths:
+            raise FileNotFoundError(f"{results}: no run of study {study!r} is as far yet")
+    return read_table(paths, columns, layer)
+
+
+def _runs_of(results: str | os.PathLike[str], study: str) -> set[str]:
+    """Names of the runs of a study, from the table of all runs."""
+    runs = read_runs(results)
+    named = runs.loc[[study in studies for studies in runs["studies"]], "run"]
+    if named.empty:
+        known = sorted({name for studies in runs["studies"] for name in studies})
+        raise FileNotFoundError(f"{results}: no study {study!r}{did_you_mean(study, known)}")
+    return set(named)
 
 
 def read_spectra(
@@ -111,6 +130,7 @@ def read_spectra(
     model: str = "*",
     columns: Sequence[str] | None = None,
     layer: str | None = None,
+    study: str | None = None,
 ) -> "pd.DataFrame":
     """Read the eigenvalues of all runs.
 
@@ -124,6 +144,8 @@ def read_spectra(
         Only these columns: saves memory where there are many rows.
     layer : str, optional
         Only this layer; all by default.
+    study : str, optional
+        Only the runs that this study names, as of the last call of the workflow; all by default.
 
     Returns
     -------
@@ -135,21 +157,24 @@ def read_spectra(
     Raises
     ------
     FileNotFoundError
-        If there are none.
+        If there are none, or there is no such study.
     ArtifactError
         If a file is damaged.
     """
-    return _read(results, f"runs/{model}/*/{SPECTRA}", columns, layer)
+    return _read(results, f"runs/{model}/*/{SPECTRA}", columns, layer, study)
 
 
 def read_fits(
-    results: str | os.PathLike[str] = "results", model: str = "*", layer: str | None = None
+    results: str | os.PathLike[str] = "results",
+    model: str = "*",
+    layer: str | None = None,
+    study: str | None = None,
 ) -> "pd.DataFrame":
     """Read the fits of all runs: one row per run, layer and block of degenerate levels.
 
     Parameters and errors are those of `read_spectra`; `docs/tables.md` explains the columns.
     """
-    return _read(results, f"runs/{model}/*/{FITS}", layer=layer)
+    return _read(results, f"runs/{model}/*/{FITS}", layer=layer, study=study)
 
 
 def read_scaling(

@@ -238,6 +238,16 @@ def test_the_table_of_runs_has_hyperparameters_and_status(folder):
     assert runs["seconds"].notna().all() and pd.isna(runs.loc[first.key, "sampler"])
 
 
+def test_the_runs_of_one_study_are_read(folder):
+    plan = plan_of()
+    first, second = plan.studies["small"].runs
+    audit.write_runs({"a": [first, second], "b": [second]}, plan.results, plan.results.runs_table)
+    assert set(dysonflow.read_fits(study="b")["run"]) == {second.name}
+    assert set(dysonflow.read_spectra(study="a")["run"]) == {first.name, second.name}
+    with pytest.raises(FileNotFoundError, match="no study 'c'; valid: a, b"):
+        dysonflow.read_fits(study="c")
+
+
 def test_orphans_are_deleted_only_on_demand(folder, capsys):
     more = folder / "runs/teacher_student/old-0123456789ab"
     shutil.copytree(files(folder, "weights.safetensors")[0].parent, more)

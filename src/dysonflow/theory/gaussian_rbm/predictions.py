@@ -91,10 +91,10 @@ def _predictions(
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """(centre, sigma, mean gap) and their errors, for each block of ascending levels.
 
-    What the estimators of `statistics.estimators` converge to, by diagonalising matrices drawn with a fixed
-    seed. Both signs of the Gaussian part together have no odd errors, and the squares of its
-    entries, whose means are known, serve as control variates: to 0.1 % of sigma at the default
-    study's points in half a second.
+    What `statistics.estimators` converge to, by diagonalising matrices drawn with a fixed seed.
+    Both signs of the Gaussian part together have no odd errors, and the squares of its entries,
+    whose means are known, serve as control variates: to 0.1 % of sigma at the default study's
+    points in half a second.
     """
     place = _machine(*physical)
     size = len(place.fixed)
