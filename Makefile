@@ -16,8 +16,10 @@ help:  ## show this list
 setup: .venv/ready  ## install the pinned environment into .venv
 
 .venv/ready: pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --editable '.[dev,cluster]'
+	@echo "Making the environment .venv with $(PYTHON)"
+	@$(PYTHON) -m venv .venv
+	@echo "Installing what constraints.txt pins, and compiling the kernel (about a minute of CPU): some minutes in all"
+	@$(BIN)/pip install --quiet --editable '.[dev,cluster]'
 	@touch $@
 
 run: setup  ## run the studies of config/config.yaml: figures and results/report.html

@@ -305,7 +305,7 @@ CHANGES = {
     "a new figure": (a_new_figure, {}),
     "a new system": (a_new_system, {}),
     "a new theory": (a_new_theory, {}),
-    "what a step costs, and a symbol": (other_cost_and_symbol, {}),
+    "what a step costs, and a symbol of legends": (other_cost_and_symbol, {"figure": 2}),
     "the law": (number_in("analysis/scaling.py"), {"scaling": 2, "figure": 1}),
     "words and format": (other_words_and_format, {}),
     "touch": (touch, {}),

@@ -11,6 +11,8 @@ from dysonflow.hyperparameters import Auto, Hyperparameters
 if TYPE_CHECKING:
     import pandas as pd
 
+INCIDENTAL = ("burn_in", "steps", "path", "first_snapshot")
+"""Hyperparameters that follow from the others or say where a run is kept."""
 RUN_FIELDS = [
     pa.field("run", pa.string(), False),
     pa.field("model", pa.string(), False),

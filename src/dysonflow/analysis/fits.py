@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -13,9 +13,6 @@ from dysonflow.artifacts.arrow import arrow_array
 from dysonflow.hyperparameters import Hyperparameters
 from dysonflow.statistics import angles, correlation, estimators, goodness
 from dysonflow.theory.base import Block, Theory
-
-if TYPE_CHECKING:
-    pass
 
 FITS_FIELDS = [
     *RUN_FIELDS,

@@ -45,72 +45,88 @@ class Law:
 
 MEAN_GAP = Law(
     *("mean_gap", "mean_gap", "line", "variable"),
-    "Mean gap of a pair against the paper's variable, all points. Holds at weak noise and small "
-    "steps; beyond, the slope is an average over points that differ.",
+    text=(
+        "Mean gap of a pair against the paper's variable, all points. Holds at weak noise and "
+        "small steps; beyond, the slope is an average over points that differ."
+    ),
 )
 MEAN_GAP_FINITE_STEP = Law(
     *("mean_gap_finite_step", "mean_gap", "line", "finite_step_variable"),
-    "The same against the variable with the corrections that are known exactly: finite step and "
-    "persistent chains. Holds where only the pair itself matters.",
+    text=(
+        "The same against the variable with the corrections that are known exactly: finite step "
+        "and persistent chains. Holds where only the pair itself matters."
+    ),
 )
 MEAN_GAP_SMALL_NOISE = Law(
     *("mean_gap_small_noise", "mean_gap", "line", "variable"),
-    "Mean gap against the paper's variable over the runs with a/B up to the study's small_noise, "
-    "where it should hold.",
+    text=(
+        "Mean gap against the paper's variable over the runs with a/B up to the study's "
+        "small_noise, where it should hold."
+    ),
     small_noise=True,
 )
 SIGMA = Law(
     *("sigma", "sigma", "line", "variable"),
-    "sqrt(pi) sigma of a pair against the paper's variable, all points. Holds as for the mean gap.",
+    text=(
+        "sqrt(pi) sigma of a pair against the paper's variable, all points. Holds as for the mean"
+        " gap."
+    ),
 )
 SIGMA_FINITE_STEP = Law(
     *("sigma_finite_step", "sigma", "line", "finite_step_variable"),
-    "The same against the variable with the corrections that are known exactly.",
+    text="The same against the variable with the corrections that are known exactly.",
 )
 SIGMA_SMALL_NOISE = Law(
     *("sigma_small_noise", "sigma", "line", "variable"),
-    "sqrt(pi) sigma against the paper's variable over the runs of small noise, where it should "
-    "hold.",
+    text=(
+        "sqrt(pi) sigma against the paper's variable over the runs of small noise, where it "
+        "should hold."
+    ),
     small_noise=True,
 )
 GAP_OVER_SIGMA = Law(
     *("gap_over_sigma", "gap_over_sigma", "line", "sigma"),
-    "Mean gap against sqrt(pi) sigma; the slope is 1 for the Wigner surmise.",
+    text="Mean gap against sqrt(pi) sigma; the slope is 1 for the Wigner surmise.",
     slope=1.0,
 )
 MEAN_GAP_ZERO_NOISE = Law(
     *("mean_gap_zero_noise", "mean_gap", "zero noise", "finite_step_variable"),
-    "Slope of the mean gap extrapolated to a/B = 0: one intercept for all points, for each centre "
-    "a polynomial of second order in a/B. Should hold at any strength of noise of the points.",
+    text=(
+        "Slope of the mean gap extrapolated to a/B = 0: one intercept for all points, for each "
+        "centre a polynomial of second order in a/B. Should hold at any strength of noise of the "
+        "points."
+    ),
 )
 SIGMA_ZERO_NOISE = Law(
     *("sigma_zero_noise", "sigma", "zero noise", "finite_step_variable"),
-    "The same for sqrt(pi) sigma.",
+    text="The same for sqrt(pi) sigma.",
 )
 SIGMA_IN_LEARNING_RATE = Law(
     *("sigma_in_learning_rate", "sigma", "exponent", "learning_rate"),
-    "Power of a in sigma at fixed B, a factor for each block and B. 1/2 at weak noise.",
+    text="Power of a in sigma at fixed B, a factor for each block and B. 1/2 at weak noise.",
     free=("learning_rate",),
 )
 SIGMA_IN_BATCH_SIZE = Law(
     *("sigma_in_batch_size", "sigma", "exponent", "1/batch_size"),
-    "Power of 1/B in sigma at fixed a, a factor for each block and a. 1/2 at weak noise.",
+    text="Power of 1/B in sigma at fixed a, a factor for each block and a. 1/2 at weak noise.",
     free=("batch_size",),
 )
 SIGMA_IN_STOCHASTICITY = Law(
     *("sigma_in_stochasticity", "sigma", "exponent", "stochasticity"),
-    "Power of a/B in sigma, a factor for each block. 1/2 at weak noise.",
+    text="Power of a/B in sigma, a factor for each block. 1/2 at weak noise.",
     free=("learning_rate", "batch_size"),
 )
 EQUAL_STOCHASTICITY = Law(
     *("equal_stochasticity", "sigma", "equal stochasticity", "variable"),
-    "Ratio of the sigmas of runs with equal a/B and different a. 1 where only a/B counts, that is "
-    "at small steps.",
+    text=(
+        "Ratio of the sigmas of runs with equal a/B and different a. 1 where only a/B counts, "
+        "that is at small steps."
+    ),
     slope=1.0,
 )
 EQUAL_STOCHASTICITY_FINITE_STEP = Law(
     *("equal_stochasticity_finite_step", "sigma", "equal stochasticity", "finite_step_variable"),
-    "The same, each sigma over the variable with the finite-step corrections. 1 at any step.",
+    text="The same, each sigma over the variable with the finite-step corrections. 1 at any step.",
     slope=1.0,
 )
 

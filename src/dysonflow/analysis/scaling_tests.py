@@ -6,10 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from dysonflow.analysis.columns import INCIDENTAL
 from dysonflow.statistics.lines import chi2_p_value, least_squares
 
-INCIDENTAL = ("burn_in", "steps", "path", "first_snapshot")
-"""Hyperparameters that follow from the others or say where a run is kept."""
 ENSEMBLE = ("replicas", "snapshots", "seed", *INCIDENTAL)
 """Hyperparameters that do not enter the stationary law."""
 POLYNOMIAL_ORDER = 2

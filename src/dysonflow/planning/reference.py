@@ -97,9 +97,11 @@ def with_tables(text: str) -> str:
 
 def write(folder: Path) -> None:
     """Write the schema and the tables into the folder `config`."""
-    folder.joinpath("schema.json").write_text(json.dumps(json_schema(), indent=2) + "\n")
+    folder.joinpath("schema.json").write_text(
+        json.dumps(json_schema(), indent=2) + "\n", encoding="utf-8"
+    )
     readme = folder / "README.md"
-    readme.write_text(with_tables(readme.read_text()))
+    readme.write_text(with_tables(readme.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":

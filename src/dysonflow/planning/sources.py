@@ -34,6 +34,8 @@ WORDS = ("dysonflow.errors", "dysonflow.wording", "dysonflow.logs")
 STYLE = "report/figures/dysonflow.mplstyle"
 CACHE_VERSION = 1
 """Raised when this file makes something else of a source file."""
+TEXT_ARGUMENTS = {"quantity": ("symbol", "unit"), "Law": ("text",)}
+"""Arguments, by the name of what is called, that are words for people."""
 CPP = (".cpp", ".hpp")
 BESIDE = (".cpp", ".npz")
 """A file of these suffixes beside a module of its name is part of the module."""
@@ -73,8 +75,8 @@ class _Bare(ast.NodeTransformer):
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         self.generic_visit(node)
-        if isinstance(node.func, ast.Name) and node.func.id == "quantity":
-            node.keywords = [one for one in node.keywords if one.arg not in ("symbol", "unit")]
+        text = TEXT_ARGUMENTS.get(node.func.id, ()) if isinstance(node.func, ast.Name) else ()
+        node.keywords = [one for one in node.keywords if one.arg not in text]
         return node
 
 
@@ -327,7 +329,11 @@ def source(stage: str, model: str, figure: str = "") -> str:
     names = ["_parse", "_lists", *first, *executed[1:]]
     functions = [f"dysonflow.stages.{name}" for name in names]
     modules = [module for name in executed for module in roots[name]]
-    return source_digest(modules, [STYLE] if stage == "figure" else [], functions=functions)
+    if stage != "figure":
+        return source_digest(modules, functions=functions)
+    # The legends show the symbols, which count for nothing else.
+    symbols = json.dumps(models.hyperparameters_of(model).symbols())
+    return _joint([source_digest(modules, [STYLE], functions=functions), symbols])
 
 
 def _theory_of(model: str) -> list[str]:

@@ -15,8 +15,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from dysonflow import theory
-from dysonflow.analysis.columns import fitted_pairs
-from dysonflow.analysis.scaling_tests import INCIDENTAL
+from dysonflow.analysis.columns import INCIDENTAL, fitted_pairs
 from dysonflow.analysis.spectra import read_eigenvalues
 from dysonflow.artifacts import tables
 from dysonflow.artifacts.files import atomic, envelope
