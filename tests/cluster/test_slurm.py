@@ -132,7 +132,7 @@ def flows(slurm, tmp_path_factory):
     )
     flows["hanging"].submit("--until", "train", profile=hanging, option="--workflow-profile")
     # Too little for Python at first, enough at the second attempt.
-    memory = ["--set-resources", "train:mem_mb=400*attempt**2"]
+    memory = ["--set-resources", "train:mem_mb=60*attempt**4"]
     flows["hungry"].submit("--until", "train", *memory, retries=1)
     flows["gpu"].submit("--until", "train", option="--workflow-profile")
     flows["main"].submit()
@@ -170,7 +170,7 @@ def test_a_job_killed_for_memory_is_tried_again_with_more(flows):
     # Snakemake shows the log of Slurm only when it gives up.
     logs = flow.folder.glob(".snakemake/slurm_logs/rule_train/*/*.log")
     assert any("exceeded memory limit" in path.read_text() for path in logs)
-    assert (first["MinMemoryNode"], second["MinMemoryNode"]) == ("400M", "1600M")
+    assert (first["MinMemoryNode"], second["MinMemoryNode"]) == ("60M", "960M")
 
 
 def test_device_cuda_asks_for_a_gpu_and_says_where_there_is_none(flows):
@@ -199,7 +199,7 @@ def test_all_of_a_study_runs_as_slurm_jobs(flows):
     ]
     # One job joins the shards; spectra and fit are one group, laws and figure another.
     others = sorted(re.match("rule_[a-z]+", text)[0] for text in comments if text not in shards)
-    assert others == ["rule_analysis", "rule_drawing", "rule_train"]
+    assert others == ["rule_analysis", "rule_drawing", "rule_join"]
     assert not any("TresPerJob" in job for job in jobs)
     # As computed, not the default of the profile.
     assert {job["MinMemoryNode"] for job in jobs if "train_shard" in job["Comment"]} == {"1501M"}
@@ -279,9 +279,9 @@ def test_a_job_whose_node_fails_is_tried_again_when_the_node_is_back(flows, slur
     flow.first("RUNNING")
     node = ["scontrol", "update", f"NodeName={slurm.host}"]
     subprocess.run([*node, "State=DOWN", "Reason=test"], check=True)
+    # That the job ended so is the sign that the node was down: it may answer again by itself
+    # (ReturnToService) before anyone looks at it.
     lost = flow.first("NODE_FAIL")
-    assert slurm.node_state().startswith("down")
-    # It may answer again by itself first (ReturnToService).
     subprocess.run([*node, "State=RESUME"], capture_output=True)
     until(lambda: slurm.node_state() in ("idle", "mix"), "the node back")
     assert flow.wait() == 0, flow.output
