@@ -361,11 +361,6 @@ class WeightsWriter:
         return digest.hexdigest()
 
 
-def remove_unfinished(path: str | os.PathLike[str]) -> None:
-    """Remove what an interrupted writer of `path` left, if there is anything."""
-    Path(f"{path}{UNFINISHED}").unlink(missing_ok=True)
-
-
 def write_weights(
     path: str | os.PathLike[str],
     weights: Mapping[str, np.ndarray],
