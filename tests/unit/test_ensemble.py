@@ -488,3 +488,31 @@ def test_the_quantile_of_a_slow_start_is_that_of_chi_squared(freedom):
 
     found = _chi_squared_quantile(1e-4, freedom)
     assert found == pytest.approx(chi2.ppf(1e-4, freedom), rel=1e-12)
+
+
+@implementations
+def test_the_loss_of_the_machine_is_its_divergence_from_the_field(implementation, tmp_path):
+    from dysonflow.models.gaussian_rbm import precision_matrix
+
+    values = {"replicas": 3, "sites": 4, "hidden_width": 1.2, **SHORT}
+    run, result = train("gaussian_rbm", tmp_path, implementation, **values)
+    field = torch.distributions.MultivariateNormal(
+        torch.zeros(4, dtype=torch.float64), precision_matrix=torch.tensor(precision_matrix(run))
+    )
+    for replica, snapshot in np.ndindex(result.loss.shape):
+        w = torch.tensor(result.weights[replica, snapshot])
+        precision = run.rbm_mass_squared * torch.eye(4) - run.hidden_width**2 * w.T @ w
+        machine = torch.distributions.MultivariateNormal(
+            torch.zeros(4, dtype=torch.float64), precision_matrix=precision
+        )
+        expected = float(torch.distributions.kl_divergence(field, machine))
+        assert result.loss[replica, snapshot] == pytest.approx(expected, rel=1e-9)
+
+
+@implementations
+def test_the_loss_of_the_student_is_half_of_its_squared_distance(implementation, tmp_path):
+    from dysonflow.models.teacher_student import teacher
+
+    run, result = train("teacher_student", tmp_path, implementation, replicas=3, size=3, **SHORT)
+    distance = np.linalg.norm(result.weights - teacher(run), axis=(2, 3))
+    np.testing.assert_allclose(result.loss, distance**2 / 2, rtol=1e-12)
