@@ -84,7 +84,8 @@ def train(
     identity |= {"threads": threads, "members": [replicas.start, replicas.stop]}
     checkpoint = Checkpoint(output, identity, checkpoint_seconds)
     shape = (run.layers(), len(replicas), run.snapshots, run.dtype)
-    with WeightsWriter(output, *shape, metadata, resumable=True) as writer:
+    lags = len(run.lags)
+    with WeightsWriter(output, *shape, metadata, resumable=True, lags=lags) as writer:
         try:
             seconds = ensemble.train(
                 implementation.simulation,
@@ -101,7 +102,7 @@ def train(
             raise DivergedError(
                 error.replica, error.step, f"{error.reason} (hyperparameters: {run.canonical()})"
             ) from None
-        steps = len(replicas) * run.snapshot_steps[-1]
+        steps = len(replicas) * run.frame_steps[-1]
         log.info("device %s, %.3g replica-steps/s, %.1f s", place.name, steps / seconds, seconds)
         made = record(source, seconds, replica_steps=steps, **how)
         writer.finish(run.snapshot_steps, made)
@@ -190,6 +191,33 @@ def fit(
             for block, flag in enumerate(texts(pa.chunked_array([columns["flag"]]))):
                 if flag:
                     log.warning("run %s, layer %s, block %d: %s", run.name, layer, block, flag)
+            writer.write(columns)
+        metadata["seconds"] = clock.seconds
+
+
+def increments(
+    model: str, hyperparameters: Mapping[str, Any], source: str, weights: str, output: str
+) -> None:
+    """Write drift, diffusion and repulsion of all layers and lags of a run."""
+    import pyarrow as pa
+
+    from dysonflow.analysis.increments import increments_run, increments_schema
+    from dysonflow.artifacts.arrow import texts
+    from dysonflow.artifacts.tables import table_writer
+    from dysonflow.artifacts.weights import open_weights
+
+    clock = Clock()
+    run = _parse(model, hyperparameters)
+    metadata = record(source, 0.0, **_said(run), made_from=kinds.made_from([weights]))
+    with (
+        open_weights(weights) as file,
+        table_writer(output, increments_schema(type(run)), metadata) as writer,
+    ):
+        for layer in run.layers():
+            columns = increments_run(run, layer, file)
+            for flag in dict.fromkeys(texts(pa.chunked_array([columns["flag"]]))):
+                if flag:
+                    log.warning("run %s, layer %s: %s", run.name, layer, flag)
             writer.write(columns)
         metadata["seconds"] = clock.seconds
 

@@ -261,7 +261,7 @@ def test_orphans_are_deleted_only_on_demand(folder, capsys):
 
 
 def test_shards_give_the_same_bytes_in_all_stages(tmp_path):
-    values = {"replicas": 448, "snapshots": 2}
+    values = {"replicas": 448, "snapshots": 2, "lags": [1, 3]}
     study = {"model": "teacher_student", "hyperparameters": values, "figures": []}
     found = []
     for size in (512, 192, 64):

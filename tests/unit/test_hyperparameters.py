@@ -55,6 +55,7 @@ def test_every_hyperparameter_changes_the_key(model):
         "size": 4,
         "sites": 12,
         "hidden_units": 9,
+        "lags": [1, 3],
     }
     for name, value in base.canonical().items():
         changed = base.canonical() | {

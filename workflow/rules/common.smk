@@ -7,7 +7,7 @@ from dysonflow.planning import advice, audit, resources, sources
 from dysonflow.planning.graph import Plan
 from dysonflow.planning.studies import load_config, split_figure
 from dysonflow.report import figures
-from dysonflow.results import FITS, SPECTRA, WEIGHTS, Results
+from dysonflow.results import FITS, INCREMENTS, SPECTRA, WEIGHTS, Results
 
 try:
     SETTINGS = load_config(config)
@@ -68,6 +68,10 @@ def needs_of_joining(wildcards, attempt):
 
 def needs_of_reading(wildcards, attempt):
     return resources.reading(RUNS[wildcards.run], attempt)
+
+
+def needs_of_increments(wildcards, attempt):
+    return resources.increments(RUNS[wildcards.run], attempt)
 
 
 def needs_of_table(wildcards, attempt):

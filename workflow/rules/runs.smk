@@ -167,3 +167,26 @@ rule fit:
         "fit {wildcards.model} {wildcards.run}"
     script:
         "../scripts/fit.py"
+
+
+rule increments:
+    input:
+        RESULTS.run_file(WEIGHTS),
+    output:
+        RESULTS.run_file(INCREMENTS),
+    log:
+        RESULTS.log("increments", "{model}", "{run}"),
+    cache: True
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=memory(needs_of_increments),
+        runtime=runtime(needs_of_increments),
+    params:
+        hyperparameters=of_run("increments", "hyperparameters"),
+        source=of_run("increments", "source"),
+    message:
+        "increments of {wildcards.model} {wildcards.run}"
+    script:
+        "../scripts/increments.py"

@@ -302,18 +302,21 @@ def source(stage: str, model: str, figure: str = "") -> str:
     Parameters
     ----------
     stage : str
-        One of `STAGES`. The first of a model that is not trained reads its weights from files.
+        One of `STAGES`, or `increments`. The first of a model that is not trained reads its weights
+        from files.
     model : str
         Name of the system.
     figure : str
         Name of the figure, for the last stage.
     """
-    executed = list(STAGES[: STAGES.index(stage) + 1])
+    after = {"increments": ("train", "increments")}
+    executed = list(after.get(stage) or STAGES[: STAGES.index(stage) + 1])
     is_trained = models.load(model).is_trained
     roots = {
         "train": [f"dysonflow.models.{model}", "dysonflow.artifacts.weights"],
         "spectra": ["dysonflow.analysis.spectra"],
         "fit": ["dysonflow.analysis.fits", *_theory_of(model)],
+        "increments": ["dysonflow.analysis.increments", *_theory_of(model)],
         "scaling": ["dysonflow.analysis.scaling"],
     }
     if is_trained:
@@ -324,6 +327,8 @@ def source(stage: str, model: str, figure: str = "") -> str:
         # What shows no fits is not made from them.
         if "fits" not in kind.inputs and "scaling" not in kind.inputs:
             executed = ["train", "spectra", "figure"]
+        if "increments" in kind.inputs:
+            executed.insert(1, "increments")
     # Of the stages only the functions themselves: the others do not run.
     first = ["join", "train"] if is_trained else ["read_weights"]
     names = ["_parse", "_lists", *first, *executed[1:]]

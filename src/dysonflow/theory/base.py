@@ -7,6 +7,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from dysonflow.hyperparameters import Hyperparameters
+from dysonflow.statistics.increments import Kick
 
 H = TypeVar("H", bound=Hyperparameters)
 
@@ -146,6 +147,26 @@ class Theory(ABC, Generic[H]):
             Two orthonormal vectors, shape (N, 2).
         position : int
             Position of the lower level's singular value, counted from the largest.
+        """
+        return None
+
+    def kick(
+        self, h: H, layer: str, weights: np.ndarray, steps: np.ndarray, lag: int
+    ) -> Kick | None:
+        """Moments of the change of X = W^T W over some SGD steps; None if not known.
+
+        Parameters
+        ----------
+        h : Hyperparameters
+            Of the run.
+        layer : str
+            Name of the weight matrix.
+        weights : np.ndarray
+            Weights before, shape (sample, M, N).
+        steps : np.ndarray
+            SGD step of each sample, shape (sample,).
+        lag : int
+            SGD steps.
         """
         return None
 

@@ -5,8 +5,9 @@ import math
 import numpy as np
 
 from dysonflow.models.gaussian_rbm import GaussianRBMHyperparameters, precision_matrix
+from dysonflow.statistics.increments import Kick
 from dysonflow.theory.base import Block, Theory
-from dysonflow.theory.gaussian_rbm import predictions
+from dysonflow.theory.gaussian_rbm import motion, predictions
 
 
 class GaussianRBMTheory(Theory[GaussianRBMHyperparameters]):
@@ -61,6 +62,17 @@ class GaussianRBMTheory(Theory[GaussianRBMHyperparameters]):
         """Plane of a degenerate pair of modes, and where its lower level is."""
         modes = np.linalg.eigh(precision_matrix(h))[1]
         return modes[:, first : first + 2], first
+
+    def kick(
+        self,
+        h: GaussianRBMHyperparameters,
+        layer: str,
+        weights: np.ndarray,
+        steps: np.ndarray,
+        lag: int,
+    ) -> Kick | None:
+        """Moments of the change of X, averaged over the chains; None where modes are not learnt."""
+        return motion.kick(h, weights, lag)
 
     def noise_free(
         self, h: GaussianRBMHyperparameters, layer: str, weights: np.ndarray, steps: np.ndarray

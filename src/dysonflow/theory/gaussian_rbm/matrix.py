@@ -69,6 +69,14 @@ class Machine:
         """1 + a (1/kappa_i - R_i): 1 for a mode that is learnt."""
         return 1.0 + self.rate * (1.0 / self.kappa - self.covariance)
 
+    @property
+    def memory(self) -> Array:
+        """(x_i / mu^2)^k: what is left of a sample of mode i after one SGD step, shape (N,)."""
+        if not self.sweeps:
+            return np.zeros(len(self.fixed))
+        found: Array = (self.fixed / self.mass) ** self.sweeps
+        return found
+
     def free(self) -> Array:
         """Pairs of equal modes one of which was cut for want of a hidden unit, shape (N, N).
 
@@ -198,28 +206,12 @@ def linear_noise(machine: Machine) -> Moments:
     """
     x, a, batch = machine.fixed, machine.rate, machine.batch
     size = len(x)
-    response = machine.covariance
-    memory = (x / machine.mass) ** machine.sweeps if machine.sweeps else np.zeros(size)
+    response, memory = machine.covariance, machine.memory
     one = 1.0 + np.eye(size)
     r, rho = np.outer(response, response), np.outer(memory, memory)
-    gain = machine.gain
-    keep = np.outer(gain, gain)
-    kick = a * ((x * gain)[:, None] + (x * gain)[None, :])
     free = machine.free()
-    # Entries that nothing drives: any contraction will do.
-    keep = np.where(free | (kick == 0), 0.0, keep)
-    kick = np.where(free, 0.0, kick)
-    step = np.empty((size, size, 2, 2))
-    step[..., 0, 0] = keep - kick * (1.0 - rho) * r
-    step[..., 0, 1] = -kick * rho
-    step[..., 1, 0] = (1.0 - rho) * r
-    step[..., 1, 1] = rho
-    push = np.stack([-kick, np.ones_like(kick)], axis=-1)
-    source = ((1.0 - rho**2) * r / batch)[..., None, None] * push[..., :, None] * push[..., None, :]
-    both = np.einsum("ijab,ijcd->ijacbd", step, step).reshape(size, size, 4, 4)
-    solved = np.linalg.solve(np.eye(4) - both, source.reshape(size, size, 4, 1))
-    covariance = solved.reshape(size, size, 2, 2)
-    variance = np.where(free, 0.0, covariance[..., 0, 0])
+    covariance = linear_covariance(machine)
+    variance = covariance[..., 0, 0]
     samples = covariance[..., 1, 1]
     # d = C - R(Y): what the chains do not yet know of Y.
     lag = np.where(free, 0.0, covariance[..., 0, 1] - r * variance)
@@ -242,6 +234,36 @@ def linear_noise(machine: Machine) -> Moments:
     mean = np.where(learnt, known / rates, 0.0)
     none = np.zeros((size, size))
     return Moments(mean, variance, none, np.zeros((size, size, size)))
+
+
+def linear_covariance(machine: Machine) -> Array:
+    """Stationary covariance of (y_ij, s_ij) of `linear_noise`, shape (N, N, 2, 2).
+
+    That of entries off the diagonal; half of it on the diagonal.
+    """
+    x, a, batch = machine.fixed, machine.rate, machine.batch
+    size = len(x)
+    response, memory = machine.covariance, machine.memory
+    r, rho = np.outer(response, response), np.outer(memory, memory)
+    gain = machine.gain
+    keep = np.outer(gain, gain)
+    kick = a * ((x * gain)[:, None] + (x * gain)[None, :])
+    free = machine.free()
+    # Entries that nothing drives: any contraction will do.
+    keep = np.where(free | (kick == 0), 0.0, keep)
+    kick = np.where(free, 0.0, kick)
+    step = np.empty((size, size, 2, 2))
+    step[..., 0, 0] = keep - kick * (1.0 - rho) * r
+    step[..., 0, 1] = -kick * rho
+    step[..., 1, 0] = (1.0 - rho) * r
+    step[..., 1, 1] = rho
+    push = np.stack([-kick, np.ones_like(kick)], axis=-1)
+    source = ((1.0 - rho**2) * r / batch)[..., None, None] * push[..., :, None] * push[..., None, :]
+    both = np.einsum("ijab,ijcd->ijacbd", step, step).reshape(size, size, 4, 4)
+    solved = np.linalg.solve(np.eye(4) - both, source.reshape(size, size, 4, 1))
+    found = solved.reshape(size, size, 2, 2)
+    found[free, 0, 0] = 0.0
+    return found
 
 
 PART = 2**14
