@@ -35,9 +35,7 @@ def make_run(plan, run, log):
     stages.spectra(run.MODEL, **values, weights=files["weights"], output=files["spectra"])
     if run.lags:
         values = plan.run_params("increments", run)
-        stages.increments(
-            run.MODEL, **values, weights=files["weights"], output=files["increments"]
-        )
+        stages.increments(run.MODEL, **values, weights=files["weights"], output=files["increments"])
     if run.name in plan.fitted:
         values = plan.run_params("fit", run)
         stages.fit(run.MODEL, **values, **plan.fit_inputs(run), output=files["fits"])
