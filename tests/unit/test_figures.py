@@ -14,7 +14,7 @@ from dysonflow.artifacts.weights import write_weights
 from dysonflow.errors import ArtifactError
 from dysonflow.hyperparameters import Hyperparameters, quantity
 from dysonflow.planning import sources
-from dysonflow.report.figures import FIGURES, FROM_THE_START, STATIONARY, needs_fits
+from dysonflow.report.figures import FIGURES, IN_TIME, STATIONARY, needs_fits
 from dysonflow.report.figures._study import StudyData, draw_figure, name_of
 
 FOLDER = Path(dysonflow.__file__).parent / "report" / "figures"
@@ -23,8 +23,8 @@ FOLDER = Path(dysonflow.__file__).parent / "report" / "figures"
 def test_every_figure_has_a_file_and_every_file_a_figure():
     files = {path.stem for path in FOLDER.glob("[a-z]*.py")}
     assert {kind.module for kind in FIGURES.values()} == files
-    assert {*STATIONARY, *FROM_THE_START} <= set(FIGURES)
-    assert not any(needs_fits(name) for name in FROM_THE_START)
+    assert {*STATIONARY, *IN_TIME} <= set(FIGURES)
+    assert not any(needs_fits(name) for name in IN_TIME)
 
 
 def imported(statement):

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -102,19 +103,64 @@ def increments_run(
     return columns | constant
 
 
+def motion_profiles(
+    h: Hyperparameters, layer: str, weights: LaggedWeights, number: int
+) -> tuple[increments.Profiles, str]:
+    """Increments of one lag in bins, and the method that says what is expected.
+
+    Parameters
+    ----------
+    h : Hyperparameters
+        Of the run.
+    layer : str
+        Name of the weight matrix.
+    weights : LaggedWeights
+        Its snapshots, and the weights after each lag.
+    number : int
+        Of the lag, from 0.
+
+    Raises
+    ------
+    ValueError
+        If fewer than two levels move.
+    """
+    motion = _moving(*_read(h, layer, weights, number, h.lags[number]))
+    if motion.before.shape[1] < 2:
+        raise ValueError(f"run {h.name}, layer {layer}: fewer than two levels move")
+    method = MOMENTS if motion.kick is not None else FREE
+    levels = (motion.before, motion.after, motion.replica)
+    kick = motion.kick or increments.fit_free(*levels).kick
+    return increments.profiles(*levels, kick), method
+
+
+@dataclass(frozen=True)
+class _Motion:
+    """Levels before and after a lag, shape (sample, N), and what theory knows of the change."""
+
+    before: np.ndarray
+    after: np.ndarray
+    replica: np.ndarray
+    kick: Kick | None
+
+
+def _moving(
+    before: np.ndarray, after: np.ndarray, replica: np.ndarray, kick: Kick | None
+) -> _Motion:
+    """Leave out levels that stand still, as that of a mode that is not learnt."""
+    moving = before.std(axis=0) > 1e-9 * max(float(np.abs(before).max()), 1e-300)
+    if kick is not None and not moving.all():
+        kick = Kick(*(part[:, moving][:, :, moving] for part in vars(kick).values()))
+    return _Motion(before[:, moving], after[:, moving], replica, kick)
+
+
 def _rows(
     h: Hyperparameters, layer: str, weights: LaggedWeights, number: int, lag: int
 ) -> list[dict[str, Any]]:
-    before, after, replica, kick = _read(h, layer, weights, number, lag)
-    levels, spread = before.shape[1], before.std(axis=0)
-    # A level that stands still, as a mode that is not learnt, takes no part.
-    moving = spread > 1e-9 * max(float(np.abs(before).max()), 1e-300)
-    before, after = before[:, moving], after[:, moving]
+    motion = _moving(*_read(h, layer, weights, number, lag))
+    before, after, replica, kick = motion.before, motion.after, motion.replica, motion.kick
     row: dict[str, Any] = {"lag": lag, "samples": len(before), "pairs": 0, "flag": ""}
-    if moving.sum() < 2:
-        return [row | {"method": FREE, "flag": f"{int(moving.sum())} of {levels} levels move"}]
-    if kick is not None and not moving.all():
-        kick = Kick(*(part[:, moving][:, :, moving] for part in vars(kick).values()))
+    if before.shape[1] < 2:
+        return [row | {"method": FREE, "flag": "fewer than two levels move"}]
     free = increments.fit_free(before, after, replica)
     spacing = _second_neighbours(before)
     rows = []

@@ -101,10 +101,10 @@ class Study:
     def is_stationary(self) -> bool:
         """Whether the study is fitted.
 
-        One that draws only the evolution from the start is not, nor one without levels to fit.
+        One that draws only figures of levels in time is not, nor one without levels to fit.
         """
         names = {split_figure(figure)[1] for figure in self.figures}
-        drawn = not names or bool(names - set(figures.FROM_THE_START))
+        drawn = not names or bool(names - set(figures.IN_TIME))
         return drawn and _is_fitted(self.model, self.runs)
 
 
@@ -249,6 +249,11 @@ def _expand(name: str, content: StudyConfig) -> Study:
             continue
         if figures.needs_fits(figure) and not fitted:
             problems.append(f"figures: {figure!r} shows fits, and nothing is fitted {why}")
+        if figures.needs_lags(figure) and not any(run.lags for run in runs):
+            problems.append(
+                f"figures: {figure!r} shows increments, and no run has lags; give some under "
+                "hyperparameters, such as lags: [1, 4]"
+            )
         # A figure that compares the values of a hyperparameter needs a model that has it.
         over = figures.FIGURES[figure].options.get("over")
         if over and over not in hyperparameters.model_fields:

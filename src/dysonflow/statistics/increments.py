@@ -289,12 +289,15 @@ class FreeMotion:
         from whole replicas.
     variance : np.ndarray
         Measured variance of each level over the lag, shape (N,).
+    kick : Kick
+        The fitted drift and the measured variances, with the structure of the GOE.
     """
 
     coefficients: Coefficients
     rate: float
     rate_error: float
     variance: FloatArray
+    kick: Kick
 
 
 def fit_free(before: FloatArray, after: FloatArray, replica: NDArray[np.int64]) -> FreeMotion:
@@ -367,7 +370,8 @@ def fit_free(before: FloatArray, after: FloatArray, replica: NDArray[np.int64]) 
     factor = np.clip(1.0 + fitted[:, 1] / spread, 1e-12, None)
     influence = _replica_sums((gains * residual / (spread * factor)).mean(axis=1), replica)
     rate_error = float(np.sqrt((influence**2).sum() * len(influence) / (len(influence) - 1)))
-    return FreeMotion(coefficients, float(-np.log(factor).mean()), rate_error, width_of)
+    rate = float(-np.log(factor).mean())
+    return FreeMotion(coefficients, rate, rate_error, width_of, _goe_kick(drift, width_of))
 
 
 def _goe_kick(drift: FloatArray, width_of: FloatArray) -> Kick:
@@ -381,3 +385,123 @@ def _goe_kick(drift: FloatArray, width_of: FloatArray) -> Kick:
     shape = (samples, size, size)
     diagonal = np.broadcast_to(np.diag(width_of), shape)
     return Kick(mean, np.broadcast_to(variance, shape), diagonal)
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What increments do in bins of a variable, in units of the kick: sqrt(V) for means.
+
+    Attributes
+    ----------
+    place : np.ndarray
+        Mean of the variable in each bin, shape (bin,).
+    value, error : np.ndarray
+        Mean of what was measured, and its standard error from whole replicas; same shape.
+    expected : np.ndarray
+        Mean of what theory expects; same shape.
+    """
+
+    place: FloatArray
+    value: FloatArray
+    error: FloatArray
+    expected: FloatArray
+
+
+@dataclass(frozen=True)
+class Profiles:
+    """Push and variance of neighbouring levels against their gap, drift against the expected one.
+
+    Attributes
+    ----------
+    push, variance, drift : Profile
+        The push away from each other over sqrt(V_ij), against the gap over sqrt(V_ij); the variance
+        of a level over V_ii, against the gap to its nearest neighbour in the same unit; the mean
+        step, pushes taken away, over sqrt(V_ii), against the expected one.
+    """
+
+    push: Profile
+    variance: Profile
+    drift: Profile
+
+
+def profiles(
+    before: FloatArray,
+    after: FloatArray,
+    replica: NDArray[np.int64],
+    kick: Kick,
+    bins: int = 14,
+) -> Profiles:
+    """Means of the increments in bins that hold about as many pairs each.
+
+    Parameters
+    ----------
+    before, after, replica, kick
+        As of `fit_with_moments`.
+    bins : int
+        Bins, evenly spaced in the logarithm of the gap.
+    """
+    size = before.shape[1]
+    pairs = _Pairs(before, kick, size)
+    push, distance = pairs.push(1.0)
+    onto = pairs.on_levels(push, size)
+    own = np.einsum("sii->si", kick.mean)
+    width = np.einsum("sii->si", kick.variance)
+    variance = pairs.level_variance(kick, distance, 1.0)
+    moved = after - before
+    left = moved - own - onto
+    near = np.flatnonzero(pairs.upper - pairs.lower == 1)
+    up, low = pairs.upper[near], pairs.lower[near]
+    unit = np.sqrt(pairs.variance[:, near])
+    gap = pairs.gap[:, near] / unit
+    measured = push[:, near] + 0.5 * (left[:, up] - left[:, low])
+    edges = np.geomspace(np.quantile(gap, 2e-3), gap.max() * (1 + 1e-9), bins + 1)
+    whose = np.broadcast_to(replica[:, None], gap.shape)
+    nearest = np.full(before.shape, np.inf)
+    for number, (i, j) in enumerate(zip(up, low, strict=True)):
+        nearest[:, i] = np.minimum(nearest[:, i], gap[:, number])
+        nearest[:, j] = np.minimum(nearest[:, j], gap[:, number])
+    of_level = np.broadcast_to(replica[:, None], before.shape)
+    scale = np.sqrt(width)
+    expected = own / scale
+    reach = np.quantile(np.abs(expected), 0.995)
+    return Profiles(
+        push=_profile(gap, measured / unit, push[:, near] / unit, whose, edges),
+        variance=_profile(nearest, left**2 / width, variance / width, of_level, edges),
+        drift=_profile(
+            expected,
+            (moved - onto) / scale,
+            expected,
+            of_level,
+            np.linspace(-reach, reach, bins + 1),
+        ),
+    )
+
+
+def _profile(
+    place: FloatArray,
+    value: FloatArray,
+    expected: FloatArray,
+    replica: NDArray[np.int64],
+    edges: FloatArray,
+) -> Profile:
+    bins = len(edges) - 1
+    index = np.digitize(place, edges) - 1
+    inside = (index >= 0) & (index < bins)
+    count = int(replica.max()) + 1
+    flat = replica[inside] * bins + index[inside]
+
+    def sums(values: FloatArray) -> FloatArray:
+        found: FloatArray = np.bincount(flat, values[inside], count * bins).astype(float)
+        return found.reshape(count, bins)
+
+    numbers = sums(np.ones_like(place))
+    total = numbers.sum(axis=0)
+    # A bin that few replicas reach has no error to speak of.
+    kept = (numbers > 0).sum(axis=0) >= 10
+    total = np.where(kept, total, 1.0)
+    means = [sums(values) for values in (place, value, expected)]
+    mean = means[1].sum(axis=0) / total
+    parts = means[1] - mean * numbers
+    error = np.sqrt((parts**2).sum(axis=0) * count / (count - 1)) / total
+    place_of, expected_of = (part.sum(axis=0) / total for part in (means[0], means[2]))
+    return Profile(place_of[kept], mean[kept], error[kept], expected_of[kept])

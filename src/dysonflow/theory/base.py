@@ -150,6 +150,10 @@ class Theory(ABC, Generic[H]):
         """
         return None
 
+    def relaxation_rate(self, h: H, layer: str, block: Block) -> float | None:
+        """Rate per SGD step at which the matrix entries of a block relax; None if not known."""
+        return None
+
     def kick(
         self, h: H, layer: str, weights: np.ndarray, steps: np.ndarray, lag: int
     ) -> Kick | None:

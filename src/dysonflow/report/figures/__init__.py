@@ -19,7 +19,7 @@ class Kind:
     module : str
         File that draws it.
     inputs : tuple of str
-        What it reads of its study: `spectra`, `fits`, `weights`, `scaling`.
+        What it reads of its study: `spectra`, `fits`, `weights`, `increments`, `scaling`.
     options : mapping
         Keyword arguments of the file's `draw`; `over` names the hyperparameter whose values the
         figure compares.
@@ -49,6 +49,10 @@ _DEFAULT = {
 FIGURES: dict[str, Kind] = {
     **_DEFAULT,
     "evolution": Kind("evolution", ("spectra", "weights")),
+    "motion": Kind("motion", ("weights", "increments")),
+    "dyson_index": Kind("dyson_index", ("increments",)),
+    "paths": Kind("paths", ("spectra",)),
+    "autocorrelation": Kind("autocorrelation", ("spectra",)),
     "spectrum_lambda": Kind("spectrum", ("spectra",), {"over": "learning_rate"}),
     "spectrum_x": Kind("spectrum", ("spectra",), {"over": "learning_rate", "axis": "eigenvalue"}),
     **{
@@ -64,11 +68,16 @@ FIGURES: dict[str, Kind] = {
 }
 """All figures by name."""
 
-FROM_THE_START = ("evolution",)
-"""Figures of the approach to stationarity: their runs are not fitted."""
+IN_TIME = ("evolution", "motion", "dyson_index", "paths", "autocorrelation")
+"""Figures of levels in time: a study that draws no others is not fitted."""
 
 STATIONARY = tuple(_DEFAULT)
 """Figures of the stationary state that a study draws by default."""
+
+
+def needs_lags(name: str) -> bool:
+    """Whether a figure reads the increments of its runs."""
+    return "increments" in FIGURES[name].inputs
 
 
 def needs_fits(name: str) -> bool:

@@ -44,6 +44,8 @@ class StudyData:
         Files of the runs, in the same order; empty where the figure does not need them.
     scaling : path, optional
         Table of the study's laws.
+    increments : sequence of path
+        Files of the runs with lags, in their order.
     """
 
     name: str
@@ -52,6 +54,7 @@ class StudyData:
     fits: Sequence[str] = ()
     weights: Sequence[str] = ()
     scaling: str | None = None
+    increments: Sequence[str] = ()
     layer: str = ""
 
     def __post_init__(self) -> None:
@@ -219,6 +222,11 @@ class StudyData:
     def fit_table(self) -> pd.DataFrame:
         """Fits of the layer of all runs of the study."""
         return tables.read_table(self.fits, layer=self.layer)
+
+    @cached_property
+    def increment_table(self) -> pd.DataFrame:
+        """Increments of the layer of all runs of the study that have lags."""
+        return tables.read_table(self.increments, layer=self.layer)
 
     @property
     def pairs(self) -> pd.DataFrame:

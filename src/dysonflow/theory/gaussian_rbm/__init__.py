@@ -63,6 +63,12 @@ class GaussianRBMTheory(Theory[GaussianRBMHyperparameters]):
         modes = np.linalg.eigh(precision_matrix(h))[1]
         return modes[:, first : first + 2], first
 
+    def relaxation_rate(
+        self, h: GaussianRBMHyperparameters, layer: str, block: Block
+    ) -> float | None:
+        """Of the slower of the two motions that matrix and chains have together."""
+        return motion.relaxation_rate(h, block.first)
+
     def kick(
         self,
         h: GaussianRBMHyperparameters,

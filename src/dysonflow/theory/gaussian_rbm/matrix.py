@@ -241,8 +241,30 @@ def linear_covariance(machine: Machine) -> Array:
 
     That of entries off the diagonal; half of it on the diagonal.
     """
-    x, a, batch = machine.fixed, machine.rate, machine.batch
-    size = len(x)
+    batch, size = machine.batch, len(machine.fixed)
+    response, memory = machine.covariance, machine.memory
+    r, rho = np.outer(response, response), np.outer(memory, memory)
+    step, kick = linear_step(machine)
+    push = np.stack([-kick, np.ones_like(kick)], axis=-1)
+    source = ((1.0 - rho**2) * r / batch)[..., None, None] * push[..., :, None] * push[..., None, :]
+    both = np.einsum("ijab,ijcd->ijacbd", step, step).reshape(size, size, 4, 4)
+    solved = np.linalg.solve(np.eye(4) - both, source.reshape(size, size, 4, 1))
+    found: Array = solved.reshape(size, size, 2, 2)
+    found[machine.free(), 0, 0] = 0.0
+    return found
+
+
+def linear_step(machine: Machine) -> tuple[Array, Array]:
+    """One SGD step of (y_ij, s_ij) of `linear_noise`, noise aside.
+
+    Returns
+    -------
+    step : np.ndarray
+        Map of the two variables, shape (N, N, 2, 2).
+    kick : np.ndarray
+        What the new samples' noise is multiplied with on its way to y, less its sign; (N, N).
+    """
+    x, a, size = machine.fixed, machine.rate, len(machine.fixed)
     response, memory = machine.covariance, machine.memory
     r, rho = np.outer(response, response), np.outer(memory, memory)
     gain = machine.gain
@@ -257,13 +279,7 @@ def linear_covariance(machine: Machine) -> Array:
     step[..., 0, 1] = -kick * rho
     step[..., 1, 0] = (1.0 - rho) * r
     step[..., 1, 1] = rho
-    push = np.stack([-kick, np.ones_like(kick)], axis=-1)
-    source = ((1.0 - rho**2) * r / batch)[..., None, None] * push[..., :, None] * push[..., None, :]
-    both = np.einsum("ijab,ijcd->ijacbd", step, step).reshape(size, size, 4, 4)
-    solved = np.linalg.solve(np.eye(4) - both, source.reshape(size, size, 4, 1))
-    found = solved.reshape(size, size, 2, 2)
-    found[free, 0, 0] = 0.0
-    return found
+    return step, kick
 
 
 PART = 2**14

@@ -16,6 +16,8 @@ the place of those of the fixed point. So lags are exact in the learning rate an
 to terms of relative order 1/B, and to how far the eigenbasis turns within a lag.
 """
 
+import math
+
 import numpy as np
 
 from dysonflow.models.gaussian_rbm import GaussianRBMHyperparameters, precision_matrix
@@ -95,6 +97,24 @@ def kick(h: GaussianRBMHyperparameters, weights: np.ndarray, lag: int) -> Kick |
     diagonal = np.zeros_like(variance)
     diagonal[:, index, index] = variance[:, index, index]
     return Kick(change / scale, variance, diagonal)
+
+
+def relaxation_rate(h: GaussianRBMHyperparameters, mode: int) -> float | None:
+    """Rate per SGD step at which the matrix entries of a learnt mode relax; None for others.
+
+    Parameters
+    ----------
+    h : GaussianRBMHyperparameters
+        Of the run.
+    mode : int
+        By ascending kappa.
+    """
+    place = machine(h)
+    if place.fixed[mode] <= 0:
+        return None
+    step, _ = matrix.linear_step(place)
+    slowest = float(np.abs(np.linalg.eigvals(step[mode, mode])).max())
+    return -math.log(slowest)
 
 
 def _chains_given_matrix(

@@ -48,6 +48,12 @@ class TeacherStudentTheory(Theory[TeacherStudentHyperparameters]):
         vectors = np.linalg.eigh(teacher(h))[1]
         return vectors[:, first : first + 2], h.size - 1 - first
 
+    def relaxation_rate(
+        self, h: TeacherStudentHyperparameters, layer: str, block: Block
+    ) -> float | None:
+        """-log(1 - a): D' = D (1 - a C) + noise, and C is 1 on average."""
+        return -math.log1p(-h.learning_rate) if h.learning_rate < 1 else None
+
     def kick(
         self,
         h: TeacherStudentHyperparameters,
