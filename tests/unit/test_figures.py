@@ -1,21 +1,26 @@
 """Figures: what they import, what they are made from, and the layer that they show."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from in_process import make
 
 import dysonflow
 from dysonflow import models, stages
 from dysonflow.artifacts.pictures import COMPANIONS, read_metadata
 from dysonflow.artifacts.weights import write_weights
-from dysonflow.errors import ArtifactError
+from dysonflow.errors import ArtifactError, ConfigError
 from dysonflow.hyperparameters import Hyperparameters, quantity
 from dysonflow.planning import sources
+from dysonflow.planning.graph import Plan
 from dysonflow.report.figures import FIGURES, IN_TIME, STATIONARY, needs_fits
 from dysonflow.report.figures._study import StudyData, draw_figure, name_of
+from dysonflow.results import Results
 
 FOLDER = Path(dysonflow.__file__).parent / "report" / "figures"
 
@@ -155,3 +160,63 @@ def test_a_system_of_one_layer_does_not_name_it():
     student = models.hyperparameters_of("teacher_student").from_config({})
     data = StudyData("mine", [student])
     assert (data.layer, data.title) == ("W", "``mine``")
+
+
+@pytest.fixture(scope="module")
+def moving(tmp_path_factory):
+    """A plan with all figures of the motion of students, made in this process."""
+    config = {
+        "studies": {
+            "moving": {
+                "model": "teacher_student",
+                "hyperparameters": {"replicas": 64, "snapshots": 16, "lags": [1, 2]},
+                "sweep": {"data": ["fresh", "shared"]},
+                "figures": ["motion", "dyson_index"],
+            },
+            "watched": {
+                "model": "teacher_student",
+                "hyperparameters": {
+                    **{"replicas": 256, "burn_in": 150, "steps": 250, "snapshots": 101}
+                },
+                "figures": ["paths", "autocorrelation"],
+            },
+        }
+    }
+    plan = Plan.from_config(config, Results(str(tmp_path_factory.mktemp("moving"))))
+    make(plan)
+    return plan
+
+
+@pytest.mark.parametrize(
+    ("study", "figure", "curves"),
+    [
+        ("moving", "motion", {"measured", "theory"}),
+        ("moving", "dyson_index", {"moments", "free"}),
+        ("watched", "paths", {"level 0", "level 1"}),
+        ("watched", "autocorrelation", {"centre 2", "centre 2 theory"}),
+    ],
+)
+def test_figures_of_the_motion_show_what_was_measured(moving, study, figure, curves):
+    numbers = pd.read_csv(moving.results.figure("csv", study, figure))
+    assert set(numbers["curve"]) == curves
+    if figure == "motion":
+        shown = numbers[numbers["panel"] == "push"].pivot(
+            index="x", columns="curve", values=["y", "y_error"]
+        )
+        away = (shown["y"]["measured"] - shown["y"]["theory"]) / shown["y_error"]["measured"]
+        assert away.abs().max() < 5.0
+    if figure == "autocorrelation":
+        caption = Path(moving.results.figure("caption", study, figure)).read_text(encoding="utf-8")
+        p_values = [float(p) for p in re.findall(r"kappa = 2: ([0-9.e-]+[0-9])", caption)]
+        assert len(p_values) == 2 and min(p_values) > 6e-7
+
+
+def test_a_study_of_the_motion_is_not_fitted(moving):
+    assert not any(study.is_stationary for study in moving.studies.values())
+    assert moving.fitted == set()
+
+
+def test_a_figure_of_increments_wants_lags():
+    study = {"model": "teacher_student", "figures": ["motion"]}
+    with pytest.raises(ConfigError, match=r"'motion' shows increments, and no run has lags"):
+        Plan.from_config({"studies": {"still": study}})
