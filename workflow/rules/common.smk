@@ -1,4 +1,5 @@
 import functools
+import shlex
 import sys
 
 from dysonflow import models
@@ -8,6 +9,16 @@ from dysonflow.planning.graph import Plan
 from dysonflow.planning.studies import load_config, split_figure
 from dysonflow.report import figures
 from dysonflow.results import FITS, SPECTRA, WEIGHTS, Results
+
+# Snakemake puts the path of Python as it is into the shell commands of its jobs.
+sys.executable = shlex.quote(sys.executable)
+
+# It takes what stands in braces for a wildcard, also in the path of a script of its own.
+if set("{}") & set(workflow.basedir):
+    sys.exit(
+        f"dysonflow: {workflow.basedir}: Snakemake runs no workflow whose own path holds braces; "
+        "rename the folder (that of the results may hold them)"
+    )
 
 try:
     SETTINGS = load_config(config)
