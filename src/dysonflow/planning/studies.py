@@ -17,7 +17,15 @@ from dysonflow.report.roles import ROLES
 from dysonflow.simulation.base import BLOCK_SIZE
 from dysonflow.wording import did_you_mean
 
-NAME_PATTERN = r"^[A-Za-z][A-Za-z0-9_]+$"
+NAME_PATTERN = r"[A-Za-z][A-Za-z0-9_]+"
+RUN_PATTERN = r"[A-Za-z0-9_.+-]+"
+LONGEST_NAME = 100
+"""Bytes of a name that becomes part of a path, as of a layer's.
+
+File systems end at 255, and a file's name may be a study's or a run's with a suffix (`.log`), or,
+for the logs of Slurm, all that tells a job from others: study, layer and figure, or model, run and
+shard.
+"""
 
 
 class StudyConfig(BaseModel):
@@ -210,9 +218,10 @@ def grid(sweep: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _expand(name: str, content: StudyConfig) -> Study:
-
-    if not re.match(NAME_PATTERN, name):
-        raise ConfigError("a study's name is made of letters, digits and _, two or more")
+    if not re.fullmatch(NAME_PATTERN, name) or len(name) > LONGEST_NAME:
+        raise ConfigError(
+            f"a study's name is made of letters, digits and _, from two to {LONGEST_NAME} of them"
+        )
     hyperparameters = models.hyperparameters_of(content.model)
     if isinstance(content.sweep, list) and not content.sweep:
         raise ConfigError("sweep = []: an empty list sweeps nothing; give points")
@@ -233,6 +242,13 @@ def _expand(name: str, content: StudyConfig) -> Study:
     for run, count in Counter(run.name for run in runs).items():
         if count > 1:
             problems.append(f"sweep: the point {run} is given {count} times; remove the copies")
+    for run in runs:
+        if not re.fullmatch(RUN_PATTERN, run.name) or len(run.name) > LONGEST_NAME:
+            problems.append(
+                f"the run would be named {run.name!r}, {len(run.name.encode())} bytes; let the "
+                f"labels of {content.model} be letters, digits, _, ., + and -, so few that it has "
+                f"at most {LONGEST_NAME}"
+            )
     known = list(figures.FIGURES)
     fitted = _is_fitted(content.model, runs)
     why = (
