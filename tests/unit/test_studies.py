@@ -75,6 +75,7 @@ def test_a_spectrum_is_swept_as_a_list_of_lists():
         ({"studies": {"bad-name": study()["studies"]["one"]}}, ["bad-name", "letters"]),
         ({"studies": {"newline\n": study()["studies"]["one"]}}, ["newline", "letters"]),
         ({"studies": {"n" * 101: study()["studies"]["one"]}}, ["nnn", "from two to 100"]),
+        ({"studies": {"run" + "01" * 20: study()["studies"]["one"]}}, ["run0101", "twenty times"]),
         ({"studies": {"n" * 300: study()["studies"]["one"]}}, ["nnn", "from two to 100"]),
     ],
 )
@@ -113,12 +114,13 @@ def test_the_longest_names_are_shorter_than_file_systems_allow(monkeypatch):
     (before,) = load_studies({"studies": {"one": given}})["one"].runs
     longest = LONGEST_NAME - len(before.name) + len(field.json_schema_extra["label"])
     monkeypatch.setitem(field.json_schema_extra, "label", "l" * longest)
-    plan = Plan.from_config({"studies": {"n" * LONGEST_NAME: given}})
+    long_name = "n" * (LONGEST_NAME - 1) + "m"
+    plan = Plan.from_config({"studies": {long_name: given}})
     ((name, run),) = plan.runs.items()
     assert len(name) == LONGEST_NAME
     # As the plugin for Slurm names its logs: all wildcards of a job.
     joined = [f"{run.MODEL}_{name}_9999936_10000000"]
-    joined += [f"{'n' * LONGEST_NAME}_{'l' * 100}_{figure}" for figure in figures.FIGURES]
+    joined += [f"{long_name}_{'l' * 100}_{figure}" for figure in figures.FIGURES]
     logs = [plan.results.log("scaling", study) for study in plan.studies]
     logs += [plan.results.log("train", run.MODEL, name)]
     for path in [*plan.targets(), *logs, *joined]:

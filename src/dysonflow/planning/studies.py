@@ -19,6 +19,8 @@ from dysonflow.wording import did_you_mean
 
 NAME_PATTERN = r"[A-Za-z][A-Za-z0-9_]+"
 RUN_PATTERN = r"[A-Za-z0-9_.+-]+"
+ENDLESS = r"(.+)\1{19}$"
+"""What Snakemake takes for a wildcard that grows without end."""
 LONGEST_NAME = 100
 """Bytes of a name that becomes part of a path, as of a layer's.
 
@@ -222,6 +224,8 @@ def _expand(name: str, content: StudyConfig) -> Study:
         raise ConfigError(
             f"a study's name is made of letters, digits and _, from two to {LONGEST_NAME} of them"
         )
+    if re.search(ENDLESS, name):
+        raise ConfigError("a study's name may not end with the same text twenty times over")
     hyperparameters = models.hyperparameters_of(content.model)
     if isinstance(content.sweep, list) and not content.sweep:
         raise ConfigError("sweep = []: an empty list sweeps nothing; give points")
@@ -242,10 +246,10 @@ def _expand(name: str, content: StudyConfig) -> Study:
     for run, count in Counter(run.name for run in runs).items():
         if count > 1:
             problems.append(f"sweep: the point {run} is given {count} times; remove the copies")
-    for run in runs:
-        if not re.fullmatch(RUN_PATTERN, run.name) or len(run.name) > LONGEST_NAME:
+    for point in runs:
+        if not re.fullmatch(RUN_PATTERN, point.name) or len(point.name) > LONGEST_NAME:
             problems.append(
-                f"the run would be named {run.name!r}, {len(run.name.encode())} bytes; let the "
+                f"the run would be named {point.name!r}, {len(point.name.encode())} bytes; let the "
                 f"labels of {content.model} be letters, digits, _, ., + and -, so few that it has "
                 f"at most {LONGEST_NAME}"
             )
