@@ -251,6 +251,8 @@ def test_the_runs_of_one_study_are_read(folder):
 def test_orphans_are_deleted_only_on_demand(folder, capsys):
     more = folder / "runs/teacher_student/old-0123456789ab"
     shutil.copytree(files(folder, "weights.safetensors")[0].parent, more)
+    assert cli.main(["verify"]) == 0
+    assert "11 files checked" in capsys.readouterr().out
     assert cli.main(["clean-orphans"]) == 0
     text = capsys.readouterr().out
     assert str(more) in text and "1 runs" in text and "nothing deleted" in text

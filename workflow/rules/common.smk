@@ -30,6 +30,7 @@ except ConfigError as error:
 STUDIES, RUNS, RESULTS = PLAN.studies, PLAN.runs, PLAN.results
 
 try:
+    audit.check_places(PLAN)
     audit.check_folder(RESULTS)
 except ArtifactError as error:
     sys.exit(f"results: {error}, or give another folder with --directory")
@@ -124,5 +125,5 @@ def update_runs_table():
     named = {study.name: study.runs for study in STUDIES.values()}
     try:
         audit.write_runs(named, RESULTS, RESULTS.runs_table)
-    except ArtifactError as error:
+    except (ArtifactError, OSError) as error:
         print(f"dysonflow: {error}", file=sys.stderr)
