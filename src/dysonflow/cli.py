@@ -47,23 +47,24 @@ def _print(values: Mapping[str, Any], indent: str) -> None:
 def verify(arguments: argparse.Namespace) -> int:
     """List what the workflow would make differently now; 1 if there is anything."""
     report = audit.verify(_read(arguments))
-    for kind in ("damaged", "newer", "stale", "unreadable"):
+    for kind in ("damaged", "newer", "stale", "unreadable", "ahead"):
         for path, text in getattr(report, kind).items():
             print(f"{kind:8} {path}: {text}")
     for note in report.notes:
         print(f"note     {note}")
     found = [*report.damaged, *report.stale]
+    other = report.newer or report.unreadable or report.ahead
     if arguments.delete:
         deleted = sum(_deleted(audit.remove, path) for path in found)
         print(f"{deleted} files deleted; run snakemake to make them again")
-        return 1 if report.newer or report.unreadable or deleted < len(found) else 0
+        return 1 if other or deleted < len(found) else 0
     print(
         f"{report.checked} files checked, {report.missing} not made yet: {len(report.damaged)} "
         f"damaged, {len(report.stale)} stale, {len(report.newer)} of a newer dysonflow"
     )
     if found:
         print("`dysonflow verify --delete` deletes them, so that snakemake makes them again")
-    return 1 if found or report.newer or report.unreadable else 0
+    return 1 if found or other else 0
 
 
 def _deleted(remove: Callable[[Path], None], path: Path) -> bool:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import time
 import zipfile
 
 import pytest
@@ -68,6 +69,15 @@ def write_backend(folder, version, paths):
 
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 """A locale in which Python cannot even spell an umlaut."""
+
+# Run at the start of every Python: what is left to a job is less than its imports take.
+LIMITED = """
+import resource
+import sys
+
+if any(argument.endswith(".scaling.py") for argument in sys.orig_argv):
+    resource.setrlimit(resource.RLIMIT_AS, (150_000_000, 150_000_000))
+"""
 
 
 class Checkout:
@@ -229,3 +239,36 @@ def test_time_stamps_and_links_are_no_reason_to_run(elsewhere, tmp_path, change)
     planned = flow.snakemake("-n")
     assert planned.returncode == 0
     assert "Nothing to be done" in planned.stdout + planned.stderr, planned.stdout
+
+
+def test_a_clock_that_was_set_back(elsewhere, tmp_path):
+    shutil.copytree(elsewhere.folder, tmp_path / "sp ace")
+    flow = Workflow(tmp_path / "sp ace")
+    (weights,) = flow.folder.glob("results/runs/*/*/weights.safetensors")
+    spectra = weights.with_name("spectra.parquet")
+    spectra.unlink()
+    later = time.time() + 3600
+    os.utime(weights, (later, later))
+    target = str(spectra.relative_to(flow.folder))
+    failed = flow.snakemake("--cores", "1", target)
+    assert failed.returncode != 0
+    name = weights.relative_to(flow.folder)
+    assert f"dysonflow: {name}: its time stamp lies ahead of the clock; `touch`" in failed.stderr
+    # What the line says.
+    weights.touch()
+    done = flow.snakemake("--cores", "1", target)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_job_with_too_little_memory_says_so(elsewhere, tmp_path):
+    """A limit under which Snakemake still works, and which a job adds itself."""
+    shutil.copytree(elsewhere.folder, tmp_path / "copy")
+    flow = Workflow(tmp_path / "copy")
+    (path,) = flow.folder.glob("results/studies/small/scaling.parquet")
+    path.unlink()
+    (flow.folder / "sitecustomize.py").write_text(LIMITED)
+    flow.environment = {"PYTHONPATH": f"{flow.folder}:{os.environ.get('PYTHONPATH', '')}"}
+    failed = flow.snakemake("--cores", "1", str(path.relative_to(flow.folder)))
+    assert failed.returncode != 0
+    found = re.findall("^dysonflow: a job had too little memory.*", failed.stderr, re.M)
+    assert len(found) == 1, failed.stderr

@@ -3,11 +3,13 @@
 import json
 import os
 import shutil
+import time
 from base64 import urlsafe_b64encode
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,9 @@ class Report:
         Files of a newer dysonflow.
     unreadable : dict
         Files that may not be read, of which nothing is known.
+    ahead : dict
+        Files that other files are made from and whose time stamps lie ahead of the clock: Snakemake
+        fails at whatever it makes from them, for that is older.
     notes : list of str
         Versions of packages other than those here.
     checked, missing : int
@@ -64,6 +69,7 @@ class Report:
     stale: dict[Path, str]
     newer: dict[Path, str]
     unreadable: dict[Path, str]
+    ahead: dict[Path, str]
     notes: list[str]
     checked: int
     missing: int
@@ -98,7 +104,7 @@ def verify(plan: Plan) -> Report:
 
     Checksums are verified for all runs in the folder, also those that no study names.
     """
-    report = Report({}, {}, {}, {}, [], 0, 0)
+    report = Report({}, {}, {}, {}, {}, [], 0, 0)
     wanted = list(plan.artifacts())
     named = {artifact.path for artifact in wanted}
     runs = Path(plan.results.root, "runs")
@@ -142,7 +148,20 @@ def verify(plan: Plan) -> Report:
         f"{count} files were made with {package} {then}; here is {here.get(package, 'none')}"
         for (package, then), count in sorted(versions.items())
     )
+    inputs = {Path(path) for artifact in wanted for path in artifact.inputs}
+    report.ahead.update(_ahead(sorted(inputs)))
     return replace(report, checked=checked, missing=missing)
+
+
+def _ahead(paths: Iterable[Path]) -> Iterator[tuple[Path, str]]:
+    """Files with a time stamp ahead of the clock, as of a clock that was set back."""
+    now = time.time()
+    for path in paths:
+        with suppress(OSError):
+            stamp = path.stat().st_mtime
+            if stamp > now:
+                when = datetime.fromtimestamp(stamp).isoformat(" ", "seconds")
+                yield path, f"its time stamp, {when}, lies ahead of the clock; touch it"
 
 
 def remove(path: Path) -> None:
