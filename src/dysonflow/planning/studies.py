@@ -15,12 +15,14 @@ from dysonflow.hyperparameters import Hyperparameters
 from dysonflow.report import figures
 from dysonflow.report.roles import ROLES
 from dysonflow.simulation.base import BLOCK_SIZE
-from dysonflow.wording import did_you_mean
+from dysonflow.wording import breaks_lines, did_you_mean
 
 NAME_PATTERN = r"[A-Za-z][A-Za-z0-9_]+"
 RUN_PATTERN = r"[A-Za-z0-9_.+-]+"
 ENDLESS = r"(.+)\1{19}$"
 """What Snakemake takes for a wildcard that grows without end."""
+MARKUP = "<[A-Za-z/!?]"
+"""Beginning of what a browser takes for more than text."""
 LONGEST_NAME = 100
 """Bytes of a name that becomes part of a path, as of a layer's.
 
@@ -253,6 +255,7 @@ def _expand(name: str, content: StudyConfig) -> Study:
                 f"labels of {content.model} be letters, digits, _, ., + and -, so few that it has "
                 f"at most {LONGEST_NAME}"
             )
+        problems += _unfit_texts(point)
     known = list(figures.FIGURES)
     fitted = _is_fitted(content.model, runs)
     why = (
@@ -282,6 +285,15 @@ def _expand(name: str, content: StudyConfig) -> Study:
         several = [f"{layer}/{figure}" for figure in wanted for layer in study.layers]
         study = replace(study, figures=tuple(several))
     return study
+
+
+def _unfit_texts(run: Hyperparameters) -> Iterator[str]:
+    """What is wrong with the texts of a run, which tables, logs and the report show as they are."""
+    for name, value in run.canonical().items():
+        if isinstance(value, str) and breaks_lines(value):
+            yield f"{name} = {value!r}: holds a letter that no line can show; rename what it names"
+        elif isinstance(value, str) and re.search(MARKUP, value):
+            yield f"{name} = {value!r}: would be markup in the report; rename what it names"
 
 
 def shards(run: Hyperparameters, shard_size: int) -> list[range]:
