@@ -49,6 +49,10 @@ def test_a_spectrum_is_swept_as_a_list_of_lists():
 @pytest.mark.parametrize(
     ("config", "words"),
     [
+        (
+            study(sweep={"steps": 10**900}, hyperparameters={"burn_in": 0}),
+            ["study 'one'", "steps = 10000", "<= 9223372036854775807"],
+        ),
         (study(sweep={"batch_size": [4, 0]}), ["study 'one'", "batch_size = 0", ">= 1"]),
         (
             study(sweep={"batch_sise": [4]}),

@@ -15,7 +15,7 @@ from dysonflow.hyperparameters import Hyperparameters
 from dysonflow.report import figures
 from dysonflow.report.roles import ROLES
 from dysonflow.simulation.base import BLOCK_SIZE
-from dysonflow.wording import breaks_lines, did_you_mean
+from dysonflow.wording import breaks_lines, did_you_mean, plain
 
 NAME_PATTERN = r"[A-Za-z][A-Za-z0-9_]+"
 RUN_PATTERN = r"[A-Za-z0-9_.+-]+"
@@ -23,6 +23,8 @@ ENDLESS = r"(.+)\1{19}$"
 """What Snakemake takes for a wildcard that grows without end."""
 MARKUP = "<[A-Za-z/!?]"
 """Beginning of what a browser takes for more than text."""
+LARGEST = 2**63 - 1
+"""Whole number that a column of a table holds."""
 LONGEST_NAME = 100
 """Bytes of a name that becomes part of a path, as of a layer's.
 
@@ -255,7 +257,7 @@ def _expand(name: str, content: StudyConfig) -> Study:
                 f"labels of {content.model} be letters, digits, _, ., + and -, so few that it has "
                 f"at most {LONGEST_NAME}"
             )
-        problems += _unfit_texts(point)
+        problems += _unfit_values(point)
     known = list(figures.FIGURES)
     fitted = _is_fitted(content.model, runs)
     why = (
@@ -287,9 +289,11 @@ def _expand(name: str, content: StudyConfig) -> Study:
     return study
 
 
-def _unfit_texts(run: Hyperparameters) -> Iterator[str]:
-    """What is wrong with the texts of a run, which tables, logs and the report show as they are."""
+def _unfit_values(run: Hyperparameters) -> Iterator[str]:
+    """What is wrong with the values of a run for the tables, the logs and the report."""
     for name, value in run.canonical().items():
+        if isinstance(value, int) and value > LARGEST:
+            yield f"{name} = {plain(value, longest=30)}: give a whole number <= {LARGEST}"
         if isinstance(value, str) and breaks_lines(value):
             yield f"{name} = {value!r}: holds a letter that no line can show; rename what it names"
         elif isinstance(value, str) and re.search(MARKUP, value):
