@@ -2,9 +2,14 @@
 
 PYTHON ?= python3
 CORES ?= $(shell getconf _NPROCESSORS_ONLN)
-BIN := .venv/bin
-# Also holds for the isolated environments in which packages are built.
-export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+# Nothing here names the folder of the checkout, whose path may hold blanks, quotes or dollar signs: pip
+# splits its settings at blanks, the shell expands what make inserts, and the first lines of the
+# scripts in .venv/bin stand for no such path, so that modules are run instead.
+VENV := .venv/bin/python
+IN_VENV := PATH="$$PWD/.venv/bin:$$PATH" python
+# The second is for the isolated environments in which packages are built, in newer versions of pip.
+export PIP_CONSTRAINT := constraints.txt
+export PIP_BUILD_CONSTRAINT := constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
@@ -19,48 +24,48 @@ setup: .venv/ready  ## install the pinned environment into .venv
 	@echo "Making the environment .venv with $(PYTHON)"
 	@$(PYTHON) -m venv .venv
 	@echo "Installing what constraints.txt pins, and compiling the kernel (about a minute of CPU): some minutes in all"
-	@$(BIN)/pip install --quiet --editable '.[dev,cluster]'
+	@$(VENV) -m pip install --quiet --editable '.[dev,cluster]'
 	@touch $@
 
 run: setup  ## run the studies of config/config.yaml: figures and results/report.html
-	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES)
+	$(IN_VENV) -m snakemake --cores $(CORES)
 	@$(MAKE) --no-print-directory report
 
 # The runs released by the authors join in where they are (see config/release.yaml).
 PAPER := config/paper.yaml $(if $(wildcard data/teacher_student_release),config/release.yaml)
 
 paper: setup  ## arXiv:2407.16427 figure by figure: docs/reproduction.md, results/paper.html
-	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES) --configfile $(PAPER)
+	$(IN_VENV) -m snakemake --cores $(CORES) --configfile $(PAPER)
 	cp results/reproduction.md docs/reproduction.md
-	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --configfile $(PAPER) --report results/paper.html
+	$(IN_VENV) -m snakemake --configfile $(PAPER) --report results/paper.html
 
 report: setup  ## collect figures and tables in results/report.html
-	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --report results/report.html
+	$(IN_VENV) -m snakemake --report results/report.html
 
 verify: setup  ## list results that are damaged, or that would be made differently now
-	$(BIN)/dysonflow verify
+	$(VENV) -m dysonflow verify
 
 unlock: setup  ## let go of the lock that a killed snakemake left behind
-	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --unlock
+	$(IN_VENV) -m snakemake --unlock
 
 clean-orphans: setup  ## list runs that no study names; FLAGS=--delete deletes them
-	$(BIN)/dysonflow clean-orphans $(FLAGS)
+	$(VENV) -m dysonflow clean-orphans $(FLAGS)
 
 test: setup  ## run all tests but those on a cluster
-	PATH="$(CURDIR)/$(BIN):$$PATH" pytest -m 'not cluster'
+	$(IN_VENV) -m pytest -m 'not cluster'
 
 test-cluster: setup  ## start a real Slurm on this machine and run the workflow on it (as root)
-	PATH="$(CURDIR)/$(BIN):$$PATH" pytest -rs tests/cluster
+	$(IN_VENV) -m pytest -rs tests/cluster
 
 bench: setup  ## time reference, torch and kernel side by side: results/benchmarks.parquet
-	PATH="$(CURDIR)/$(BIN):$$PATH" python benchmarks/speed.py
+	$(IN_VENV) benchmarks/speed.py
 
 lint: setup  ## ruff, snakefmt, mypy and snakemake --lint
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/snakefmt --check Snakefile workflow
-	$(BIN)/mypy
-	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --lint
+	$(VENV) -m ruff check .
+	$(VENV) -m ruff format --check .
+	$(VENV) -m snakefmt --check Snakefile workflow
+	$(VENV) -m mypy
+	$(IN_VENV) -m snakemake --lint
 
 clean:  ## remove results, logs and the environment
 	rm -rf results .snakemake .venv

@@ -1,5 +1,6 @@
 """What several tests need."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ class Workflow:
 
     def __init__(self, folder: Path):
         self.folder = folder
+        self.environment: dict[str, str] = {}
 
     def configure(self, config) -> None:
         self.folder.joinpath("my.yaml").write_text(yaml.safe_dump(config))
@@ -24,7 +26,11 @@ class Workflow:
         command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
         command += ["--directory", str(self.folder), "--configfile", str(self.folder / "my.yaml")]
         return subprocess.run(
-            [*command, *arguments], capture_output=True, text=True, timeout=HANGING
+            [*command, *arguments],
+            env=os.environ | self.environment,
+            capture_output=True,
+            text=True,
+            timeout=HANGING,
         )
 
 

@@ -1,8 +1,10 @@
 """Command line: what an artifact was made from, and whether a results folder is up to date."""
 
 import argparse
+import io
+import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,36 +47,49 @@ def _print(values: Mapping[str, Any], indent: str) -> None:
 def verify(arguments: argparse.Namespace) -> int:
     """List what the workflow would make differently now; 1 if there is anything."""
     report = audit.verify(_read(arguments))
-    for kind in ("damaged", "newer", "stale"):
+    for kind in ("damaged", "newer", "stale", "unreadable", "ahead"):
         for path, text in getattr(report, kind).items():
             print(f"{kind:8} {path}: {text}")
     for note in report.notes:
         print(f"note     {note}")
     found = [*report.damaged, *report.stale]
+    other = report.newer or report.unreadable or report.ahead
     if arguments.delete:
-        for path in found:
-            audit.remove(path)
-        print(f"{len(found)} files deleted; run snakemake to make them again")
-        return 1 if report.newer else 0
+        deleted = sum(_deleted(audit.remove, path) for path in found)
+        print(f"{deleted} files deleted; run snakemake to make them again")
+        return 1 if other or deleted < len(found) else 0
     print(
         f"{report.checked} files checked, {report.missing} not made yet: {len(report.damaged)} "
         f"damaged, {len(report.stale)} stale, {len(report.newer)} of a newer dysonflow"
     )
     if found:
         print("`dysonflow verify --delete` deletes them, so that snakemake makes them again")
-    return 1 if found or report.newer else 0
+    return 1 if found or other else 0
+
+
+def _deleted(remove: Callable[[Path], None], path: Path) -> bool:
+    """Delete something; where that is not possible, say so."""
+    try:
+        remove(path)
+    except ArtifactError as error:
+        print(error, file=sys.stderr)
+        return False
+    return True
 
 
 def clean_orphans(arguments: argparse.Namespace) -> int:
     """List the runs that no study names; delete them only if asked to."""
     found = audit.orphans(_read(arguments))
+    deleted = 0
     for folder in found:
         print(f"{folder}  {audit.size(folder) / 1e6:.1f} MB")
         if arguments.delete:
-            audit.remove_folder(folder)
-    hint = "deleted" if arguments.delete else "nothing deleted: add --delete to delete them"
+            deleted += _deleted(audit.remove_folder, folder)
+    hint = (
+        f"{deleted} deleted" if arguments.delete else "nothing deleted: add --delete to delete them"
+    )
     print(f"{len(found)} runs that no study of {', '.join(arguments.configfile)} names; {hint}")
-    return 0
+    return 1 if arguments.delete and deleted < len(found) else 0
 
 
 def _read(arguments: argparse.Namespace) -> Plan:
@@ -90,15 +105,18 @@ def _read(arguments: argparse.Namespace) -> Plan:
                 f"{path}: no such file in {Path.cwd()}; go to the folder of the workflow, or name "
                 "the configuration with --configfile"
             ) from None
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise ConfigError(f"{path}: cannot be read: {error}") from None
+        except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+            # YAML tells what is wrong, and where, in several lines.
+            raise ConfigError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
         if not isinstance(config, dict):
             raise ConfigError(f"{path}: not a configuration")
         for name, study in load_studies(config).items():
             studies[_name(path, name, paths)] = study
         for role, name in load_config(config).reproduction.items():
             reproduction[role] = _name(path, name, paths)
-    return Plan(studies, reproduction, Results(str(arguments.results)))
+    plan = Plan(studies, reproduction, Results(str(arguments.results)))
+    audit.check_places(plan)
+    return plan
 
 
 def _name(path: str, name: str, paths: Sequence[str]) -> str:
@@ -124,11 +142,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if chosen.command is None:
         parser.print_help()
         return 0
+    for stream in (sys.stdout, sys.stderr):
+        # A name may hold letters that the locale cannot spell.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
-        return int(chosen.run(chosen))
+        status = int(chosen.run(chosen))
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        # Whoever reads has seen enough; nothing is left to be flushed when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        print("dysonflow: interrupted", file=sys.stderr)
+        return 130
     except (ArtifactError, ConfigError) as error:
         print(f"dysonflow: {error}", file=sys.stderr)
-        return 2
+    except OSError as error:
+        where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+        print(f"dysonflow: {where}{error.strerror or error}", file=sys.stderr)
+    except MemoryError:
+        print("dysonflow: there is not enough memory", file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":

@@ -9,6 +9,10 @@ class ArtifactError(RuntimeError):
     """A file is not what the workflow wrote: truncated, foreign, or of another version."""
 
 
+class UnreadableError(ArtifactError):
+    """A file may not be read, or is none: nothing is known of what it holds."""
+
+
 class NewerFormatError(ArtifactError):
     """A file was written by a newer dysonflow, in a layout that this one does not know."""
 

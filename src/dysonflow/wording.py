@@ -1,18 +1,40 @@
 """Words of messages for people: they decide no number, so an edit here runs nothing again."""
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+UNSPEAKABLE = ("Cc", "Cs", "Zl", "Zp")
+"""Categories of letters that no line or table can hold: control, halves, ends of lines."""
 LISTED = 20
 """Names that a message lists at most."""
+COMPARED = 1000
+"""Names that are compared at most: a file may hold any number of them."""
+LONGEST = 80
+"""Letters of a name that are shown, and compared, at most."""
+
+
+def plain(text: object, longest: int = LONGEST) -> str:
+    """A text of others as a part of one line: nothing in it breaks the line, or fills it."""
+    cut = str(text)[: longest + 1]
+    cut = cut if len(cut) <= longest else f"{cut[:longest]}..."
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in cut
+    )
+
+
+def breaks_lines(text: str) -> bool:
+    """Whether a text holds letters that do not belong into a line."""
+    return any(unicodedata.category(letter) in UNSPEAKABLE for letter in text)
 
 
 def did_you_mean(name: object, names: Iterable[object]) -> str:
     """Text that offers the nearest valid name, or lists them, the first few of many."""
-    known = [str(item) for item in names]
-    near = difflib.get_close_matches(str(name), known, n=1)
+    known = [plain(item) for item in names]
+    near = difflib.get_close_matches(plain(name), known[:COMPARED], n=1)
     if near:
         return f"; did you mean {near[0]}?"
     more = f" and {len(known) - LISTED} more" if len(known) > LISTED else ""

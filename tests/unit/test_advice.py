@@ -1,4 +1,4 @@
-"""One line for each failure on a cluster that says which setting to change."""
+"""One line for each failure that says what to change."""
 
 import pytest
 
@@ -63,3 +63,21 @@ def test_a_line_of_the_job_itself_is_repeated():
 def test_nothing_is_said_where_nothing_is_known():
     assert advice("Error in rule train") == []
     assert advice(FAILED.format(status="FAILED")) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ImportError: libscipy_openblas-6.so: failed to map segment from shared object",
+        "numpy._core._exceptions._ArrayMemoryError: Unable to allocate 4.07 MiB for an array",
+        "RuntimeError: can't start new thread",
+        "MemoryError",
+        "pyarrow.lib.ArrowMemoryError: malloc of size 64 failed",
+        "OSError: [Errno 12] Cannot allocate memory",
+        "RuntimeError: [enforce fail] DefaultCPUAllocator: can't allocate memory: you tried",
+        "Command 'set -euo pipefail;  python x.py' died with <Signals.SIGKILL: 9>.",
+    ],
+)
+def test_too_little_memory_is_called_that(line):
+    (found,) = advice(f"Logfile results/logs/fit.log:\n{line}\n{line}\n")
+    assert "too little memory" in found and "--cores" in found and "ulimit -v" in found

@@ -1,8 +1,10 @@
 """Seals, and what is found in a results folder; without Snakemake."""
 
+import os
 import platform
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +101,16 @@ def test_damage_is_listed_and_deleted_on_demand(folder, capsys):
     assert path.exists()
     assert cli.main(["verify", "--delete"]) == 0
     assert not path.exists() and len(files(folder, "*.parquet")) == 5
+
+
+def test_a_file_from_the_future_is_listed(folder, capsys):
+    path = files(folder, "spectra.parquet")[0]
+    later = time.time() + 3600
+    os.utime(path, (later, later))
+    assert cli.main(["verify"]) == 1
+    assert f"ahead    {path}: its time stamp, " in capsys.readouterr().out
+    path.touch()
+    assert cli.main(["verify"]) == 0
 
 
 def test_damage_in_a_shared_cache_is_deleted_there(folder, tmp_path):
@@ -251,6 +263,8 @@ def test_the_runs_of_one_study_are_read(folder):
 def test_orphans_are_deleted_only_on_demand(folder, capsys):
     more = folder / "runs/teacher_student/old-0123456789ab"
     shutil.copytree(files(folder, "weights.safetensors")[0].parent, more)
+    assert cli.main(["verify"]) == 0
+    assert "11 files checked" in capsys.readouterr().out
     assert cli.main(["clean-orphans"]) == 0
     text = capsys.readouterr().out
     assert str(more) in text and "1 runs" in text and "nothing deleted" in text

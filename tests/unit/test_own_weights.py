@@ -3,6 +3,7 @@
 import math
 import os
 import pickle
+import re
 import zipfile
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from dysonflow.errors import ConfigError
 from dysonflow.planning import audit, sources
 from dysonflow.planning.graph import Plan
 from dysonflow.planning.studies import Study, load_studies
+from dysonflow.readers import arrays
 from dysonflow.report.figures._study import StudyData, draw_figure
 from dysonflow.results import Results
 from dysonflow.simulation.ensemble import Memory
@@ -610,3 +612,138 @@ def test_columns_of_every_kind_have_a_type():
         "noise_scale": "double",
     }
     assert [name for name, field in fields.items() if field.nullable] == ["noise_scale"]
+
+
+# --- what is hostile ------------------------------------------------------------------------------
+
+
+AXES3 = ["snapshot", "row", "column"]
+
+
+def npy_of(shape, content=b"", descr="<f8"):
+    """An array file that says what it likes of its shape."""
+    header = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}}}".encode()
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + content
+
+
+def archive(path, how=zipfile.ZIP_STORED, **members):
+    with zipfile.ZipFile(path, "w", how) as file:
+        for name, content in members.items():
+            file.writestr(name, content)
+
+
+@pytest.mark.parametrize("shape", ["(1000000, 1000, 1000, 1)", "(2, 2, 2, 1)", "(-1, -1, 2, 2)"])
+def test_a_shape_that_is_not_that_of_the_numbers(shape):
+    archive("a.npz", **{"w.npy": npy_of(shape, bytes(32))})
+    assert "as its shape" in refused("a.npz")
+
+
+@pytest.mark.parametrize("how", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_an_archive_that_unpacks_to_much_more_than_weights_do(how, monkeypatch):
+    monkeypatch.setattr(arrays, "ALWAYS", 2**16)
+    archive("a.npz", how, **{"w.npy": npy_of("(9, 10000, 1, 1)", bytes(720_000))})
+    assert re.search(r"7200\d\d bytes of array 'w' out of \d+ are no weights", refused("a.npz"))
+
+
+def test_many_zeros_are_weights_all_the_same():
+    np.savez_compressed("a.npz", w=np.zeros((500, 100, 4, 4)))
+    assert run_of("a.npz").replicas == 500
+
+
+def test_a_tensor_with_more_numbers_than_its_file():
+    torch.save({"w": torch.zeros(1).expand(1000, 1000, 1000, 1000)}, "a.pt")
+    assert "not all in it" in refused("a.pt")
+    torch.save({"w": torch.zeros(9, 9, 9, 9, device="meta")}, "a.pt")
+    assert "without values" in refused("a.pt")
+
+
+def test_a_compressed_torch_file_is_refused():
+    save("b.pt", w=pairs())
+    with zipfile.ZipFile("b.pt") as file:
+        members = {name: file.read(name) for name in file.namelist()}
+    archive("a.pt", zipfile.ZIP_DEFLATED, **members)
+    assert "compressed" in refused("a.pt")
+
+
+def test_a_torch_file_that_makes_memory_out_of_nothing():
+    # bytearray(10**12), which torch would fill with zeros.
+    body = b"\x80\x02}X\x01\x00\x00\x00wcbuiltins\nbytearray\n(\x8a\x06\x00\x10\xa5\xd4\xe8\x00tRs."
+    archive("a.pt", **{"a/data.pkl": body, "a/byteorder": b"little", "a/version": b"3\n"})
+    assert "bytearray" in refused("a.pt")
+
+
+def test_lists_within_themselves_and_each_other():
+    circle = []
+    circle.append(circle)
+    tower = [torch.from_numpy(pairs())]
+    for _ in range(50):
+        tower = [tower, tower, tower]
+    torch.save({"circle": circle, "tower": tower, "w": torch.from_numpy(pairs())}, "a.pt")
+    np.testing.assert_array_equal(read("a.pt")[0], pairs())
+    np.testing.assert_array_equal(read("a.pt", array="/".join(["tower", *"0" * 51]))[0], pairs())
+
+
+def test_names_in_a_file_do_not_break_the_line():
+    names = ["\x1b[2J\nw", "w" * 60_000, *(f"w{k}" for k in range(3000))]
+    archive("a.npz", **{f"{name}.npy": b"" for name in names})
+    message = refused("a.npz", array="nothing")
+    assert message.isprintable() and len(message) < 1000 and "and 2982 more" in message
+
+
+def test_links_in_circles_are_followed_once(folder):
+    save("runs/a/w1.npz", w=pairs()[0])
+    save("runs/a/b/w2.npz", w=pairs()[0])
+    for name in ("one", "two", "three"):
+        (folder / "runs" / "a" / name).symlink_to(folder / "runs")
+    run = run_of("runs/**/w{replica}.npz", axes=AXES3)
+    assert [str(path) for path in run.sources] == ["runs/a/w1.npz", "runs/a/b/w2.npz"]
+    assert len(run_of("**/w?.npz", axes=AXES3).sources) == 2
+    assert len(run_of(f"../{folder.name}/runs/**", axes=AXES3).sources) == 2
+
+
+def test_what_is_no_file_is_never_opened(folder):
+    os.mkfifo("pipe.npz")
+    (folder / "folder.npz").mkdir()
+    for name in ("pipe", "folder"):
+        assert f"{name}.npz is a folder, a pipe or the like" in refused(f"{name}.npz")
+    (folder / "circle.npz").symlink_to("circle.npz")
+    assert "circle.npz is a folder, a pipe or the like" in refused("c{replica}.npz")
+
+
+@pytest.mark.parametrize(
+    "name", ["a\nb.npz", "a\x1b[2J.npz", "a\u2028.npz", os.fsdecode(b"a\xff.npz")]
+)
+def test_a_name_that_no_line_can_show_is_refused(name):
+    save(name, w=pairs())
+    assert "cannot be shown" in refused("*.npz")
+    # Half a letter is no text of a configuration in the first place.
+    assert ("give a text" if "\udcff" in name else "cannot be shown") in refused(name)
+
+
+def test_braces_in_a_name_and_brackets_in_a_pattern():
+    save("a{1}.npz", w=pairs())
+    assert "holds braces" in refused("*.npz")
+    assert "bad character range" in refused("[z-a]{replica}.npz")
+    os.rename("a{1}.npz", "a\\1[x].npz")
+    assert run_of("a[\\]1[[]x].npz").replicas == 50
+    save("a\\1[x].npz", w=pairs()[0])
+    assert run_of("{replica}[\\]?[[]x].npz", axes=AXES3).replicas == 1
+
+
+def test_a_number_that_is_no_step():
+    for step in ("1" * 30, "2"):
+        save(f"w{step}.npz", w=pairs(1, 1)[0, 0])
+    run = run_of("w{snapshot}.npz", axes=["row", "column"])
+    assert (run.burn_in, run.steps) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("array", "words"), [("w\n", "no line"), ("w\udcff", "no line"), ("</script>", "markup")]
+)
+def test_a_name_with_no_place_in_the_report_is_refused(array, words):
+    torch.save({array: torch.from_numpy(pairs())}, "a.pt")
+    study = {"model": "checkpoints", "hyperparameters": {**GIVEN, "path": "a.pt", "array": array}}
+    with pytest.raises(ConfigError) as caught:
+        load_studies({"studies": {"own": study}})
+    line = str(caught.value)
+    assert line.startswith("study 'own': array = ") and words in line and line.isprintable()

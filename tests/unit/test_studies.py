@@ -2,8 +2,11 @@
 
 import pytest
 
+from dysonflow import models
 from dysonflow.errors import ConfigError
-from dysonflow.planning.studies import all_runs, load_studies
+from dysonflow.planning.graph import Plan
+from dysonflow.planning.studies import LONGEST_NAME, all_runs, load_studies
+from dysonflow.report import figures
 
 
 def study(**changes):
@@ -46,6 +49,10 @@ def test_a_spectrum_is_swept_as_a_list_of_lists():
 @pytest.mark.parametrize(
     ("config", "words"),
     [
+        (
+            study(sweep={"steps": 10**900}, hyperparameters={"burn_in": 0}),
+            ["study 'one'", "steps = 10000", "<= 9223372036854775807"],
+        ),
         (study(sweep={"batch_size": [4, 0]}), ["study 'one'", "batch_size = 0", ">= 1"]),
         (
             study(sweep={"batch_sise": [4]}),
@@ -70,6 +77,10 @@ def test_a_spectrum_is_swept_as_a_list_of_lists():
         ({"studdies": {}, **study()}, ["studdies", "did you mean studies?"]),
         ({"device": "tpu", **study()}, ["device = 'tpu'", "'cuda'"]),
         ({"studies": {"bad-name": study()["studies"]["one"]}}, ["bad-name", "letters"]),
+        ({"studies": {"newline\n": study()["studies"]["one"]}}, ["newline", "letters"]),
+        ({"studies": {"n" * 101: study()["studies"]["one"]}}, ["nnn", "from two to 100"]),
+        ({"studies": {"run" + "01" * 20: study()["studies"]["one"]}}, ["run0101", "twenty times"]),
+        ({"studies": {"n" * 300: study()["studies"]["one"]}}, ["nnn", "from two to 100"]),
     ],
 )
 def test_each_mistake_is_one_line(config, words):
@@ -90,3 +101,31 @@ def test_mistakes_of_all_studies_are_reported_together():
         "study 'one':",
         "study 'two':",
     ]
+
+
+@pytest.mark.parametrize("label", ["l" * 90, "é" * 45, "a/b", "{run}", "a b"])
+def test_the_name_of_a_run_is_that_of_a_file(monkeypatch, label):
+    field = models.hyperparameters_of("teacher_student").model_fields["batch_size"]
+    monkeypatch.setitem(field.json_schema_extra, "label", label)
+    with pytest.raises(ConfigError, match=r"study 'one': the run would be named .*labels of teach"):
+        load_studies(study())
+
+
+def test_the_longest_names_are_shorter_than_file_systems_allow(monkeypatch):
+    student = models.hyperparameters_of("teacher_student")
+    field = student.model_fields["batch_size"]
+    given = study(sweep={"batch_size": [1_000_000]})["studies"]["one"]
+    (before,) = load_studies({"studies": {"one": given}})["one"].runs
+    longest = LONGEST_NAME - len(before.name) + len(field.json_schema_extra["label"])
+    monkeypatch.setitem(field.json_schema_extra, "label", "l" * longest)
+    long_name = "n" * (LONGEST_NAME - 1) + "m"
+    plan = Plan.from_config({"studies": {long_name: given}})
+    ((name, run),) = plan.runs.items()
+    assert len(name) == LONGEST_NAME
+    # As the plugin for Slurm names its logs: all wildcards of a job.
+    joined = [f"{run.MODEL}_{name}_9999936_10000000"]
+    joined += [f"{long_name}_{'l' * 100}_{figure}" for figure in figures.FIGURES]
+    logs = [plan.results.log("scaling", study) for study in plan.studies]
+    logs += [plan.results.log("train", run.MODEL, name)]
+    for path in [*plan.targets(), *logs, *joined]:
+        assert max(len(part) for part in path.split("/")) <= 255

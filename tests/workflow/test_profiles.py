@@ -5,7 +5,7 @@ import re
 
 import pytest
 import yaml
-from conftest import ROOT
+from conftest import ROOT, Workflow
 
 pytestmark = pytest.mark.workflow
 
@@ -49,14 +49,19 @@ def test_a_profile_plans_the_study(workflow, name, option):
     assert re.search(r"^train_shard +2$", planned.stdout + planned.stderr, re.M)
 
 
-def test_pbs_is_asked_for_what_was_computed(workflow, tmp_path, monkeypatch):
+def test_pbs_is_asked_for_what_was_computed(tmp_path, monkeypatch):
     """The real executor; in place of the queue a script that keeps its arguments and fails."""
     pytest.importorskip("snakemake_executor_plugin_cluster_generic")
     queue = tmp_path / "bin" / "qsub"
     queue.parent.mkdir()
-    queue.write_text(f'#!/bin/sh\necho "$*" >> {tmp_path}/asked\nexit 1\n')
+    # The last argument is the script of the job.
+    queue.write_text(
+        f'#!/bin/sh\nfor job; do :; done\ntest -f "$job" && echo "$*" >> {tmp_path}/asked\nexit 1\n'
+    )
     queue.chmod(0o755)
     monkeypatch.setenv("PATH", f"{queue.parent}:{os.environ['PATH']}")
+    workflow = Workflow(tmp_path / "bl ank 'q' {b} é")
+    workflow.folder.mkdir()
     workflow.configure(STUDY)
     failed = workflow.snakemake("--profile", str(PROFILES / "pbs"), "--retries", "0")
     assert failed.returncode != 0

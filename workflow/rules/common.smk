@@ -1,4 +1,5 @@
 import functools
+import shlex
 import sys
 
 from dysonflow import models
@@ -8,6 +9,16 @@ from dysonflow.planning.graph import Plan
 from dysonflow.planning.studies import load_config, split_figure
 from dysonflow.report import figures
 from dysonflow.results import FITS, INCREMENTS, SPECTRA, WEIGHTS, Results
+
+# Snakemake puts the path of Python as it is into the shell commands of its jobs.
+sys.executable = shlex.quote(sys.executable)
+
+# It takes what stands in braces for a wildcard, also in the path of a script of its own.
+if set("{}") & set(workflow.basedir):
+    sys.exit(
+        f"dysonflow: {workflow.basedir}: Snakemake runs no workflow whose own path holds braces; "
+        "rename the folder (that of the results may hold them)"
+    )
 
 try:
     SETTINGS = load_config(config)
@@ -19,6 +30,7 @@ except ConfigError as error:
 STUDIES, RUNS, RESULTS = PLAN.studies, PLAN.runs, PLAN.results
 
 try:
+    audit.check_places(PLAN)
     audit.check_folder(RESULTS)
 except ArtifactError as error:
     sys.exit(f"results: {error}, or give another folder with --directory")
@@ -117,5 +129,5 @@ def update_runs_table():
     named = {study.name: study.runs for study in STUDIES.values()}
     try:
         audit.write_runs(named, RESULTS, RESULTS.runs_table)
-    except ArtifactError as error:
+    except (ArtifactError, OSError) as error:
         print(f"dysonflow: {error}", file=sys.stderr)

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from dysonflow.artifacts.files import check_format
-from dysonflow.errors import ArtifactError
+from dysonflow.artifacts.seals import damaged
+from dysonflow.errors import ArtifactError, UnreadableError
 
 Reader = Callable[[str | os.PathLike[str]], dict[str, Any]]
 
@@ -72,18 +73,35 @@ def peek(path: str | os.PathLike[str]) -> dict[str, Any]:
     ------
     ArtifactError
         If it is damaged, foreign, or of another layout.
+    UnreadableError
+        If it may not be read, or is a folder, a pipe or the like.
+    FileNotFoundError
+        If there is no such file.
     """
-    kind = kind_of(path)
-    metadata = kind.reader(kind.peek)(path)
-    check_format(metadata, path)
-    return metadata
+    return _read(path, kind_of(path).peek)
 
 
 def read_whole(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Provenance of an artifact, every byte of it checked; errors as of `peek`."""
-    kind = kind_of(path)
-    metadata = kind.reader(kind.read)(path)
-    check_format(metadata, path)
+    return _read(path, kind_of(path).read)
+
+
+def _read(path: str | os.PathLike[str], function: str) -> dict[str, Any]:
+    try:
+        if os.path.exists(path) and not os.path.isfile(path):
+            # A pipe would be waited for without end.
+            raise UnreadableError(f"{path}: not a file, but a folder, a pipe or the like")
+        with open(path, "rb"):
+            pass
+        metadata = kind_of(path).reader(function)(path)
+        check_format(metadata, path)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise UnreadableError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        # Provenance of a foreign file that happens to be laid out alike.
+        raise damaged(path, f"{type(error).__name__} {error}") from error
     return metadata
 
 

@@ -1,4 +1,4 @@
-"""What to change when jobs failed on a cluster, read from Snakemake's own log: one line each."""
+"""What to change when jobs failed, read from Snakemake's own log: one line each."""
 
 import re
 import subprocess
@@ -45,6 +45,23 @@ ENDED = {
 }
 """How Slurm says that a job ended, and what to change."""
 
+FAILED = [
+    (
+        r"^.*(?:failed to map segment from shared object|[Cc]annot allocate memory"
+        r"|Unable to allocate|can't allocate memory|malloc of size \d+ failed|std::bad_alloc"
+        r"|can't start new thread|blas_thread_init: pthread_create failed"
+        r"|MemoryError|died with <Signals\.SIGKILL: 9>).*$",
+        "a job had too little memory: run fewer side by side (--cores), or raise what limits it "
+        "(ulimit -v, the container, mem_mb in the profile)",
+    ),
+    (
+        r"Output .* has older modification time .* than input (?P<path>.+) \(\d{4}-.*clock skew",
+        "{path}: its time stamp lies ahead of the clock; `touch` it and run the command again "
+        "(`dysonflow verify` lists all such files)",
+    ),
+]
+"""What a job, or Snakemake after it, says on any machine, and what to do."""
+
 OVER_MEMORY = re.compile(r"exceeded (?:job )?memory limit|oom[-_ ]kill|Out Of Memory", re.I)
 
 
@@ -64,6 +81,9 @@ def advice(log: str, read: Callable[[str], str] | None = None) -> list[str]:
         One line for each cause, in the order of the log; empty if nothing is known.
     """
     found: dict[str, None] = {}
+    for pattern, text in FAILED:
+        for match in re.finditer(pattern, log, re.M):
+            found[f"dysonflow: {text.format(**match.groupdict())}"] = None
     for pattern, words in REFUSED:
         for match in re.finditer(pattern, log, re.M):
             found[f"slurm: {words(match.groups()[0] if match.groups() else '')}"] = None

@@ -1,11 +1,15 @@
 """What a results folder holds, against what the configuration and the source would make now."""
 
 import json
+import os
 import shutil
+import time
 from base64 import urlsafe_b64encode
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +18,12 @@ import pyarrow as pa
 from dysonflow import models
 from dysonflow.analysis.columns import hyperparameter_fields
 from dysonflow.artifacts import files, kinds, provenance, tables
-from dysonflow.errors import ArtifactError, NewerFormatError, OlderFormatError
+from dysonflow.errors import (
+    ArtifactError,
+    NewerFormatError,
+    OlderFormatError,
+    UnreadableError,
+)
 from dysonflow.hyperparameters import Hyperparameters
 from dysonflow.planning.graph import STATUS, Artifact, Plan
 from dysonflow.results import RUN_FILES, Results
@@ -45,6 +54,11 @@ class Report:
         Path to what is wrong with it. Another run would make these files anew, or differently.
     newer : dict
         Files of a newer dysonflow.
+    unreadable : dict
+        Files that may not be read, of which nothing is known.
+    ahead : dict
+        Files that other files are made from and whose time stamps lie ahead of the clock: Snakemake
+        fails at whatever it makes from them, for that is older.
     notes : list of str
         Versions of packages other than those here.
     checked, missing : int
@@ -54,6 +68,8 @@ class Report:
     damaged: dict[Path, str]
     stale: dict[Path, str]
     newer: dict[Path, str]
+    unreadable: dict[Path, str]
+    ahead: dict[Path, str]
     notes: list[str]
     checked: int
     missing: int
@@ -73,13 +89,13 @@ def _difference(artifact: Artifact, metadata: Mapping[str, Any]) -> str:
             return f"made with {'; '.join(changes)}"
         return f"made with other {name} ({then}, now {now})"
     recorded = metadata.get("made_from")
-    if recorded and all(Path(path).is_file() for path in artifact.inputs):
+    if recorded and artifact.inputs and all(Path(path).is_file() for path in artifact.inputs):
         try:
             if recorded != artifact.made_from(artifact.inputs):
                 name = Path(artifact.inputs[0]).name
                 return f"made from another {name} than the one there is now"
-        except ArtifactError:
-            return ""  # The input is listed itself.
+        except (ArtifactError, FileNotFoundError):
+            return ""  # The input is listed itself, or has just vanished.
     return ""
 
 
@@ -88,7 +104,7 @@ def verify(plan: Plan) -> Report:
 
     Checksums are verified for all runs in the folder, also those that no study names.
     """
-    report = Report({}, {}, {}, [], 0, 0)
+    report = Report({}, {}, {}, {}, {}, [], 0, 0)
     wanted = list(plan.artifacts())
     named = {artifact.path for artifact in wanted}
     runs = Path(plan.results.root, "runs")
@@ -106,10 +122,17 @@ def verify(plan: Plan) -> Report:
         checked += 1
         try:
             metadata = kinds.read_whole(path)
+        except FileNotFoundError:
+            # It vanished while others were read.
+            checked -= 1
+            missing += artifact.needed
+            continue
         except ArtifactError as error:
             group = report.damaged
             if isinstance(error, NewerFormatError):
                 group = report.newer
+            elif isinstance(error, UnreadableError):
+                group = report.unreadable
             elif isinstance(error, OlderFormatError):
                 group = report.stale
             group[path] = str(error).removeprefix(f"{path}: ")
@@ -125,25 +148,45 @@ def verify(plan: Plan) -> Report:
         f"{count} files were made with {package} {then}; here is {here.get(package, 'none')}"
         for (package, then), count in sorted(versions.items())
     )
-    return Report(report.damaged, report.stale, report.newer, report.notes, checked, missing)
+    inputs = {Path(path) for artifact in wanted for path in artifact.inputs}
+    report.ahead.update(_ahead(sorted(inputs)))
+    return replace(report, checked=checked, missing=missing)
+
+
+def _ahead(paths: Iterable[Path]) -> Iterator[tuple[Path, str]]:
+    """Files with a time stamp ahead of the clock, as of a clock that was set back."""
+    now = time.time()
+    for path in paths:
+        with suppress(OSError):
+            stamp = path.stat().st_mtime
+            if stamp > now:
+                when = datetime.fromtimestamp(stamp).isoformat(" ", "seconds")
+                yield path, f"its time stamp, {when}, lies ahead of the clock; touch it"
 
 
 def remove(path: Path) -> None:
     """Delete a file; of a link into a shared cache, what it points to as well."""
-    if path.is_symlink():
-        path.resolve().unlink(missing_ok=True)
-    path.unlink(missing_ok=True)
+    with _cannot_be_deleted(path):
+        if path.is_symlink():
+            path.resolve().unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
 
 
 def remove_folder(folder: Path) -> None:
     """Delete the folder of a run; of a link the link alone, not what it points to."""
-    try:
+    with _cannot_be_deleted(folder):
         if folder.is_symlink():
             folder.unlink()
         else:
             shutil.rmtree(folder)
+
+
+@contextmanager
+def _cannot_be_deleted(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
-        raise ArtifactError(f"{folder}: cannot be deleted: {error.strerror}") from None
+        raise ArtifactError(f"{path}: cannot be deleted: {error.strerror}") from None
 
 
 def unrecorded(plan: Plan, snakemake: Path = Path(".snakemake")) -> list[str]:
@@ -178,7 +221,12 @@ def orphans(plan: Plan) -> list[Path]:
 
 def size(folder: Path) -> int:
     """Bytes of the files in a folder; links count for nothing."""
-    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
+    found = 0
+    for path in folder.rglob("*"):
+        # Some may vanish while others are counted.
+        with suppress(FileNotFoundError):
+            found += path.lstat().st_size if path.is_file() else 0
+    return found
 
 
 def runs_table(studies: Mapping[str, Sequence[Hyperparameters]], results: Results) -> pa.Table:
@@ -225,6 +273,9 @@ def _row(
             except OlderFormatError:
                 status = "of an older layout"
                 break
+            except UnreadableError:
+                status = "not readable"
+                break
             except ArtifactError:
                 status = "damaged"
                 break
@@ -250,6 +301,26 @@ def write_runs(
     columns = {name: table.column(name) for name in table.column_names}
     metadata = {"studies": list(studies), "versions": provenance.versions()}
     tables.write_table(columns, table.schema, output, metadata)
+
+
+def check_places(plan: Plan) -> None:
+    """Refuse a results folder in which files are where folders should be, or the other way round.
+
+    Raises
+    ------
+    ArtifactError
+        With one line for the first of them.
+    """
+    wanted = [Path(artifact.path) for artifact in plan.artifacts()]
+    wanted += [Path(plan.results.runs_table), Path(plan.results.log("any"))]
+    folders = {parent for path in wanted for parent in path.parents}
+    for folder in sorted(folders):
+        if os.path.lexists(folder) and not folder.is_dir():
+            what = "a link to nothing" if folder.is_symlink() else "a file"
+            raise ArtifactError(f"{folder}: {what}, where a folder should be; move it away")
+    for path in wanted:
+        if path.is_dir():
+            raise ArtifactError(f"{path}: a folder, where a file should be; move it away")
 
 
 def check_folder(results: Results) -> None:

@@ -15,9 +15,23 @@ from dysonflow.hyperparameters import Hyperparameters
 from dysonflow.report import figures
 from dysonflow.report.roles import ROLES
 from dysonflow.simulation.base import BLOCK_SIZE
-from dysonflow.wording import did_you_mean
+from dysonflow.wording import breaks_lines, did_you_mean, plain
 
-NAME_PATTERN = r"^[A-Za-z][A-Za-z0-9_]+$"
+NAME_PATTERN = r"[A-Za-z][A-Za-z0-9_]+"
+RUN_PATTERN = r"[A-Za-z0-9_.+-]+"
+ENDLESS = r"(.+)\1{19}$"
+"""What Snakemake takes for a wildcard that grows without end."""
+MARKUP = "<[A-Za-z/!?]"
+"""Beginning of what a browser takes for more than text."""
+LARGEST = 2**63 - 1
+"""Whole number that a column of a table holds."""
+LONGEST_NAME = 100
+"""Bytes of a name that becomes part of a path, as of a layer's.
+
+File systems end at 255, and a file's name may be a study's or a run's with a suffix (`.log`), or,
+for the logs of Slurm, all that tells a job from others: study, layer and figure, or model, run and
+shard.
+"""
 
 
 class StudyConfig(BaseModel):
@@ -210,9 +224,12 @@ def grid(sweep: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _expand(name: str, content: StudyConfig) -> Study:
-
-    if not re.match(NAME_PATTERN, name):
-        raise ConfigError("a study's name is made of letters, digits and _, two or more")
+    if not re.fullmatch(NAME_PATTERN, name) or len(name) > LONGEST_NAME:
+        raise ConfigError(
+            f"a study's name is made of letters, digits and _, from two to {LONGEST_NAME} of them"
+        )
+    if re.search(ENDLESS, name):
+        raise ConfigError("a study's name may not end with the same text twenty times over")
     hyperparameters = models.hyperparameters_of(content.model)
     if isinstance(content.sweep, list) and not content.sweep:
         raise ConfigError("sweep = []: an empty list sweeps nothing; give points")
@@ -233,6 +250,14 @@ def _expand(name: str, content: StudyConfig) -> Study:
     for run, count in Counter(run.name for run in runs).items():
         if count > 1:
             problems.append(f"sweep: the point {run} is given {count} times; remove the copies")
+    for point in runs:
+        if not re.fullmatch(RUN_PATTERN, point.name) or len(point.name) > LONGEST_NAME:
+            problems.append(
+                f"the run would be named {point.name!r}, {len(point.name.encode())} bytes; let the "
+                f"labels of {content.model} be letters, digits, _, ., + and -, so few that it has "
+                f"at most {LONGEST_NAME}"
+            )
+        problems += _unfit_values(point)
     known = list(figures.FIGURES)
     fitted = _is_fitted(content.model, runs)
     why = (
@@ -267,6 +292,17 @@ def _expand(name: str, content: StudyConfig) -> Study:
         several = [f"{layer}/{figure}" for figure in wanted for layer in study.layers]
         study = replace(study, figures=tuple(several))
     return study
+
+
+def _unfit_values(run: Hyperparameters) -> Iterator[str]:
+    """What is wrong with the values of a run for the tables, the logs and the report."""
+    for name, value in run.canonical().items():
+        if isinstance(value, int) and value > LARGEST:
+            yield f"{name} = {plain(value, longest=30)}: give a whole number <= {LARGEST}"
+        if isinstance(value, str) and breaks_lines(value):
+            yield f"{name} = {value!r}: holds a letter that no line can show; rename what it names"
+        elif isinstance(value, str) and re.search(MARKUP, value):
+            yield f"{name} = {value!r}: would be markup in the report; rename what it names"
 
 
 def shards(run: Hyperparameters, shard_size: int) -> list[range]:

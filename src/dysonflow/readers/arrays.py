@@ -2,22 +2,22 @@
 
 import contextlib
 import hashlib
+import math
+import mmap
 import os
 import pickle
-import struct
 import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import safetensors
 
 from dysonflow.errors import ConfigError
-from dysonflow.wording import did_you_mean
+from dysonflow.wording import did_you_mean, plain
 
 TORCH = (".pt", ".pth", ".bin", ".ckpt")
 SUFFIXES = (".npz", ".safetensors", *TORCH)
@@ -26,6 +26,12 @@ FLOATS = {"float64": "float64"} | dict.fromkeys(("float32", "float16", "bfloat16
 SAFETENSORS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 SAFE_TORCH = (2, 6)
 """First version whose `weights_only` cannot be made to run code (CVE-2025-32434)."""
+COMPRESSION = 100
+"""Most times that an array may be larger than what holds it in a file: weights hardly compress."""
+ALWAYS = 2**26
+"""Bytes up to which it may be all the same: the start of training may be all zeros."""
+CONSTRUCTOR = b"bytearray"
+"""Torch would let a file make one of any length, filled, out of nothing."""
 NAMED_FILES = 32
 """Up to so many files are recorded by name, more by one joint checksum."""
 
@@ -108,16 +114,16 @@ def _one_line(path: str | os.PathLike[str]) -> Iterator[None]:
         yield
     except ConfigError:
         raise
-    except (
-        *(OSError, ValueError, KeyError, EOFError, RuntimeError, NotImplementedError),
-        *(zipfile.BadZipFile, zlib.error, struct.error, safetensors.SafetensorError),
-    ) as error:
+    except MemoryError as error:
+        raise ConfigError(f"{path}: there is not enough memory for what it holds") from error
+    except Exception as error:
+        # The readers of three libraries stumble over foreign bytes in all ways that there are.
         reason = error.strerror if isinstance(error, OSError) else None
-        raise _unreadable(path, reason or str(error)) from error
+        raise _unreadable(path, reason or str(error) or type(error).__name__) from error
 
 
 def _unreadable(path: str | os.PathLike[str], reason: str) -> ConfigError:
-    first = (reason.splitlines() or [""])[0]
+    first = plain((reason.splitlines() or [""])[0], longest=300)
     return ConfigError(
         f"{path}: cannot be read, cut off or not a {Path(path).suffix} file: {first}"
     )
@@ -153,30 +159,56 @@ def _check_name(path: str | os.PathLike[str], array: str, names: Sequence[str]) 
 
 
 def _npz_header(path: str, array: str) -> tuple[Sequence[int], str]:
-    if not zipfile.is_zipfile(path) and Path(path).read_bytes()[:1] == pickle.PROTO:
-        raise _needs_pickle(path, "the file")
-    with zipfile.ZipFile(path) as archive:
-        members = archive.namelist()
-        _check_name(path, array, [name.removesuffix(".npy") for name in members])
-        member = f"{array}.npy" if f"{array}.npy" in members else array
-        with archive.open(member) as stream:
-            version = np.lib.format.read_magic(stream)
-            readers = {
-                (1, 0): np.lib.format.read_array_header_1_0,
-                (2, 0): np.lib.format.read_array_header_2_0,
-            }
-            if version not in readers:
-                # Version 3 differs in the names of the fields of structured arrays alone.
-                return (), "structured"
-            shape, _, dtype = readers[version](stream)
-    if dtype.hasobject:
-        raise _needs_pickle(path, f"array {array!r}")
+    with _npz_member(path, array) as (stream, size):
+        version = np.lib.format.read_magic(stream)
+        readers = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }
+        if version not in readers:
+            # Version 3 differs in the names of the fields of structured arrays alone.
+            return (), "structured"
+        shape, _, dtype = readers[version](stream)
+        if dtype.hasobject:
+            raise _needs_pickle(path, f"array {array!r}")
+        length = dtype.itemsize * math.prod(shape)
+        if length != size - stream.tell() or min(shape, default=0) < 0:
+            raise _unreadable(path, f"array {array!r} is not as long as its shape {shape} says")
     return shape, dtype.name
 
 
 def _read_npz(path: str | os.PathLike[str], array: str) -> np.ndarray:
-    with np.load(path, allow_pickle=False) as archive:
-        return archive[array]
+    with _npz_member(path, array) as (stream, _):
+        found: np.ndarray = np.lib.format.read_array(stream, allow_pickle=False)
+        return found
+
+
+@contextlib.contextmanager
+def _npz_member(path: str | os.PathLike[str], array: str) -> Iterator[tuple[IO[bytes], int]]:
+    """The bytes of an array of an archive, and how many these are."""
+    if not zipfile.is_zipfile(path) and _first_byte(path) == pickle.PROTO:
+        raise _needs_pickle(path, "the file")
+    with zipfile.ZipFile(path) as archive:
+        members = archive.namelist()
+        _check_name(path, array, [name.removesuffix(".npy") for name in members])
+        member = archive.getinfo(f"{array}.npy" if f"{array}.npy" in members else array)
+        held = min(member.compress_size, os.path.getsize(path))
+        if member.compress_type == zipfile.ZIP_STORED:
+            honest = member.file_size <= held
+        else:
+            honest = member.compress_type == zipfile.ZIP_DEFLATED
+            honest = honest and member.file_size <= max(COMPRESSION * held, ALWAYS)
+        if not honest:
+            raise _unreadable(
+                path, f"{member.file_size} bytes of array {array!r} out of {held} are no weights"
+            )
+        with archive.open(member) as stream:
+            yield stream, member.file_size
+
+
+def _first_byte(path: str | os.PathLike[str]) -> bytes:
+    with open(path, "rb") as stream:
+        return stream.read(1)
 
 
 # --- safetensors ----------------------------------------------------------------------------------
@@ -207,7 +239,11 @@ def _torch_header(path: str, array: str) -> tuple[Sequence[int], str]:
 
     tensor = _torch_tensor(path, array)
     dtype = str(tensor.dtype).removeprefix("torch.")
-    return tuple(tensor.shape), dtype if tensor.layout == torch.strided else f"sparse {dtype}"
+    if tensor.layout != torch.strided or tensor.device.type != "cpu":
+        return (), f"sparse or without values {dtype}"
+    if tensor.numel() * tensor.element_size() > os.path.getsize(path):
+        raise _unreadable(path, f"array {array!r} of shape {tuple(tensor.shape)} is not all in it")
+    return tuple(tensor.shape), dtype
 
 
 def _read_torch(path: str | os.PathLike[str], array: str) -> np.ndarray:
@@ -223,34 +259,51 @@ def _torch_tensor(path: str | os.PathLike[str], array: str) -> Any:
 
     if tuple(int(part) for part in torch.__version__.split(".")[:2]) < SAFE_TORCH:
         raise ConfigError(f"{path}: torch {torch.__version__} may run code in it; update torch")
+    is_archive = zipfile.is_zipfile(path)
+    if is_archive:
+        _check_archive(path)
+    with open(path, "rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        if data.find(CONSTRUCTOR) >= 0:
+            raise _needs_pickle(path, "a bytearray in it")
     try:
-        content = torch.load(
-            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
-        )
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive)
     except pickle.UnpicklingError as error:
-        with open(path, "rb") as stream:
-            start = stream.read(1)
-        if start == pickle.PROTO or zipfile.is_zipfile(path):
+        if _first_byte(path) == pickle.PROTO or is_archive:
             raise _needs_pickle(path, "something in it") from error
         raise _unreadable(path, "no torch file") from error
-    except (AttributeError, IndexError, TypeError, AssertionError) as error:
-        # What the reader stumbles over in a foreign file; the rest is that of all formats.
-        raise _unreadable(path, f"{type(error).__name__} {error}") from error
     tensors = dict(_tensors(content))
     _check_name(path, array, list(tensors))
     return tensors[array]
 
 
-def _tensors(content: Any, place: str = "") -> Iterator[tuple[str, Any]]:
-    """All tensors in nested dictionaries and lists, with the way to each."""
+def _check_archive(path: str | os.PathLike[str]) -> None:
+    """Refuse what torch never writes: compressed parts, which it would read as they are."""
+    size = os.path.getsize(path)
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            lengths = (member.file_size, member.compress_size)
+            if member.compress_type != zipfile.ZIP_STORED or max(lengths) > size:
+                raise _unreadable(path, f"{plain(member.filename)} in it is compressed")
+
+
+def _tensors(content: Any) -> Iterator[tuple[str, Any]]:
+    """All tensors in nested dictionaries and lists, with the way to each.
+
+    What stands at several places, or within itself, is found at the first of them.
+    """
     import torch
 
-    if isinstance(content, torch.Tensor):
-        yield place, content
-    elif isinstance(content, dict | list | tuple):
-        pairs = content.items() if isinstance(content, dict) else enumerate(content)
-        for name, inner in pairs:
-            yield from _tensors(inner, f"{place}/{name}" if place else str(name))
+    seen: set[int] = set()
+    pending: list[tuple[str, Any]] = [("", content)]
+    while pending:
+        place, found = pending.pop()
+        if isinstance(found, torch.Tensor):
+            yield place, found
+        elif isinstance(found, dict | list | tuple) and id(found) not in seen:
+            seen.add(id(found))
+            pairs = found.items() if isinstance(found, dict) else enumerate(found)
+            inner = [(f"{place}/{name}" if place else str(name), value) for name, value in pairs]
+            pending += reversed(inner)
 
 
 _HEADERS = {".npz": _npz_header, ".safetensors": _safetensors_header} | dict.fromkeys(

@@ -1,16 +1,18 @@
 """Files found by a pattern, put in order by replica and snapshot."""
 
 import glob
+import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from dysonflow.errors import ConfigError
-from dysonflow.wording import did_you_mean
+from dysonflow.wording import breaks_lines, did_you_mean
 
 PLACEHOLDERS = ("replica", "snapshot")
 TOKEN = re.compile(
-    r"\{(?P<name>[^{}]*)\}|(?P<deep>\*\*/?)|(?P<any>\*)|(?P<one>\?)|\[(?P<set>.+?)\]"
+    r"\{(?P<name>[^{}]*)\}|(?P<deep>\*{2,}/?)|(?P<any>\*)|(?P<one>\?)|\[(?P<set>.+?)\]"
 )
 
 
@@ -39,21 +41,35 @@ def find(pattern: str) -> FileGrid:
     Parameters
     ----------
     pattern : str
-        A path with `*`, `?`, `[...]` and `**` as in a shell. `{replica}` and `{snapshot}` match any
-        text within one part of the path; without them, several files are replicas.
+        A path with `*`, `?`, `[...]` and `**` as in a shell; `**` follows no link. `{replica}` and
+        `{snapshot}` match any text within one part of the path; without them, several files are
+        replicas.
 
     Raises
     ------
     ConfigError
-        If there is no such file, a combination of replica and snapshot is missing or there more
-        than once, or another name stands in braces.
+        If there is no such file, a name holds letters that cannot be shown, a combination of
+        replica and snapshot is missing or there more than once, or another name stands in braces.
     """
+    _check_letters(pattern)
     names = [match["name"] for match in TOKEN.finditer(pattern) if match["name"] is not None]
     for name in names:
         if name not in PLACEHOLDERS:
             raise ConfigError(f"path: {{{name}}} is unknown{did_you_mean(name, PLACEHOLDERS)}")
     wild = re.sub(r"\{[^{}]*\}", "*", pattern)
-    paths = sorted(path for path in glob.glob(wild, recursive=True) if Path(path).is_file())
+    expression = _expression(pattern)
+    there = sorted(set(_matches(wild)))
+    for path in there:
+        _check_letters(path)
+        if set("{}") & set(path):
+            raise ConfigError(
+                f"path = {path!r}: a name that holds braces would be taken for a pattern; rename it"
+            )
+    paths = [path for path in there if Path(path).is_file()]
+    if there and not paths:
+        raise ConfigError(
+            f"path = {pattern!r}: {there[0]} is a folder, a pipe or the like; name files"
+        )
     if not paths:
         raise ConfigError(f"path = {pattern!r}: no such file in {Path.cwd()}")
     if not names:
@@ -61,7 +77,6 @@ def find(pattern: str) -> FileGrid:
         return FileGrid(
             tuple((path,) for path in ordered), ("replica",) if len(ordered) > 1 else (), None
         )
-    expression = _expression(pattern)
     found: dict[tuple[str, str], str] = {}
     for path in paths:
         match = expression.fullmatch(path)
@@ -82,12 +97,39 @@ def find(pattern: str) -> FileGrid:
             if (replica, snapshot) not in found:
                 missing = pattern.replace("{replica}", replica).replace("{snapshot}", snapshot)
                 raise ConfigError(f"path = {pattern!r}: {missing} is missing")
-    numbers = all(re.fullmatch("[0-9]+", snapshot) for snapshot in snapshots)
+    # A step that fits into no column is the name of a snapshot, not a time.
+    numbers = all(re.fullmatch("[0-9]{1,18}", snapshot) for snapshot in snapshots)
     return FileGrid(
         tuple(tuple(found[replica, snapshot] for snapshot in snapshots) for replica in replicas),
         tuple(name for name in PLACEHOLDERS if name in names),
         tuple(int(snapshot) for snapshot in snapshots) if numbers else None,
     )
+
+
+def _check_letters(path: str) -> None:
+    if breaks_lines(path):
+        raise ConfigError(
+            f"path = {path!r}: holds the end of a line, or another letter that cannot be shown; "
+            "rename the file or folder"
+        )
+
+
+def _matches(pattern: str) -> Iterator[str]:
+    """Paths that a pattern matches; `**` stands for any folders, reached without links."""
+    if pattern == "**" or pattern.endswith("/**"):
+        pattern += "/*"
+    before, deep, after = pattern.partition("**/")
+    if not deep or (before and not before.endswith("/")):
+        # Two stars within a name are one.
+        yield from glob.iglob(pattern)
+        return
+    # Not glob's own: it follows links in circles.
+    for start in glob.glob(before) if before else [""]:
+        for folder, folders, _ in os.walk(start or "."):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            below = os.path.relpath(folder, start or ".")
+            place = start if below == "." else f"{start}{below}/"
+            yield from _matches(f"{glob.escape(place)}{after}")
 
 
 def _expression(pattern: str) -> re.Pattern[str]:
@@ -103,10 +145,14 @@ def _expression(pattern: str) -> re.Pattern[str]:
         elif match["deep"]:
             parts.append("(?:.*/)?" if match["deep"].endswith("/") else ".*")
         elif match["set"]:
-            parts.append(f"[{'^' if match['set'][0] == '!' else ''}{match['set'].lstrip('!')}]")
+            chosen = match["set"].replace("\\", r"\\").replace("[", r"\[")
+            parts.append(f"[^{chosen[1:]}]" if chosen[0] == "!" else f"[{chosen}]")
         else:
             parts.append("[^/]*" if match["any"] else "[^/]")
-    return re.compile("".join([*parts, re.escape(pattern[end:])]))
+    try:
+        return re.compile("".join([*parts, re.escape(pattern[end:])]))
+    except re.error as error:
+        raise ConfigError(f"path = {pattern!r}: {error}") from None
 
 
 def _natural(text: str) -> list[tuple[int, str]]:
