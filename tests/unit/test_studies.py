@@ -34,6 +34,11 @@ def test_a_point_in_two_studies_is_one_run():
     assert len(all_runs(studies)) == 3
 
 
+def test_a_name_may_be_one_letter():
+    content = study()["studies"]["one"]
+    assert list(load_studies({"studies": {"a": content, "B2_": content}})) == ["a", "B2_"]
+
+
 def test_a_study_without_sweep_is_one_run():
     assert len(load_studies(study(sweep={}))["one"].runs) == 1
 
@@ -70,6 +75,7 @@ def test_a_spectrum_is_swept_as_a_list_of_lists():
         ({"studdies": {}, **study()}, ["studdies", "did you mean studies?"]),
         ({"device": "tpu", **study()}, ["device = 'tpu'", "'cuda'"]),
         ({"studies": {"bad-name": study()["studies"]["one"]}}, ["bad-name", "letters"]),
+        ({"studies": {"1st": study()["studies"]["one"]}}, ["1st", "begins with a letter"]),
     ],
 )
 def test_each_mistake_is_one_line(config, words):

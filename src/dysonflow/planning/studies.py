@@ -17,7 +17,7 @@ from dysonflow.report.roles import ROLES
 from dysonflow.simulation.base import BLOCK_SIZE
 from dysonflow.wording import did_you_mean
 
-NAME_PATTERN = r"^[A-Za-z][A-Za-z0-9_]+$"
+NAME_PATTERN = r"[A-Za-z][A-Za-z0-9_]*"
 
 
 class StudyConfig(BaseModel):
@@ -211,8 +211,10 @@ def grid(sweep: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _expand(name: str, content: StudyConfig) -> Study:
 
-    if not re.match(NAME_PATTERN, name):
-        raise ConfigError("a study's name is made of letters, digits and _, two or more")
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise ConfigError(
+            "a study's name is made of letters, digits and _, and begins with a letter"
+        )
     hyperparameters = models.hyperparameters_of(content.model)
     if isinstance(content.sweep, list) and not content.sweep:
         raise ConfigError("sweep = []: an empty list sweeps nothing; give points")

@@ -13,6 +13,7 @@ from dysonflow.report.figures._study import (
     curve,
     nothing_fitted,
 )
+from dysonflow.report.quoting import quote
 
 QUANTITIES = {"pull_centre": "centre", "pull_sigma": r"$\sigma$", "pull_gap": "mean gap"}
 LARGEST = 6.0
@@ -55,11 +56,12 @@ def draw(data: StudyData) -> Drawing:
             )
             numbers.append(curve("pulls", column, rows["stochasticity"], pull))
             error = 1 / np.sqrt(len(pull))
-            variance = f"{pull.var(ddof=1):.2f}" if len(pull) > 1 else "unknown"
+            variance = "unknown"
+            if len(pull) > 1:
+                variance = quote(pull.var(ddof=1), np.sqrt(2) * error)
             sentences.append(
-                f"{column.removeprefix('pull_')}: mean {pull.mean():+.2f} ± {error:.2f}, variance "
-                f"{variance} ± {np.sqrt(2) * error:.2f}, largest "
-                f"{np.abs(pull).max():.1f} of {len(pull)}"
+                f"{column.removeprefix('pull_')}: mean {quote(pull.mean(), error, '+')}, variance "
+                f"{variance}, largest {np.abs(pull).max():.1f} of {len(pull)}"
             )
         grid = np.linspace(-LARGEST, LARGEST, 200)
         right.plot(
