@@ -7,7 +7,7 @@ from dysonflow.planning import advice, audit, resources, sources
 from dysonflow.planning.graph import Plan
 from dysonflow.planning.studies import load_config, split_figure
 from dysonflow.report import figures
-from dysonflow.results import FITS, SPECTRA, WEIGHTS, Results
+from dysonflow.results import FITS, RUN_NAME, SPECTRA, WEIGHTS, Results
 
 try:
     SETTINGS = load_config(config)
@@ -43,7 +43,7 @@ if workflow.is_main_process:
 
 wildcard_constraints:
     model="[a-z_0-9]+",
-    run=r"[^/]+-[0-9a-f]{12}|[0-9a-f]{12}",
+    run=RUN_NAME,
     study="|".join(STUDIES),
     figure=f"(?:[^/]+/)?(?:{'|'.join(figures.FIGURES)})",
     first=r"\d+",

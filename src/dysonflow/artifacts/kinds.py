@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dysonflow.artifacts import documents
 from dysonflow.artifacts.files import check_format
+from dysonflow.artifacts.pictures import COMPANIONS
 from dysonflow.errors import ArtifactError
 
 Reader = Callable[[str | os.PathLike[str]], dict[str, Any]]
@@ -63,6 +65,37 @@ def kind_of(path: str | os.PathLike[str]) -> Kind:
             f"{path}: not an artifact of dysonflow, which are {', '.join(KINDS)} files"
         )
     return found
+
+
+def artifacts_at(path: str | os.PathLike[str]) -> list[Path]:
+    """Artifacts that a path stands for.
+
+    Of a folder those that lie in it, of a file beside the picture of a figure that picture, which
+    holds what is known of all of them; else the path itself.
+
+    Raises
+    ------
+    ArtifactError
+        If there is none in a folder, or no artifact has the suffix of a file.
+    """
+    place = Path(path)
+    if place.is_dir():
+        # Text without provenance, such as the report, is not of a kind that is checked.
+        found = [
+            file
+            for file in sorted(place.iterdir())
+            if file.is_file()
+            and file.suffix in KINDS
+            and (KINDS[file.suffix].module != "documents" or documents.has_provenance(file))
+        ]
+        if not found:
+            raise ArtifactError(f"{path}: no artifact of dysonflow lies in this folder itself")
+        return found
+    picture = place.with_suffix(".png")
+    if place.suffix in COMPANIONS and place.is_file() and picture.is_file():
+        return [picture]
+    kind_of(place)
+    return [place]
 
 
 def peek(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """What a results folder holds, against what the configuration and the source would make now."""
 
 import json
+import os
+import re
 import shutil
 from base64 import urlsafe_b64encode
 from collections import Counter
@@ -14,14 +16,23 @@ import pyarrow as pa
 from dysonflow import models
 from dysonflow.analysis.columns import hyperparameter_fields
 from dysonflow.artifacts import files, kinds, provenance, tables
-from dysonflow.errors import ArtifactError, NewerFormatError, OlderFormatError
+from dysonflow.artifacts.weights import UNFINISHED
+from dysonflow.errors import ArtifactError, DamagedError, NewerFormatError, OlderFormatError
 from dysonflow.hyperparameters import Hyperparameters
 from dysonflow.planning.graph import STATUS, Artifact, Plan
-from dysonflow.results import RUN_FILES, Results
+from dysonflow.results import RUN_FILES, RUN_NAME, Results
 from dysonflow.simulation.resume import SUFFIX
 
 REPORTED_PACKAGES = ("python", "numpy", "scipy", "torch", "pyarrow")
 """Packages whose other version may change the last digits of a result."""
+
+OWN_FILE = re.compile(
+    rf"(?:{'|'.join(map(re.escape, RUN_FILES))}|shards/\d+-\d+\.safetensors)"
+    rf"(?:{re.escape(UNFINISHED)}|{re.escape(SUFFIX)})?"
+    # What a killed writer left.
+    r"|(?:shards/)?\.[^/]+\.partial"
+)
+"""Path of a file that the workflow writes into the folder of a run."""
 
 RUNS_FIELDS = [
     pa.field("run", pa.string(), False),
@@ -91,8 +102,9 @@ def verify(plan: Plan) -> Report:
     report = Report({}, {}, {}, [], 0, 0)
     wanted = list(plan.artifacts())
     named = {artifact.path for artifact in wanted}
-    runs = Path(plan.results.root, "runs")
-    others = [str(path) for name in RUN_FILES for path in runs.glob(f"*/*/{name}")]
+    folders = _run_folders(plan.results)
+    others = [str(folder / name) for folder in folders for name in RUN_FILES]
+    others = [path for path in others if os.path.lexists(path)]
     wanted += [Artifact(path, {}) for path in sorted(others) if path not in named]
     here = provenance.versions()
     versions: Counter[tuple[str, str]] = Counter()
@@ -112,7 +124,8 @@ def verify(plan: Plan) -> Report:
                 group = report.newer
             elif isinstance(error, OlderFormatError):
                 group = report.stale
-            group[path] = str(error).removeprefix(f"{path}: ")
+            reason = error.reason if isinstance(error, DamagedError) else str(error)
+            group[path] = reason.removeprefix(f"{path}: ")
             continue
         difference = _difference(artifact, metadata)
         if difference:
@@ -128,6 +141,12 @@ def verify(plan: Plan) -> Report:
     return Report(report.damaged, report.stale, report.newer, report.notes, checked, missing)
 
 
+def _run_folders(results: Results) -> list[Path]:
+    """Folders that are named like runs."""
+    found = sorted(Path(results.root).glob("runs/*/*"))
+    return [path for path in found if re.fullmatch(RUN_NAME, path.name)]
+
+
 def remove(path: Path) -> None:
     """Delete a file; of a link into a shared cache, what it points to as well."""
     if path.is_symlink():
@@ -135,13 +154,35 @@ def remove(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def remove_folder(folder: Path) -> None:
-    """Delete the folder of a run; of a link the link alone, not what it points to."""
+def foreign(folder: Path) -> list[Path]:
+    """Files in the folder of a run that the workflow did not write; links are not followed."""
+    if folder.is_symlink():
+        return []
+    files = [path for path in sorted(folder.rglob("*")) if path.is_symlink() or path.is_file()]
+    return [path for path in files if not OWN_FILE.fullmatch(path.relative_to(folder).as_posix())]
+
+
+def remove_run(folder: Path) -> None:
+    """Delete the folder of a run with all that the workflow wrote; of a link the link alone.
+
+    A folder in which something else lies stays, with that.
+
+    Raises
+    ------
+    ArtifactError
+        If a file cannot be deleted.
+    """
     try:
         if folder.is_symlink():
             folder.unlink()
-        else:
+            return
+        others = foreign(folder)
+        if not others:
             shutil.rmtree(folder)
+            return
+        for path in [path for path in folder.rglob("*") if not path.is_dir()]:
+            if path not in others:
+                path.unlink()
     except OSError as error:
         raise ArtifactError(f"{folder}: cannot be deleted: {error.strerror}") from None
 
@@ -170,9 +211,9 @@ def unrecorded(plan: Plan, snakemake: Path = Path(".snakemake")) -> list[str]:
 
 
 def orphans(plan: Plan) -> list[Path]:
-    """Folders of runs that no study names."""
+    """Folders of runs that no study names; a folder that is not named like a run is none."""
     named = {Path(plan.results.run(run.MODEL, run.name)) for run in plan.runs.values()}
-    found = [path for path in Path(plan.results.root).glob("runs/*/*") if path.is_dir()]
+    found = [path for path in _run_folders(plan.results) if path.is_dir()]
     return sorted(path for path in found if path not in named)
 
 
@@ -190,7 +231,7 @@ def runs_table(studies: Mapping[str, Sequence[Hyperparameters]], results: Result
     rows = []
     for run, users in named.values():
         rows.append(_row(Path(results.run(run.MODEL, run.name)), run.canonical(), users))
-    for folder in sorted(Path(results.root).glob("runs/*/*")):
+    for folder in _run_folders(results):
         if folder.is_dir() and folder.name not in named:
             rows.append(_row(folder, None, []))
     fields = {field.name: field for field in RUNS_FIELDS}
