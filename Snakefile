@@ -24,10 +24,10 @@ rule all:
 
 
 onsuccess:
-    update_runs_table()
+    end()
 
 
 # Last of all that is printed: which setting to change, where the log of a cluster tells.
 onerror:
-    update_runs_table()
+    end()
     advice.report(log)

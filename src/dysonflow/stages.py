@@ -214,7 +214,8 @@ def scaling(
     clock = Clock()
     slope = theory.load(model).slope
     names = list(models.hyperparameters_of(model).model_fields)
-    rows = scaling_laws(study, tables.read_table(fits), slope, names, small_noise)
+    found = tables.read_table(fits)
+    rows = scaling_laws(study, found, slope, names, small_noise)
     columns = {name: [row.get(name) for row in rows] for name in SCALING_SCHEMA.names}
     metadata = record(
         source,
@@ -223,6 +224,8 @@ def scaling(
         model=model,
         runs=list(runs),
         small_noise=small_noise,
+        blocks=len(found),
+        flags={text: int(count) for text, count in found["flag"].value_counts().items() if text},
         made_from=kinds.made_from(fits),
     )
     tables.write_table(columns, SCALING_SCHEMA, output, metadata)

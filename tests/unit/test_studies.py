@@ -3,7 +3,8 @@
 import pytest
 
 from dysonflow.errors import ConfigError
-from dysonflow.planning.studies import all_runs, load_studies
+from dysonflow.planning.studies import all_runs, load_studies, too_few_replicas
+from dysonflow.report import figures
 
 
 def study(**changes):
@@ -37,6 +38,26 @@ def test_a_point_in_two_studies_is_one_run():
 def test_a_name_may_be_one_letter():
     content = study()["studies"]["one"]
     assert list(load_studies({"studies": {"a": content, "B2_": content}})) == ["a", "B2_"]
+
+
+def test_too_few_replicas_are_named_while_planning():
+    few = load_studies(study(hyperparameters={"replicas": 29}))
+    (line,) = too_few_replicas(few)
+    assert line == (
+        "study 'one': replicas = 29: a fit takes at least 30 replicas, so none of its 2 run(s) "
+        "will be fitted; give more"
+    )
+    # No figure without content, unless it is asked for.
+    assert few["one"].figures == ("spectrum",)
+    asked = load_studies(study(hyperparameters={"replicas": 29}, figures=["sigma"]))
+    assert asked["one"].figures == ("sigma",) and len(too_few_replicas(asked)) == 1
+    some = load_studies(study(sweep={"replicas": [12, 30]}))
+    (line,) = too_few_replicas(some)
+    assert "replicas = 12" in line and "so 1 of its 2 run(s)" in line
+    assert some["one"].figures == figures.STATIONARY
+    evolution = study(hyperparameters={"replicas": 2, "burn_in": 0}, figures=["evolution"])
+    assert too_few_replicas(load_studies(evolution)) == []
+    assert too_few_replicas(load_studies(study())) == []
 
 
 def test_a_study_without_sweep_is_one_run():

@@ -5,7 +5,7 @@ from dysonflow import models
 from dysonflow.errors import ArtifactError, ConfigError
 from dysonflow.planning import advice, audit, resources, sources
 from dysonflow.planning.graph import Plan
-from dysonflow.planning.studies import load_config, split_figure
+from dysonflow.planning.studies import load_config, too_few_replicas
 from dysonflow.report import figures
 from dysonflow.results import FITS, RUN_NAME, SPECTRA, WEIGHTS, Results
 
@@ -26,6 +26,8 @@ except ArtifactError as error:
 # Results that came without their .snakemake folder would be taken for up to date, whatever made
 # them.
 if workflow.is_main_process:
+    for line in too_few_replicas(STUDIES):
+        print(f"config: {line}", file=sys.stderr)
     unknown = audit.unrecorded(PLAN)
     sources.save_cache()
     if unknown:
@@ -108,10 +110,12 @@ def of_figure(name):
     return lambda wildcards: figure_params(wildcards.study, wildcards.figure)[name]
 
 
-def update_runs_table():
-    """Bring the table of runs to the state at the end of the workflow, also of one that failed."""
+def end():
+    """Bring the table of runs to the state at the end of the workflow; say what stands out."""
     named = {study.name: study.runs for study in STUDIES.values()}
     try:
         audit.write_runs(named, RESULTS, RESULTS.runs_table)
     except ArtifactError as error:
         print(f"dysonflow: {error}", file=sys.stderr)
+    for line in audit.flagged(PLAN):
+        print(f"dysonflow: {line}", file=sys.stderr)

@@ -210,6 +210,28 @@ def unrecorded(plan: Plan, snakemake: Path = Path(".snakemake")) -> list[str]:
     return lines
 
 
+def flagged(plan: Plan) -> list[str]:
+    """Lines on studies all of whose fits carry a flag, from the provenance of their laws."""
+    lines = []
+    for study in plan.studies.values():
+        path = Path(plan.results.scaling(study.name))
+        if not study.is_stationary or not path.is_file():
+            continue
+        try:
+            metadata = kinds.peek(path)
+        except ArtifactError as error:
+            lines.append(str(error))
+            continue
+        flags = metadata.get("flags", {})
+        if flags and sum(flags.values()) == metadata["blocks"]:
+            text, count = max(flags.items(), key=lambda item: item[1])
+            lines.append(
+                f"study {study.name!r}: all {metadata['blocks']} fits carry a flag, {count} of "
+                f"them: {text} (column `flag` of the fits)"
+            )
+    return lines
+
+
 def orphans(plan: Plan) -> list[Path]:
     """Folders of runs that no study names; a folder that is not named like a run is none."""
     named = {Path(plan.results.run(run.MODEL, run.name)) for run in plan.runs.values()}

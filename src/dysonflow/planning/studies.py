@@ -15,6 +15,7 @@ from dysonflow.hyperparameters import Hyperparameters
 from dysonflow.report import figures
 from dysonflow.report.roles import ROLES
 from dysonflow.simulation.base import BLOCK_SIZE
+from dysonflow.statistics.levels import MINIMUM_REPLICAS
 from dysonflow.wording import did_you_mean
 
 NAME_PATTERN = r"[A-Za-z][A-Za-z0-9_]*"
@@ -106,6 +107,35 @@ class Study:
         names = {split_figure(figure)[1] for figure in self.figures}
         drawn = not names or bool(names - set(figures.FROM_THE_START))
         return drawn and _is_fitted(self.model, self.runs)
+
+
+def _has_replicas(run: Hyperparameters) -> bool:
+    """Whether a run has replicas enough for errors."""
+    return run.replicas >= MINIMUM_REPLICAS
+
+
+def too_few_replicas(studies: Mapping[str, Study]) -> list[str]:
+    """Lines on what can be made but will hold less than a user expects of it.
+
+    Parameters
+    ----------
+    studies : mapping of Study
+        By name.
+    """
+    lines = []
+    for name, study in studies.items():
+        few = [run for run in study.runs if not _has_replicas(run)]
+        if not few or not study.is_stationary:
+            continue
+        fewest = min(run.replicas for run in few)
+        runs = f"{len(study.runs)} run(s)"
+        count = "none" if len(few) == len(study.runs) else f"{len(study.runs) - len(few)}"
+        without = ", or no centres for spectra alone" if study.model == "checkpoints" else ""
+        lines.append(
+            f"study {name!r}: replicas = {fewest}: a fit takes at least {MINIMUM_REPLICAS} "
+            f"replicas, so {count} of its {runs} will be fitted; give more{without}"
+        )
+    return lines
 
 
 def _is_fitted(model: str, runs: Sequence[Hyperparameters]) -> bool:
@@ -243,7 +273,7 @@ def _expand(name: str, content: StudyConfig) -> Study:
         else f"without a theory of {content.model}: leave it out, or give figures: auto"
     )
     wanted = list(figures.STATIONARY) if content.figures == "auto" else content.figures
-    if content.figures == "auto" and not fitted:
+    if content.figures == "auto" and (not fitted or not any(map(_has_replicas, runs))):
         wanted = [figure for figure in wanted if not figures.needs_fits(figure)]
     for figure in wanted:
         if figure not in known:
