@@ -18,7 +18,6 @@ include: "workflow/rules/studies.smk"
 
 
 rule all:
-    default_target: True
     input:
         PLAN.targets(),
 

@@ -1,5 +1,7 @@
 import functools
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 from dysonflow import models
 from dysonflow.errors import ArtifactError, ConfigError
@@ -18,8 +20,14 @@ except ConfigError as error:
 
 STUDIES, RUNS, RESULTS = PLAN.studies, PLAN.runs, PLAN.results
 
+# Another workflow may take this one as a module, and put all its paths elsewhere. Snakemake does so
+# with the paths of rules; what is looked at beside the rules has to be looked for there.
+IS_MODULE = not workflow.modifier.is_main_snakefile()
+PLACE = Path(workflow.modifier.path_modifier.replace_prefix(RESULTS.runs_table)).parent
+ON_DISK = replace(PLAN, results=Results(str(PLACE)))
+
 try:
-    audit.check_folder(RESULTS)
+    audit.check_folder(ON_DISK.results)
 except ArtifactError as error:
     sys.exit(f"results: {error}, or give another folder with --directory")
 
@@ -28,7 +36,7 @@ except ArtifactError as error:
 if workflow.is_main_process:
     for line in too_few_replicas(STUDIES):
         print(f"config: {line}", file=sys.stderr)
-    unknown = audit.unrecorded(PLAN)
+    unknown = audit.unrecorded(ON_DISK)
     sources.save_cache()
     if unknown:
         more = [f"and {len(unknown) - 5} more"] if len(unknown) > 5 else []
@@ -91,6 +99,13 @@ def runtime(needs):
     return lambda wildcards, attempt: needs(wildcards, attempt)["runtime"]
 
 
+def sources_of(wildcards):
+    """Files that the weights of a run are made from: the user's own, which no prefix belongs to."""
+    paths = RUNS[wildcards.run].sources
+    is_moved = ON_DISK.results != RESULTS
+    return [str(path.absolute() if is_moved else path) for path in paths]
+
+
 def of_run(stage, name):
     """A parameter of a stage of a run."""
     return lambda wildcards: PLAN.run_params(stage, RUNS[wildcards.run])[name]
@@ -114,8 +129,10 @@ def end():
     """Bring the table of runs to the state at the end of the workflow; say what stands out."""
     named = {study.name: study.runs for study in STUDIES.values()}
     try:
-        audit.write_runs(named, RESULTS, RESULTS.runs_table)
+        # In a module the rule does so, and what follows from the table would be out of date.
+        if not IS_MODULE:
+            audit.write_runs(named, RESULTS, RESULTS.runs_table)
     except ArtifactError as error:
         print(f"dysonflow: {error}", file=sys.stderr)
-    for line in audit.flagged(PLAN):
+    for line in audit.flagged(ON_DISK):
         print(f"dysonflow: {line}", file=sys.stderr)

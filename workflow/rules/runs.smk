@@ -42,7 +42,7 @@ for temporary in (False, True):
         name:
             f"train{suffix}"
         input:
-            lambda wildcards: [str(path) for path in RUNS[wildcards.run].sources],
+            sources_of,
         output:
             place,
         log:
@@ -100,7 +100,7 @@ for temporary in (False, True):
         name:
             f"read_weights{suffix}"
         input:
-            lambda wildcards: [str(path) for path in RUNS[wildcards.run].sources],
+            sources_of,
         output:
             place,
         log:
