@@ -22,6 +22,10 @@ rule all:
         PLAN.targets(),
 
 
+onstart:
+    print_estimate()
+
+
 onsuccess:
     end()
 

@@ -113,6 +113,20 @@ def test_a_new_point_trains_one_run(finished):
         assert re.search(rf"^{rule}\s+1$", plan.stdout + plan.stderr, re.M), plan.stderr
 
 
+def test_a_dry_run_ends_with_an_estimate(workflow):
+    study = {"model": "teacher_student", "hyperparameters": {"replicas": 64, "snapshots": 2}}
+    workflow.configure({"shard_size": 64, "studies": {"small": study}})
+    planned = workflow.snakemake("-n")
+    *_, last = planned.stderr.splitlines()
+    assert re.fullmatch(
+        r"dysonflow: an estimate for these jobs: 0\.01 core-hours and [\d.]+ MB in results", last
+    )
+    assert re.search(
+        r"train teacher_student \S+, about \d+ s; progress in results/logs/train/\S+\.log",
+        planned.stdout + planned.stderr,
+    )
+
+
 def test_the_shard_size_changes_no_number(workflow):
     study = {"model": "teacher_student", "hyperparameters": {"replicas": 200, "snapshots": 2}}
     (run,) = load_studies({"studies": {"small": study}})["small"].runs

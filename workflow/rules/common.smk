@@ -1,3 +1,4 @@
+import atexit
 import functools
 import sys
 from dataclasses import replace
@@ -65,11 +66,22 @@ wildcard_constraints:
 
 def needs_of_training(wildcards, attempt):
     """Memory and time of a job that trains a run or a shard of one."""
-    run = RUNS[wildcards.run]
-    replicas = run.replicas
+    return resources.training(
+        RUNS[wildcards.run], replicas_of(wildcards), attempt, SETTINGS.device
+    )
+
+
+def replicas_of(wildcards):
+    """Replicas that a job trains: of a run, or of a shard of it."""
     if hasattr(wildcards, "first"):
-        replicas = int(wildcards.stop) - int(wildcards.first)
-    return resources.training(run, replicas, attempt, SETTINGS.device)
+        return int(wildcards.stop) - int(wildcards.first)
+    return RUNS[wildcards.run].replicas
+
+
+def expected_s(wildcards):
+    """Seconds that a training job is likely to take, for the line that says it has begun."""
+    run, replicas = RUNS[wildcards.run], replicas_of(wildcards)
+    return round(resources.expected_training_seconds(run, replicas, SETTINGS.device))
 
 
 def needs_of_joining(wildcards, attempt):
@@ -82,13 +94,16 @@ def needs_of_reading(wildcards, attempt):
 
 def needs_of_table(wildcards, attempt):
     """Memory and time of a job that reads or makes tables: of a run, a study, or those compared."""
+    return resources.table(runs_of(wildcards), attempt)
+
+
+def runs_of(wildcards):
+    """Runs that a job makes or reads: one, those of a study, or those that are compared."""
     if hasattr(wildcards, "run"):
-        runs = [RUNS[wildcards.run]]
-    else:
-        compared = PLAN.reproduction.values()
-        names = [wildcards.study] if hasattr(wildcards, "study") else compared
-        runs = [run for name in names for run in STUDIES[name].runs]
-    return resources.table(runs, attempt)
+        return [RUNS[wildcards.run]]
+    compared = PLAN.reproduction.values()
+    names = [wildcards.study] if hasattr(wildcards, "study") else compared
+    return [run for name in names for run in STUDIES[name].runs]
 
 
 def memory(needs):
@@ -136,3 +151,28 @@ def end():
         print(f"dysonflow: {error}", file=sys.stderr)
     for line in audit.flagged(ON_DISK):
         print(f"dysonflow: {line}", file=sys.stderr)
+
+
+def print_estimate():
+    """Say what the jobs that are to be run are likely to take."""
+    jobs = []
+    if workflow.dag is not None:
+        # A dry run counts all of them as finished.
+        jobs = list(workflow.dag.needrun_jobs(exclude_finished=False))
+    total = resources.Expected()
+    for job in jobs:
+        stage = job.rule.name.removesuffix("_temporary")
+        if stage == "all":
+            continue
+        replicas = replicas_of(job.wildcards) if stage.startswith("train") else 0
+        # Weights of shards are counted where they are joined.
+        is_kept = stage == job.rule.name != "train_shard"
+        runs = runs_of(job.wildcards)
+        total += resources.expected(stage, runs, replicas, SETTINGS.device, is_kept)
+    if jobs:
+        print(f"dysonflow: an estimate for these jobs: {total} in results", file=sys.stderr)
+
+
+# Nothing else tells the end of a dry run, nor, while this is read, that it is one.
+if workflow.is_main_process and not IS_MODULE:
+    atexit.register(lambda: print_estimate() if workflow.dryrun else None)
