@@ -170,7 +170,10 @@ def print_estimate():
         runs = runs_of(job.wildcards)
         total += resources.expected(stage, runs, replicas, SETTINGS.device, is_kept)
     if jobs:
-        print(f"dysonflow: an estimate for these jobs: {total} in results", file=sys.stderr)
+        print(
+            f"dysonflow: an estimate for these jobs: {total} in results",
+            file=sys.stderr,
+        )
 
 
 # Nothing else tells the end of a dry run, nor, while this is read, that it is one.
