@@ -240,6 +240,7 @@ def figure(
     model: str,
     layer: str,
     options: Mapping[str, Any],
+    style: str,
     runs: Sequence[Mapping[str, Any]],
     source: str,
     inputs: Mapping[str, Sequence[str] | str],
@@ -254,6 +255,8 @@ def figure(
         matrix that is shown.
     options : mapping
         Keyword arguments of the figure's `draw`.
+    style : str
+        What it is drawn for, a `dysonflow.report.figures.Style`.
     runs : sequence of mapping
         Hyperparameters of the study's runs.
     source : str
@@ -264,6 +267,7 @@ def figure(
     output : mapping
         Paths `png`, `pdf`, `csv` and `caption`.
     """
+    from dysonflow.report.figures._page import Page
     from dysonflow.report.figures._study import StudyData, draw_figure
 
     clock = Clock()
@@ -272,7 +276,7 @@ def figure(
     if "scaling" in read:
         (files["scaling"],) = read["scaling"]
     shown = [_parse(model, values) for values in runs]
-    data = StudyData(study, shown, layer=layer, **files)
+    data = StudyData(study, shown, layer=layer, page=Page(style), **files)
     drawing = draw_figure(module, data, options)
     metadata = record(
         source,
@@ -283,6 +287,7 @@ def figure(
         model=model,
         layer=layer,
         options=dict(options),
+        style=style,
         runs=[run.name for run in shown],
         made_from=kinds.made_from([path for paths in read.values() for path in paths]),
     )

@@ -87,6 +87,7 @@ rule figure:
         model=of_figure("model"),
         layer=of_figure("layer"),
         options=of_figure("options"),
+        style=of_figure("style"),
         runs=of_figure("runs"),
         source=of_figure("source"),
     message:

@@ -13,6 +13,7 @@ from dysonflow import models, theory
 from dysonflow.errors import ConfigError
 from dysonflow.hyperparameters import Hyperparameters
 from dysonflow.report import figures
+from dysonflow.report.figures import Style
 from dysonflow.report.roles import ROLES
 from dysonflow.simulation.base import BLOCK_SIZE
 from dysonflow.statistics.levels import MINIMUM_REPLICAS
@@ -35,6 +36,8 @@ class StudyConfig(BaseModel):
     figures: list[str] | Literal["auto"] = "auto"
     """Figures to draw; `auto`: all that fit a stationary study, or its spectrum alone where theory
     does not say which levels there are."""
+    figure_style: Style = "screen"
+    """`column`: one column of a journal, 3.4 inches wide, with text of 6 and 7 points."""
     keep_weights: bool = True
     """`false`: weights are deleted once spectra, fits and figures are made of them. Another theory,
     or another analysis of the weights, then means to train again."""
@@ -84,6 +87,8 @@ class Study:
         Whether weights are kept once all is made of them.
     small_noise : float or None
         Largest learning_rate / batch_size of the runs in the laws of small noise.
+    figure_style : str
+        What figures are drawn for: `screen`, or `column` of a journal.
     """
 
     name: str
@@ -92,6 +97,7 @@ class Study:
     figures: tuple[str, ...]
     keep_weights: bool
     small_noise: float | None
+    figure_style: str = "screen"
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -288,7 +294,13 @@ def _expand(name: str, content: StudyConfig) -> Study:
     if problems:
         raise ConfigError("\n".join(dict.fromkeys(problems)))
     study = Study(
-        name, content.model, tuple(runs), tuple(wanted), content.keep_weights, content.small_noise
+        name,
+        content.model,
+        tuple(runs),
+        tuple(wanted),
+        content.keep_weights,
+        content.small_noise,
+        content.figure_style,
     )
     if len(study.layers) > 1:
         several = [f"{layer}/{figure}" for figure in wanted for layer in study.layers]
