@@ -17,6 +17,8 @@ WEIGHTS, SPECTRA, FITS = "weights.safetensors", "spectra.parquet", "fits.parquet
 INCREMENTS = "increments.parquet"
 """Files in the folder of a run."""
 RUN_FILES = (WEIGHTS, SPECTRA, INCREMENTS, FITS)
+RUN_NAME = r"(?:[^/]+-)?[0-9a-f]{12}"
+"""Regular expression of the name of a run: a hint for people, and its key."""
 FIGURE_FILES = {"png": ".png", "pdf": ".pdf", "csv": ".csv", "caption": ".rst"}
 """Files of a figure, by what they hold."""
 

@@ -242,7 +242,8 @@ def scaling(
     clock = Clock()
     slope = theory.load(model).slope
     names = list(models.hyperparameters_of(model).model_fields)
-    rows = scaling_laws(study, tables.read_table(fits), slope, names, small_noise)
+    found = tables.read_table(fits)
+    rows = scaling_laws(study, found, slope, names, small_noise)
     columns = {name: [row.get(name) for row in rows] for name in SCALING_SCHEMA.names}
     metadata = record(
         source,
@@ -251,6 +252,8 @@ def scaling(
         model=model,
         runs=list(runs),
         small_noise=small_noise,
+        blocks=len(found),
+        flags={text: int(count) for text, count in found["flag"].value_counts().items() if text},
         made_from=kinds.made_from(fits),
     )
     tables.write_table(columns, SCALING_SCHEMA, output, metadata)
@@ -265,6 +268,7 @@ def figure(
     model: str,
     layer: str,
     options: Mapping[str, Any],
+    style: str,
     runs: Sequence[Mapping[str, Any]],
     source: str,
     inputs: Mapping[str, Sequence[str] | str],
@@ -279,6 +283,8 @@ def figure(
         matrix that is shown.
     options : mapping
         Keyword arguments of the figure's `draw`.
+    style : str
+        What it is drawn for, a `dysonflow.report.figures.Style`.
     runs : sequence of mapping
         Hyperparameters of the study's runs.
     source : str
@@ -289,6 +295,7 @@ def figure(
     output : mapping
         Paths `png`, `pdf`, `csv` and `caption`.
     """
+    from dysonflow.report.figures._page import Page
     from dysonflow.report.figures._study import StudyData, draw_figure
 
     clock = Clock()
@@ -297,7 +304,7 @@ def figure(
     if "scaling" in read:
         (files["scaling"],) = read["scaling"]
     shown = [_parse(model, values) for values in runs]
-    data = StudyData(study, shown, layer=layer, **files)
+    data = StudyData(study, shown, layer=layer, page=Page(style), **files)
     drawing = draw_figure(module, data, options)
     metadata = record(
         source,
@@ -308,6 +315,7 @@ def figure(
         model=model,
         layer=layer,
         options=dict(options),
+        style=style,
         runs=[run.name for run in shown],
         made_from=kinds.made_from([path for paths in read.values() for path in paths]),
     )

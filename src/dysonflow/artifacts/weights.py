@@ -29,7 +29,7 @@ from dysonflow.artifacts.files import (
     header,
     publish,
 )
-from dysonflow.errors import ArtifactError
+from dysonflow.errors import ArtifactError, DamagedError
 
 PREFIX = "weights/"
 """Of the tensors that hold weights; a layer's name has no slash."""
@@ -82,7 +82,7 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[Any, dict[str, Any]]
         with safetensors.safe_open(path, framework="numpy") as file:
             metadata = json.loads((file.metadata() or {})[METADATA_KEY])
     except (OSError, safetensors.SafetensorError, KeyError, ValueError) as error:
-        raise seals.damaged(path, str(error)) from error
+        raise DamagedError(path, str(error)) from error
     check_seal(metadata, sealed, path)
     with safetensors.safe_open(path, framework="numpy") as file:
         yield file, metadata
@@ -131,7 +131,7 @@ def peek(path: str | os.PathLike[str]) -> dict[str, Any]:
     except FileNotFoundError:
         raise
     except (OSError, safetensors.SafetensorError, KeyError, ValueError) as error:
-        raise seals.damaged(path, str(error)) from error
+        raise DamagedError(path, str(error)) from error
 
 
 class WeightsWriter:

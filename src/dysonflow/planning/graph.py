@@ -248,6 +248,7 @@ class Plan:
             "layer": layer or self.studies[study].layers[0],
             "model": model,
             "options": dict(figures.FIGURES[name].options),
+            "style": self.studies[study].figure_style,
             "runs": [run.canonical() for run in self.runs_with(study, layer)],
             "source": sources.source("figure", model, name),
         }

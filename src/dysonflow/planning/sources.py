@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 WORDS = ("dysonflow.errors", "dysonflow.wording", "dysonflow.logs")
 """Modules of words for people, which decide no number."""
-STYLE = "report/figures/dysonflow.mplstyle"
+STYLES = ("report/figures/dysonflow.mplstyle", "report/figures/column.mplstyle")
 CACHE_VERSION = 1
 """Raised when this file makes something else of a source file."""
 TEXT_ARGUMENTS = {"quantity": ("symbol", "unit"), "Law": ("text",)}
@@ -338,7 +338,7 @@ def source(stage: str, model: str, figure: str = "") -> str:
         return source_digest(modules, functions=functions)
     # The legends show the symbols, which count for nothing else.
     symbols = json.dumps(models.hyperparameters_of(model).symbols())
-    return _joint([source_digest(modules, [STYLE], functions=functions), symbols])
+    return _joint([source_digest(modules, STYLES, functions=functions), symbols])
 
 
 def _theory_of(model: str) -> list[str]:

@@ -1,9 +1,11 @@
 """Laws of a study as a page of the report."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from dysonflow.report import html
+from dysonflow.report.quoting import quote
 
 
 def scaling_page(study: str, rows: Sequence[dict[str, Any]]) -> str:
@@ -25,7 +27,8 @@ def scaling_page(study: str, rows: Sequence[dict[str, Any]]) -> str:
             [*(["layer"] if several else []), *heads],
             [[*([row["layer"]] if several else []), *_cells(row)] for row in rows],
         )
-        + "<p>slope: weighted fit through the origin; pull: its distance from theory in errors; "
+        + "<p>In parentheses the error in the last two digits. slope: weighted fit through the "
+        "origin; pull: its distance from theory in errors; "
         "chi2/dof and p: of the points about the fitted line; exponent: of the stochasticity "
         "(learning rate / batch size).</p>",
     )
@@ -36,7 +39,10 @@ def _cells(row: dict[str, Any]) -> list[str]:
         return "" if row.get(name) is None else format(row[name], pattern)
 
     def pair(name: str) -> str:
-        return f"{show(name)} ± {show(name + '_error')}" if show(name) else ""
+        if row.get(name) is None:
+            return ""
+        error = row.get(f"{name}_error")
+        return quote(row[name], math.nan if error is None else error)
 
     return [
         *(row["law"], str(row["points"])),

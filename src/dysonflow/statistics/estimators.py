@@ -20,7 +20,7 @@ from dysonflow.statistics.coulomb_gas import (
 )
 from dysonflow.statistics.jackknife import jackknife_error, leave_one_out_means
 from dysonflow.statistics.laws import invert_increasing
-from dysonflow.statistics.levels import InsufficientData, checked_levels
+from dysonflow.statistics.levels import MINIMUM_REPLICAS, InsufficientData, checked_levels
 
 special = LazyModule("scipy.special")
 
@@ -79,7 +79,7 @@ def fit_block(
     *,
     dyson_index: float | None = 1.0,
     centre: float | None = None,
-    minimum_replicas: int = 30,
+    minimum_replicas: int = MINIMUM_REPLICAS,
 ) -> BlockFit:
     """Fit the Coulomb gas to a block of levels, by joint maximum likelihood.
 

@@ -9,6 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from dysonflow.statistics.arrays import FloatArray
 
+MINIMUM_REPLICAS = 30
+"""Fewest replicas of which errors and tests are made by default."""
 LARGEST_LEVEL = 1e100
 """Levels beyond are as good as infinite."""
 

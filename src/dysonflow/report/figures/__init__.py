@@ -7,7 +7,7 @@ can be planned without it. No figure imports the dictionary: one more figure dra
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,9 @@ class Kind:
     inputs: tuple[str, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
 
+
+Style = Literal["screen", "column"]
+"""Pages that figures can be drawn for: a screen, or one column of a journal, 3.4 inches wide."""
 
 SWEPT = ("learning_rate", "batch_size", "noise_scale")
 """Hyperparameters over which gap distributions can be compared."""

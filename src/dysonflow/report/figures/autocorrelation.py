@@ -1,11 +1,8 @@
 """Correlation of the pairs of degenerate levels at two times, beside theory."""
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.figure import Figure
 
 from dysonflow.report.figures._study import (
-    STYLE,
     Drawing,
     StudyData,
     colours,
@@ -30,9 +27,10 @@ def draw(data: StudyData) -> Drawing:
         return nothing_fitted(data)
     numbers, sentences = [], []
     spacing = float(steps[1] - steps[0])
-    with mpl.rc_context(fname=STYLE):
-        figure = Figure(figsize=(9.0, 4.2))
-        panels = figure.subplots(1, 2, sharey=True)
+    with data.page.look():
+        figure = data.page.figure(9.0, 4.2, 5.0)
+        shape = (2, 1) if data.page.is_column else (1, 2)
+        panels = figure.subplots(*shape, sharey=True)
         for block, colour in zip(pairs, colours(len(pairs)), strict=True):
             rate = data.theory.relaxation_rate(run, data.layer, block)
             if rate is None:
@@ -71,7 +69,8 @@ def draw(data: StudyData) -> Drawing:
             panel.axhline(0.0, color="grey", lw=0.7)
             panel.set_xlabel(r"time $\times$ relaxation rate of theory")
             panel.legend()
-        panels[0].set_ylabel("autocorrelation")
+        for panel in panels if data.page.is_column else panels[:1]:
+            panel.set_ylabel("autocorrelation")
     caption = (
         f"Autocorrelation of the pairs of degenerate levels of study {data.title}, run "
         f"{name_of(run)}, against time in units of the relaxation time that theory gives. Left: "
@@ -79,4 +78,4 @@ def draw(data: StudyData) -> Drawing:
         "because the levels repel each other. p-values, all lags together: "
         f"{'; '.join(sentences)}. Error bars: whole replicas."
     )
-    return Drawing(figure, caption, numbers)
+    return Drawing(figure, caption, numbers, {"": ("time [SGD steps]", "autocorrelation")})

@@ -1,12 +1,12 @@
 """Dyson index of the motion: repulsion over half of the diffusion, for all runs and lags."""
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.figure import Figure
 
 from dysonflow.analysis.increments import FREE, MOMENTS
-from dysonflow.report.figures._study import STYLE, Drawing, StudyData, colours, curve, name_of
+from dysonflow.report.figures._page import legend_above
+from dysonflow.report.figures._study import Drawing, StudyData, colours, curve, name_of
 
+AXES = ("number of the run, shifted for each lag", r"Dyson index $\beta$ of the motion")
 LOOKS = {MOMENTS: ("o", "moments that theory gives"), FREE: ("s", "from the levels alone")}
 
 
@@ -16,8 +16,8 @@ def draw(data: StudyData) -> Drawing:
     runs = [run for run in data.runs if run.name in set(table["run"])]
     lags = sorted(set(table["lag"]))
     numbers = []
-    with mpl.rc_context(fname=STYLE):
-        figure = Figure(figsize=(max(4.6, 1.3 * len(runs) + 2.6), 4.2))
+    with data.page.look():
+        figure = data.page.figure(max(4.6, 1.3 * len(runs) + 2.6), 4.2)
         panel = figure.subplots()
         shift = np.linspace(-0.3, 0.3, 2 * len(lags)) if lags else np.zeros(0)
         for (number, lag), colour in zip(enumerate(lags), colours(len(lags)), strict=True):
@@ -56,8 +56,9 @@ def draw(data: StudyData) -> Drawing:
         panel.set_ylim(-0.2, 2.3)
         panel.set_xlim(-0.6, len(runs) - 0.4)
         panel.set_xticks(range(len(runs)), [_label(data, run) for run in runs])
-        panel.set_ylabel(r"Dyson index $\beta$ of the motion")
-        figure.legend(loc="outside upper center", ncols=2)
+        panel.set_ylabel(AXES[1])
+        handles, labels = panel.get_legend_handles_labels()
+        legend_above(figure, handles, labels, columns=2)
     good = table[table["flag"] == ""]
     known = good[(good["method"] == MOMENTS) & good["pull_dyson_index"].notna()]
     sentence = ""
@@ -72,7 +73,7 @@ def draw(data: StudyData) -> Drawing:
         "mean step of a level over half of its variance. Lines: 0 (no repulsion), 1 (GOE), 2 (GUE)."
         f"{sentence} Error bars: whole replicas."
     )
-    return Drawing(figure, caption, numbers or [curve("none", "none", [], [])])
+    return Drawing(figure, caption, numbers or [curve("none", "none", [], [])], {"": AXES})
 
 
 def _label(data: StudyData, run: object) -> str:

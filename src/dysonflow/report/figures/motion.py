@@ -1,14 +1,12 @@
 """Drift, diffusion and repulsion of the levels, measured against what theory says of each."""
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from dysonflow.analysis.increments import MOMENTS, motion_profiles
 from dysonflow.artifacts.weights import open_weights
+from dysonflow.report.figures._page import legend_above, logarithmic, plain_ticks
 from dysonflow.report.figures._study import (
-    STYLE,
     Drawing,
     StudyData,
     colours,
@@ -16,6 +14,14 @@ from dysonflow.report.figures._study import (
     name_of,
 )
 from dysonflow.statistics.increments import Profile
+
+AXES = {
+    "push": (r"gap $(x_i - x_j) / \sqrt{V_{ij}}$", r"push $/ \sqrt{V_{ij}}$"),
+    "variance": (r"gap to the nearest level $/ \sqrt{V_{ij}}$", r"variance of the step $/ V_{ii}$"),
+    "drift": (r"drift expected $/ \sqrt{V_{ii}}$", r"mean step without pushes $/ \sqrt{V_{ii}}$"),
+}
+"""What x and y of each panel are."""
+PANELS = tuple(AXES)
 
 
 def draw(data: StudyData) -> Drawing:
@@ -26,9 +32,10 @@ def draw(data: StudyData) -> Drawing:
         found, method = motion_profiles(run, data.layer, weights, 0)
     numbers = []
     dark, middle, _ = colours(3)
-    with mpl.rc_context(fname=STYLE):
-        figure = Figure(figsize=(10.0, 3.9))
-        repulsion, diffusion, drift = figure.subplots(1, 3)
+    with data.page.look():
+        figure = data.page.figure(10.0, 3.9, 7.5)
+        shape = (3, 1) if data.page.is_column else (1, 3)
+        repulsion, diffusion, drift = figure.subplots(*shape)
         push = found.push
         _points(repulsion, push, dark)
         order = np.argsort(push.place)
@@ -45,30 +52,29 @@ def draw(data: StudyData) -> Drawing:
             ls="--",
             label=r"$1/(x_i - x_j)$" + _free(method),
         )
-        repulsion.set_xscale("log")
-        repulsion.set_yscale("log")
+        logarithmic(repulsion)
         shown = push.expected[push.expected > 0]
         repulsion.set_ylim(0.3 * shown.min(), 3.0 * shown.max())
-        repulsion.set_xlabel(r"gap $(x_i - x_j) / \sqrt{V_{ij}}$")
-        repulsion.set_ylabel(r"push $/ \sqrt{V_{ij}}$")
+        for panel, labels in zip(
+            (repulsion, diffusion, drift), (AXES[name] for name in PANELS), strict=True
+        ):
+            panel.set_xlabel(labels[0])
+            panel.set_ylabel(labels[1])
         repulsion.set_title("repulsion", loc="left")
 
         _points(diffusion, found.variance, dark)
         diffusion.plot(found.variance.place, found.variance.expected, color="black")
         diffusion.set_xscale("log")
+        plain_ticks(diffusion.xaxis)
         diffusion.set_ylim(0.0, 1.3)
-        diffusion.set_xlabel(r"gap to the nearest level $/ \sqrt{V_{ij}}$")
-        diffusion.set_ylabel(r"variance of the step $/ V_{ii}$")
         diffusion.set_title("diffusion", loc="left")
 
         _points(drift, found.drift, dark)
         drift.plot(found.drift.expected, found.drift.expected, color="black")
-        drift.set_xlabel(r"drift expected $/ \sqrt{V_{ii}}$")
-        drift.set_ylabel(r"mean step without the pushes $/ \sqrt{V_{ii}}$")
         drift.set_title("drift", loc="left")
         handles, labels = repulsion.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper center", ncols=3)
-    for name in ("push", "variance", "drift"):
+        legend_above(figure, handles, labels, columns=3)
+    for name in PANELS:
         part: Profile = getattr(found, name)
         numbers += [
             curve(name, "measured", part.place, part.value, y_error=part.error),
@@ -88,7 +94,7 @@ def draw(data: StudyData) -> Drawing:
         "beta = 1. Middle: variance of a level's step. Right: its mean step without the pushes. "
         f"{known}. Error bars: whole replicas."
     )
-    return Drawing(figure, caption, numbers)
+    return Drawing(figure, caption, numbers, AXES)
 
 
 def _free(method: str) -> str:

@@ -1,10 +1,8 @@
 """Levels of single replicas over time: they come close, and turn away."""
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.figure import Figure
 
-from dysonflow.report.figures._study import STYLE, Drawing, StudyData, colours, curve, name_of
+from dysonflow.report.figures._study import Drawing, StudyData, colours, curve, name_of
 
 BEFORE = 40
 """Snapshots that are shown on either side of the closest approach."""
@@ -16,9 +14,13 @@ def draw(data: StudyData) -> Drawing:
     levels, steps = data.levels(run), data.steps(run)
     gaps = np.diff(levels, axis=2)
     numbers = []
-    with mpl.rc_context(fname=STYLE):
-        figure = Figure(figsize=(9.0, 4.2))
-        whole, close = figure.subplots(1, 2, width_ratios=[2, 1])
+    with data.page.look():
+        figure = data.page.figure(9.0, 4.2, 5.0)
+        whole, close = (
+            figure.subplots(2, 1)
+            if data.page.is_column
+            else figure.subplots(1, 2, width_ratios=[2, 1])
+        )
         for i, colour in enumerate(colours(levels.shape[2])):
             whole.plot(steps, levels[0, :, i], color=colour, lw=0.8)
             numbers.append(curve("replica 0", f"level {i}", steps, levels[0, :, i]))
@@ -49,4 +51,8 @@ def draw(data: StudyData) -> Drawing:
         "replica. Right: the pairs of neighbouring levels that came closest in three replicas, "
         "about their mean: they turn away from each other and never cross."
     )
-    return Drawing(figure, caption, numbers)
+    axes = {
+        "": ("SGD steps from the closest approach [SGD steps]", "level - mean of the two"),
+        "replica 0": ("step [SGD steps]", data.level_label),
+    }
+    return Drawing(figure, caption, numbers, axes)
