@@ -249,6 +249,11 @@ def _expand(name: str, content: StudyConfig) -> Study:
             continue
         if figures.needs_fits(figure) and not fitted:
             problems.append(f"figures: {figure!r} shows fits, and nothing is fitted {why}")
+        if figures.FIGURES[figure].needs_spectrum_laws and not _knows_spectrum(content.model):
+            problems.append(
+                f"figures: {figure!r} needs a law of all levels together, and none is known of "
+                f"{content.model}: leave it out"
+            )
         # A figure that compares the values of a hyperparameter needs a model that has it.
         over = figures.FIGURES[figure].options.get("over")
         if over and over not in hyperparameters.model_fields:
@@ -262,6 +267,10 @@ def _expand(name: str, content: StudyConfig) -> Study:
         several = [f"{layer}/{figure}" for figure in wanted for layer in study.layers]
         study = replace(study, figures=tuple(several))
     return study
+
+
+def _knows_spectrum(model: str) -> bool:
+    return theory.exists(model) and theory.load(model).knows_spectrum
 
 
 def shards(run: Hyperparameters, shard_size: int) -> list[range]:
