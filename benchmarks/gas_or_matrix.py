@@ -56,7 +56,11 @@ def main() -> None:
     long = [rbm.from_config({"learning_rate": 0.1} | point | size) for point in LONG]
     table("Distance from each law", distances(short, options.keep))
     table("Distance of the longer runs", distances(long, options.keep))
-    table("Repulsion between modes", repulsion(long, options.keep))
+    table(
+        "Shifts of the centres over those of each law, to first order",
+        repulsion(long, options.keep),
+    )
+    table("Repulsion between modes, centres and widths free", exponents(long, options.keep))
     table("Dyson index", indices(long, options.keep))
     table("Dyson index of known gases", controls(long))
     table("Dyson index of the study", [study_index(short, options.keep)])
@@ -136,6 +140,17 @@ def repulsion(runs: Sequence[Hyperparameters], keep: Path | None) -> Iterator[di
             row[law] = f"{coefficient:.3f} ± {weight**-0.5:.3f}"
             row[f"chi2 {law}"] = f"{rest @ inverse @ rest:.0f}/{len(count) - 1}"
         row["lowest level / gas"] = f"{shift[0] / shifts['gas'][0]:.3f}"
+        yield row
+
+
+def exponents(runs: Sequence[Hyperparameters], keep: Path | None) -> Iterator[dict[str, str]]:
+    """Exponent of |x_i - x_j| for different modes: measured, and of levels drawn from the laws."""
+    for run in runs:
+        spectrum = measured(run, keep)
+        row = point(run)
+        for name, law in (("measured", None), ("matrix", "matrix"), ("gas", "gas")):
+            found = spectrum.repulsion_between(law)
+            row[name] = value(found.dyson_index, found.error)
         yield row
 
 

@@ -46,16 +46,17 @@ def test_one_block_has_its_degrees_of_freedom():
     assert_mean(((chains.levels - 1.0) ** 2).sum(axis=-1) / 0.04, 9.0)
 
 
-@pytest.mark.parametrize("between", [0.5, 1.0, 3.0])
-def test_two_levels_against_quadrature(between):
+@pytest.mark.parametrize(("between", "ordered"), [(0.5, True), (1.0, False), (3.0, True)])
+def test_two_levels_against_quadrature(between, ordered):
     centres, sigmas = (0.0, 0.5), (0.6, 0.3)
     x = np.linspace(-4.0, 4.0, 1601)
-    low, high = np.meshgrid(x, x, indexing="ij")
-    weight = np.where(high > low, high - low, 0.0) ** between
-    for level, c, s in zip((low, high), centres, sigmas, strict=True):
+    one, other = np.meshgrid(x, x, indexing="ij")
+    weight = np.where((other > one) | (not ordered), np.abs(other - one), 0.0) ** between
+    low, high = np.minimum(one, other), np.maximum(one, other)
+    for level, c, s in zip((one, other), centres, sigmas, strict=True):
         weight *= np.exp(-((level - c) ** 2) / (2 * s**2))
     weight /= weight.sum()
-    gas = GasOfBlocks((1, 1), centres, sigmas, between=between)
+    gas = GasOfBlocks((1, 1), centres, sigmas, between=between, ordered=ordered)
     chains = sample_gas(gas, 256, 60, np.random.default_rng(3), thin=2)
     assert chains.r_hat < 1.05
     first, second = chains.levels[..., 0], chains.levels[..., 1]

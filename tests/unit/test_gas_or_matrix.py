@@ -126,6 +126,17 @@ class TestMeasuredSpectrum:
             ((table["measured"] - table[law]) / error).to_numpy()
         )
 
+    def test_different_modes_repel_less_than_in_the_gas_whatever_their_centres_are(self):
+        run = run_of(sites=10, replicas=400)
+        found = {}
+        for law in ("gas", "matrix"):
+            spectrum = MeasuredSpectrum(run, "W", eigenvalues_from(run, law, 7))
+            found[law] = spectrum.repulsion_between()
+        assert abs(found["gas"].dyson_index - 1.0) < FIVE_SIGMA * found["gas"].error
+        # A half where they are far apart, and more where they are near.
+        index, error = found["matrix"].dyson_index, found["matrix"].error
+        assert 0.5 - FIVE_SIGMA * error < index < 1.0 - FIVE_SIGMA * error
+
     def test_it_is_a_function_of_the_data_and_of_the_run(self):
         run = run_of()
         x = eigenvalues_from(run, "matrix", 5)
@@ -157,14 +168,15 @@ def test_the_figure_holds_the_pulls_of_both_laws(tmp_path):
     files = [spectra_file(run, tmp_path, seed) for seed, run in enumerate(runs)]
     drawing = draw_figure(FIGURE.module, StudyData("mine", runs, files), FIGURE.options)
     table = pd.concat(drawing.numbers)
-    pulls = table[table["panel"] != "dyson_index"]
+    pulls = table[table["panel"].isin(["mean", "width", "correlation"])]
     # The third run has too few replicas.
     assert len(pulls) == 2 * 2 * (3 * 6 - 1) and set(pulls["curve"]) == {"gas", "matrix"}
     error = np.hypot(pulls["measured_error"], pulls["predicted_error"])
     assert pulls["y"].to_numpy() == pytest.approx(
         ((pulls["measured"] - pulls["predicted"]) / error).to_numpy()
     )
-    assert set(table[table["panel"] == "dyson_index"]["curve"]) == {"alone", "joint"}
+    assert set(table[table["panel"] == "inside"]["curve"]) == {"alone", "joint"}
+    assert set(table[table["panel"] == "between"]["curve"]) == {"between", "between_matrix"}
     assert "reject it in 0 of 2 runs" in drawing.caption
     output = {kind: str(tmp_path / f"f.{kind}") for kind in ("png", "pdf", "csv")}
     output["caption"] = str(tmp_path / "f.rst")

@@ -8,7 +8,7 @@ from gases import blocks
 
 from dysonflow.statistics.estimators import fit_block
 from dysonflow.statistics.gas_of_blocks import GasOfBlocks, sample_gas
-from dysonflow.statistics.joint_index import fit_joint_index
+from dysonflow.statistics.joint_index import fit_between, fit_joint_index
 from dysonflow.statistics.levels import InsufficientData
 
 FIVE_SIGMA = 5.0
@@ -55,6 +55,18 @@ def test_one_block_on_its_own_is_the_fit_of_the_gas():
     assert joint.data_error == pytest.approx(fit.dyson_index_error, rel=0.03)
 
 
+@pytest.mark.parametrize("between", [0.0, 0.5, 1.0])
+def test_repulsion_between_blocks_is_told_whatever_centres_and_widths_are(between):
+    near = GasOfBlocks((1, 2, 1), (0.0, 0.8, 1.4), (0.4, 0.3, 0.3), 1.0, 0.5)
+    moved = GasOfBlocks((1, 2, 1), (0.02, 0.75, 1.45), (0.38, 0.31, 0.3), 1.0, between)
+    rng = np.random.default_rng(8)
+    law = sample_gas(near, 400, 100, rng, thin=2).levels
+    data = sample_gas(moved, 200, 40, rng, thin=3).levels
+    found = fit_between(data, law, near.positions, 0.5)
+    assert abs(found.dyson_index - between) < FIVE_SIGMA * found.error
+    assert found.error < 0.08
+
+
 def test_errors_are_the_spread_of_data_sets():
     law = spectra(1.0)
     data = spectra(1.0, 6, 300, 60).reshape(60, 300, 1, 5)
@@ -81,6 +93,8 @@ def test_what_cannot_be_estimated_is_refused():
     data, law = spectra(1.0, 2, 200, 20), spectra(1.0)
     with pytest.raises(InsufficientData, match="no two levels"):
         fit_joint_index(data, law, [])
+    with pytest.raises(InsufficientData, match="one block"):
+        fit_between(data, law, [slice(0, 5)], 1.0)
     with pytest.raises(InsufficientData, match="draws"):
         fit_joint_index(data + 5.0, law, PAIRS)
     with pytest.raises(InsufficientData, match="tied"):

@@ -1,12 +1,12 @@
 """Which law levels with unequal centres have: that of a Coulomb gas or of a random matrix.
 
-Every level of a run is compared with laws of the whole spectrum that have no free parameter, and
-the Dyson index of all degenerate levels is estimated with their neighbours taken into account
-(docs/gas_or_matrix.md).
+Every level of a run is compared with laws of the whole spectrum that have no free parameter. Two
+indices are estimated with all levels taken into account: the Dyson index of degenerate levels, and
+the repulsion of levels of different modes (docs/gas_or_matrix.md).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,24 +15,27 @@ from dysonflow import theory
 from dysonflow.errors import ConfigError
 from dysonflow.hyperparameters import Hyperparameters
 from dysonflow.statistics.gas_of_blocks import Chains, sample_gas
-from dysonflow.statistics.joint_index import JointIndex, fit_joint_index
+from dysonflow.statistics.joint_index import JointIndex, fit_between, fit_joint_index
 from dysonflow.statistics.levels import InsufficientData, checked_levels
 from dysonflow.statistics.ordered_levels import Distance, distance, level_statistics
 
-LAWS = ("gas", "matrix", "gas_block_formula", "matrix_linear_noise")
+LAWS = ("gas", "matrix", "gas_any_order", "gas_block_formula", "matrix_linear_noise")
 """Laws, by the names that a theory gives them (`theory.base.SpectrumLaws`)."""
 FULL = "matrix"
 """The law in which the Dyson index is estimated."""
+HALF_GAS = "gas_half"
+"""The gas with half of the repulsion between blocks, by whose draws the latter is estimated."""
 REPLICAS = 30
 """Fewest replicas that bear an error."""
 DRAWS, FEWEST, MOST = 10, 10_000, 100_000
 """Draws from a law for each spectrum that was measured, in any case, and at most."""
 WORK = 100_000_000
 """Large matrices are drawn more rarely, about WORK / N^3 times."""
-CHAINS = 128
+CHAINS = 256
 """Markov chains of a gas, side by side."""
-LARGEST_R_HAT = 1.05
-"""Beyond, the chains have not mixed, and nothing is compared with them."""
+LARGEST_R_HAT = 1.1
+"""Beyond, the chains have not mixed, and nothing is compared with them; short chains that have are
+above 1 by their own correlation."""
 SEED = 16427
 
 
@@ -82,6 +85,10 @@ class MeasuredSpectrum:
             raise ConfigError(f"run {h.name}: no law of all levels together is known")
         self.laws = laws
         levels = physics.levels(h, layer, eigenvalues)[..., laws.positions]
+        self._gases = {
+            **laws.gases,
+            HALF_GAS: replace(laws.gases["gas"], between=0.5),
+        }
         self.levels = checked_levels(levels, REPLICAS)
         replicas, snapshots, size = self.levels.shape
         wanted = min(max(DRAWS * replicas * snapshots, FEWEST), MOST)
@@ -100,7 +107,7 @@ class MeasuredSpectrum:
         """
         if gas not in self._chains:
             draws = -(-self._draws // CHAINS)
-            found = sample_gas(self.laws.gases[gas], CHAINS, draws, self._random(gas), thin=2)
+            found = sample_gas(self._gases[gas], CHAINS, draws, self._random(gas), thin=2)
             if not found.r_hat < LARGEST_R_HAT:
                 raise InsufficientData(
                     f"the Markov chains of the Coulomb gas do not mix (R-hat {found.r_hat:.2f})"
@@ -110,7 +117,7 @@ class MeasuredSpectrum:
 
     def drawn(self, law: str) -> np.ndarray:
         """Levels from a law, shape (group, member, n), groups independent of each other."""
-        if law in self.laws.gases:
+        if law in self._gases:
             return self.chains(law).levels
         if law not in self._levels:
             self._levels[law] = self.laws.matrices[law](self._draws // 2, self._random(law))
@@ -156,6 +163,24 @@ class MeasuredSpectrum:
             self.levels, self.drawn(FULL), self.degenerate, free_blocks=free_blocks
         )
 
+    def repulsion_between(self, law: str | None = None) -> JointIndex:
+        """Repulsion of levels of different blocks, whatever their centres and widths are.
+
+        Parameters
+        ----------
+        law : str, optional
+            Estimate it from the draws of a law, of `LAWS`, in place of the measured levels.
+
+        Raises
+        ------
+        InsufficientData
+            If there is but one block, or the draws do not reach the data.
+        """
+        blocks = self.laws.gases["gas"].positions
+        levels = self.levels if law is None else self.drawn(law)
+        index = self._gases[HALF_GAS].between
+        return fit_between(levels, self.drawn(HALF_GAS), blocks, index)
+
     def _random(self, law: str) -> np.random.Generator:
         # Of its own for every run, or the errors of the draws would be those of all runs at once.
-        return np.random.default_rng([SEED, LAWS.index(law), int(self._key, 16)])
+        return np.random.default_rng([SEED, (*LAWS, HALF_GAS).index(law), int(self._key, 16)])

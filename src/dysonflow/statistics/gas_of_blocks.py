@@ -5,8 +5,8 @@ Block b has n_b levels, centre c_b and width sigma_b; the density of all levels 
     P(x) ~ prod_{i<j} |x_i - x_j|^{beta_ij} exp(-sum_i (x_i - c_i)^2 / (2 sigma_i^2)),
     beta_ij = dyson_index inside a block, between from one block to another,
 
-on ascending levels, the lowest of which belong to the lowest centre: levels that repel each other
-never pass each other on the way to the stationary law.
+either on ascending levels, the lowest of which belong to the lowest centre, as levels that repel
+each other never pass each other on their way; or on levels in any order, sorted afterwards.
 """
 
 import math
@@ -38,6 +38,8 @@ class GasOfBlocks:
         Repulsion inside a block, positive.
     between : float
         Repulsion of levels of different blocks, not negative.
+    ordered : bool
+        Whether the levels of a lower block lie below those of a higher one.
 
     Raises
     ------
@@ -50,6 +52,7 @@ class GasOfBlocks:
     sigmas: tuple[float, ...]
     dyson_index: float = 1.0
     between: float = 1.0
+    ordered: bool = True
 
     def __post_init__(self) -> None:
         if not len(self.multiplicities) == len(self.centres) == len(self.sigmas) > 0:
@@ -152,25 +155,24 @@ def sample_gas(
     for sweep in range(-warm_up, draws * thin):
         if -warm_up < sweep <= -warm_up // 4 and sweep % ADAPT == 0:
             guides = [_guide(gas, x[:, own]) for own, *_ in blocks]
-        for number, (new, guide, (own, *law, _)) in enumerate(
+        for number, (new, guide, (own, centre, sigma, _)) in enumerate(
             zip(proposals(), guides, blocks, strict=True)
         ):
             below, above = x[:, : own.start], x[:, own.stop :]
             inside = np.ones(chains, dtype=bool)
-            if own.start:
+            if gas.ordered and own.start:
                 inside &= new[:, 0] > below[:, -1]
-            if own.stop < x.shape[1]:
+            if gas.ordered and own.stop < x.shape[1]:
                 inside &= new[:, -1] < above[:, 0]
             others = np.concatenate([below, above], axis=1)
             now = x[:, own]
             gain = gas.between * (_repulsion(new, others) - _repulsion(now, others))
-            gain += _confinement(new, *law) - _confinement(now, *law)
-            gain -= _confinement(new, *guide) - _confinement(now, *guide)
+            gain += _confinement(new, now, (centre, sigma), guide)
             taken = inside & (np.log(rng.random(chains)) < gain)
             x[taken, own] = new[taken]
             accepted[number] += taken.mean() * (sweep >= 0)
         if sweep >= 0 and sweep % thin == thin - 1:
-            kept[:, sweep // thin] = x
+            kept[:, sweep // thin] = np.sort(x, axis=1)
     series = np.moveaxis(kept, -1, 0)
     slowest = max(integrated_time(one)[0] for one in series)
     return Chains(
@@ -189,9 +191,18 @@ def _guide(gas: GasOfBlocks, levels: FloatArray) -> tuple[float, float]:
     return centre, WIDER * math.sqrt(square / freedom)
 
 
-def _confinement(levels: FloatArray, centre: float, sigma: float) -> FloatArray:
-    """Logarithm of what confines the levels of a block, shape (chain,)."""
-    return -((levels - centre) ** 2).sum(axis=1) / (2.0 * sigma**2)
+def _confinement(
+    new: FloatArray, now: FloatArray, law: tuple[float, float], guide: tuple[float, float]
+) -> FloatArray:
+    """Gain of the logarithm of what confines a block, less that of its proposals; shape (chain,).
+
+    A quadratic function of the levels: what confines is exp(-sum (x - centre)^2 / (2 sigma^2)).
+    """
+    (centre, sigma), (middle, width) = law, guide
+    square = 0.5 / width**2 - 0.5 / sigma**2
+    linear = centre / sigma**2 - middle / width**2
+    moved = new - now
+    return (moved * (square * (new + now) + linear)).sum(axis=1)
 
 
 def _repulsion(levels: FloatArray, others: FloatArray) -> FloatArray:

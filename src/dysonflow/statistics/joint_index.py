@@ -1,18 +1,22 @@
-r"""Dyson index of all degenerate levels of a spectrum together, each block among its neighbours.
+r"""Dyson index of all levels of a spectrum together, each block among its neighbours.
 
 The gas of one block does not know the other levels, which at strong noise bend its law. Here the
-law p(x) of the whole spectrum at index 1 is given by draws from it, and the index enters as
+law p(x) of the whole spectrum is given by draws from it, at known indices, and another index enters
+as
 
-    p_beta(x) ~ p(x) exp( (beta - 1) D(x) - sum_b [ eta_b Q_b(x) - zeta_b M_b(x) ] ),
-    D   = sum over pairs of levels of the same block of log |x_i - x_j|,
-    Q_b = sum of x_i^2,  M_b = sum of x_i  over block b:
+    p_beta(x) ~ p(x) exp( (beta - beta_p) D(x) - sum_b [ eta_b Q_b(x) - zeta_b M_b(x) ] ),
+    D   = sum of log |x_i - x_j| over pairs of levels,
+    Q_b = sum of x_i^2,  M_b = sum of x_i  over block b.
 
-equal levels repel each other with |x_i - x_j|^beta instead of |x_i - x_j|, and centre and width of
-each block are free. Of one block on its own that is the Coulomb gas.
+With the pairs inside blocks (`fit_joint_index`) equal levels repel each other with
+|x_i - x_j|^beta; of one block on its own that is the Coulomb gas. With the pairs of levels of
+different blocks (`fit_between`) it is the repulsion of different modes. Centre and width of each
+block are free.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
@@ -29,13 +33,13 @@ STEPS = 100
 
 @dataclass(frozen=True)
 class JointIndex:
-    """Dyson index of a spectrum.
+    """An index of a spectrum.
 
     Attributes
     ----------
     dyson_index : float
-        Maximum-likelihood estimate, jointly with centres and widths of all blocks where these
-        are free.
+        Maximum-likelihood estimate, jointly with centres and widths of all blocks where these are
+        free.
     error : float
         Standard error, of data and draws together.
     data_error : float
@@ -43,7 +47,7 @@ class JointIndex:
     monte_carlo_error : float
         From the finite number of draws.
     effective : float
-        Effective number of draws under the weights of the estimate.
+        Effective number of draws, (sum of weights)^2 / sum of weights^2 at the estimate.
     """
 
     dyson_index: float
@@ -91,9 +95,75 @@ def fit_joint_index(
         raise InsufficientData("no two levels are degenerate: there is no Dyson index to estimate")
     for block in blocks:
         checked_levels(levels[..., block], 2)
+    return _fit(levels, reference, blocks, _repulsion_inside, 1.0, free_blocks)
+
+
+def fit_between(
+    levels: FloatArray, reference: FloatArray, blocks: Sequence[slice], reference_index: float
+) -> JointIndex:
+    """Maximum-likelihood repulsion of levels of different blocks.
+
+    Parameters
+    ----------
+    levels : numpy.ndarray
+        Measured spectra, shape (replica, snapshot, N), ascending.
+    reference : numpy.ndarray
+        Draws from a gas, shape (group, member, N), ascending; groups are independent of each other.
+    blocks : sequence of slice
+        Positions of all blocks, at least two.
+    reference_index : float
+        Repulsion between blocks in this gas.
+
+    Returns
+    -------
+    JointIndex
+        In `dyson_index` the exponent of |x_i - x_j| for levels of different blocks, at the
+        repulsion inside blocks of the reference, and with free centres and widths of all blocks.
+
+    Raises
+    ------
+    InsufficientData
+        If there is only one block, the levels can bear no estimate, or the draws do not reach them.
+    """
+    if len(blocks) < 2:
+        raise InsufficientData("there is one block of levels only, and none that it could repel")
+    checked_levels(levels, 2)
+    return _fit(levels, reference, blocks, _repulsion_between, reference_index, True)
+
+
+Repulsion: TypeAlias = Callable[[FloatArray, Sequence[slice]], FloatArray]
+
+
+def _repulsion_inside(levels: FloatArray, blocks: Sequence[slice]) -> FloatArray:
+    return np.sum([log_vandermonde(levels[..., block]) for block in blocks], axis=0)
+
+
+def _repulsion_between(levels: FloatArray, blocks: Sequence[slice]) -> FloatArray:
+    return log_vandermonde(levels) - _repulsion_inside(levels, blocks)
+
+
+def _fit(
+    levels: FloatArray,
+    reference: FloatArray,
+    blocks: Sequence[slice],
+    repulsion: Repulsion,
+    reference_index: float,
+    free_blocks: bool,
+) -> JointIndex:
+    """Estimate the index that multiplies `repulsion`, from draws at `reference_index`."""
     centres = reference.mean(axis=(0, 1))
-    data = _statistics(levels, blocks, centres, free_blocks)
-    drawn = _statistics(reference, blocks, centres, free_blocks)
+
+    def statistics(x: FloatArray) -> FloatArray:
+        """D, and Q_b and M_b of all blocks where these are wanted; shape (..., 1 + 2 blocks)."""
+        found = [repulsion(x, blocks)]
+        if free_blocks:
+            # About a nearby origin, or Q and M would be nearly the same.
+            parts = [x[..., block] - centres[block].mean() for block in blocks]
+            found += [(part**2).sum(axis=-1) for part in parts]
+            found += [part.sum(axis=-1) for part in parts]
+        return np.stack(found, axis=-1)
+
+    data, drawn = statistics(levels), statistics(reference)
     groups, members, _ = drawn.shape
     flat = drawn.reshape(groups * members, -1)
     # In units in which Newton's method sees numbers of order one.
@@ -104,8 +174,8 @@ def fit_joint_index(
     effective = float(1.0 / (weights**2).sum())
     if effective < LEAST_EFFECTIVE:
         raise InsufficientData(
-            f"the draws from the law at index 1 are worth {effective:.0f} at the index of the "
-            f"data, and {LEAST_EFFECTIVE:.0f} are needed: draw more, or the law is another"
+            f"the draws from the reference are worth {effective:.0f} at the index of the data, "
+            f"and {LEAST_EFFECTIVE:.0f} are needed: draw more, or the law is another"
         )
     away = flat - means[0]
     inverse = np.linalg.inv((weights[:, None] * away).T @ away)
@@ -115,24 +185,12 @@ def fit_joint_index(
     pull = (weights * (away @ response)).reshape(groups, members).sum(axis=1)
     drawn_error = float(np.sqrt((pull**2).sum()))
     return JointIndex(
-        dyson_index=1.0 + float(parameters[0] / scale[0]),
+        dyson_index=reference_index + float(parameters[0] / scale[0]),
         error=float(np.hypot(data_error, drawn_error)),
         data_error=data_error,
         monte_carlo_error=drawn_error,
         effective=effective,
     )
-
-
-def _statistics(
-    levels: FloatArray, blocks: Sequence[slice], origin: FloatArray, free_blocks: bool
-) -> FloatArray:
-    """D, and Q_b and M_b of all blocks where these are wanted; shape (..., 1 + 2 blocks)."""
-    found = [sum(log_vandermonde(levels[..., block]) for block in blocks)]
-    if free_blocks:
-        # About a nearby origin, or Q and M would be nearly the same.
-        parts = [levels[..., block] - origin[block].mean() for block in blocks]
-        found += [(x**2).sum(axis=-1) for x in parts] + [x.sum(axis=-1) for x in parts]
-    return np.stack(found, axis=-1)
 
 
 def _solve(drawn: FloatArray, target: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -163,4 +221,4 @@ def _solve(drawn: FloatArray, target: FloatArray) -> tuple[FloatArray, FloatArra
             trial = weighted(parameters + length * step)
         parameters = parameters + length * step
         value, weights = trial
-    raise InsufficientData("the levels lie beyond all draws from the law at index 1")
+    raise InsufficientData("the levels lie beyond all draws from the reference")

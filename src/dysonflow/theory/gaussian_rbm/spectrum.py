@@ -1,6 +1,7 @@
 """Laws of all levels of the machine together: the random matrix, and Coulomb gases beside it."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -18,6 +19,7 @@ def laws(h: GaussianRBMHyperparameters) -> SpectrumLaws | None:
     - `matrix_linear_noise`: of the Gaussian matrix X_s + H, to first order in 1/B;
     - `gas`: the Coulomb gas whose centres and widths are means and standard deviations of the
       diagonal entries of `matrix`, so that the two differ by their interaction alone;
+    - `gas_any_order`: the same where levels of different blocks may pass each other;
     - `gas_block_formula`: the gas as arXiv:2407.16427 writes it, centres kappa and widths of the
       block formula.
 
@@ -36,10 +38,12 @@ def laws(h: GaussianRBMHyperparameters) -> SpectrumLaws | None:
     def levels_of(law: Moments, groups: int, rng: np.random.Generator) -> np.ndarray:
         return _levels(place, law, groups, rng)[..., positions]
 
+    gas = _gas(blocks, centres[first], np.sqrt(variances[first]))
     return SpectrumLaws(
         positions,
         {
-            "gas": _gas(blocks, centres[first], np.sqrt(variances[first])),
+            "gas": gas,
+            "gas_any_order": replace(gas, ordered=False),
             "gas_block_formula": _gas(
                 blocks,
                 [block.centre_block for block in blocks],
