@@ -189,6 +189,8 @@ SHOWN = [
     for name in FIGURES
     if not name.startswith("gap_distribution_")
     and "learning_rate" not in FIGURES[name].options.values()
+    # No law of all levels together is known of students.
+    and not FIGURES[name].needs_spectrum_laws
 ]
 
 

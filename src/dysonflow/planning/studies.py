@@ -316,6 +316,11 @@ def _expand(name: str, content: StudyConfig) -> Study:
                 f"figures: {figure!r} shows increments, and no run has lags; give some under "
                 "hyperparameters, such as lags: [1, 4]"
             )
+        if figures.FIGURES[figure].needs_spectrum_laws and not _knows_spectrum(content.model):
+            problems.append(
+                f"figures: {figure!r} needs a law of all levels together, and none is known of "
+                f"{content.model}: leave it out"
+            )
         # A figure that compares the values of a hyperparameter needs a model that has it.
         over = figures.FIGURES[figure].options.get("over")
         if over and over not in hyperparameters.model_fields:
@@ -346,6 +351,10 @@ def _unfit_values(run: Hyperparameters) -> Iterator[str]:
             yield f"{name} = {value!r}: holds a letter that no line can show; rename what it names"
         elif isinstance(value, str) and re.search(MARKUP, value):
             yield f"{name} = {value!r}: would be markup in the report; rename what it names"
+
+
+def _knows_spectrum(model: str) -> bool:
+    return theory.exists(model) and theory.load(model).knows_spectrum
 
 
 def shards(run: Hyperparameters, shard_size: int) -> list[range]:

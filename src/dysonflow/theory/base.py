@@ -1,12 +1,14 @@
 """What a theory says of a system: the interface, and the prediction for one block of levels."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import numpy as np
 
 from dysonflow.hyperparameters import Hyperparameters
+from dysonflow.statistics.gas_of_blocks import GasOfBlocks
 from dysonflow.statistics.increments import Kick
 
 H = TypeVar("H", bound=Hyperparameters)
@@ -63,6 +65,26 @@ class Block:
         return slice(self.first, self.first + self.multiplicity)
 
 
+@dataclass(frozen=True)
+class SpectrumLaws:
+    """Laws of all fluctuating levels of a run together, each by the name that tables give it.
+
+    Attributes
+    ----------
+    positions : np.ndarray
+        Which of the ascending levels fluctuate, shape (n,).
+    gases : mapping of str to GasOfBlocks
+        Coulomb gases of these levels.
+    matrices : mapping of str to callable
+        Functions of a number of groups and a random generator that draw the levels of random
+        matrices, ascending, shape (group, member, n); groups are independent of each other.
+    """
+
+    positions: np.ndarray
+    gases: Mapping[str, GasOfBlocks]
+    matrices: Mapping[str, Callable[[int, np.random.Generator], np.ndarray]]
+
+
 class Theory(ABC, Generic[H]):
     """Predictions for one system, with no free parameter.
 
@@ -78,6 +100,8 @@ class Theory(ABC, Generic[H]):
     """Slope of the mean gap of a pair of degenerate levels against the variable."""
     centre_symbol: str = r"\kappa"
     """LaTeX symbol, without dollar signs, of where a block would be without noise."""
+    knows_spectrum: bool = False
+    """Whether it has laws of all levels together."""
     reach: float = float("inf")
     """Largest learning_rate / batch_size at which the theory is taken at its word."""
 
@@ -195,4 +219,8 @@ class Theory(ABC, Generic[H]):
         np.ndarray
             Levels, ascending, shape (replica, T, N).
         """
+        return None
+
+    def spectrum_laws(self, h: H, layer: str) -> SpectrumLaws | None:
+        """Laws of all levels together; None where none is worked out for the run."""
         return None

@@ -23,11 +23,14 @@ class Kind:
     options : mapping
         Keyword arguments of the file's `draw`; `over` names the hyperparameter whose values the
         figure compares.
+    needs_spectrum_laws : bool
+        Whether it needs a theory with laws of all levels together.
     """
 
     module: str
     inputs: tuple[str, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
+    needs_spectrum_laws: bool = False
 
 
 Style = Literal["screen", "column"]
@@ -68,6 +71,7 @@ FIGURES: dict[str, Kind] = {
     "centre": Kind("centre", ("fits",)),
     "semicircle": Kind("semicircle", ("spectra", "fits")),
     "shared_data": Kind("shared_data", ("fits",)),
+    "gas_against_matrix": Kind("gas_against_matrix", ("spectra",), needs_spectrum_laws=True),
 }
 """All figures by name."""
 

@@ -6,8 +6,8 @@ import numpy as np
 
 from dysonflow.models.gaussian_rbm import GaussianRBMHyperparameters, precision_matrix
 from dysonflow.statistics.increments import Kick
-from dysonflow.theory.base import Block, Theory
-from dysonflow.theory.gaussian_rbm import motion, predictions
+from dysonflow.theory.base import Block, SpectrumLaws, Theory
+from dysonflow.theory.gaussian_rbm import motion, predictions, spectrum
 
 
 class GaussianRBMTheory(Theory[GaussianRBMHyperparameters]):
@@ -21,6 +21,8 @@ class GaussianRBMTheory(Theory[GaussianRBMHyperparameters]):
     reach = 0.0125
     """The next order in a/B is 2.5 % of the widths there and 9 % at twice that
     (docs/physics.md)."""
+
+    knows_spectrum = True
 
     def level_name(self, h: GaussianRBMHyperparameters, layer: str) -> str:
         """What a level is, in words."""
@@ -100,6 +102,10 @@ class GaussianRBMTheory(Theory[GaussianRBMHyperparameters]):
             now = int(step)
             kept.append(np.linalg.eigvalsh(gram))
         return self.levels(h, layer, np.stack(kept, axis=1))
+
+    def spectrum_laws(self, h: GaussianRBMHyperparameters, layer: str) -> SpectrumLaws | None:
+        """The random matrix and the Coulomb gases that compete with it."""
+        return spectrum.laws(h)
 
 
 THEORY = GaussianRBMTheory()
