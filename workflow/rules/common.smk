@@ -30,10 +30,13 @@ except ConfigError as error:
 STUDIES, RUNS, RESULTS = PLAN.studies, PLAN.runs, PLAN.results
 
 try:
-    audit.check_places(PLAN)
+    if workflow.is_main_process:
+        audit.check_places(PLAN)
     audit.check_folder(RESULTS)
 except ArtifactError as error:
     sys.exit(f"results: {error}, or give another folder with --directory")
+except OSError as error:
+    sys.exit(f"results: {error.filename}: {error.strerror}")
 
 # Results that came without their .snakemake folder would be taken for up to date, whatever made
 # them.
