@@ -39,10 +39,13 @@ PLACE = Path(workflow.modifier.path_modifier.replace_prefix(RESULTS.runs_table))
 ON_DISK = replace(PLAN, results=Results(str(PLACE)))
 
 try:
-    audit.check_places(ON_DISK)
+    if workflow.is_main_process:
+        audit.check_places(ON_DISK)
     audit.check_folder(ON_DISK.results)
 except ArtifactError as error:
     sys.exit(f"results: {error}, or give another folder with --directory")
+except OSError as error:
+    sys.exit(f"results: {error.filename}: {error.strerror}")
 
 # Results that came without their .snakemake folder would be taken for up to date, whatever made
 # them.

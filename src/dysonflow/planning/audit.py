@@ -1,9 +1,11 @@
 """What a results folder holds, against what the configuration and the source would make now."""
 
+import errno
 import json
 import os
 import re
 import shutil
+import stat
 import time
 from base64 import urlsafe_b64encode
 from collections import Counter
@@ -374,16 +376,34 @@ def check_places(plan: Plan) -> None:
     ArtifactError
         With one line for the first of them.
     """
-    wanted = [Path(artifact.path) for artifact in plan.artifacts()]
-    wanted += [Path(plan.results.runs_table), Path(plan.results.log("any"))]
-    folders = {parent for path in wanted for parent in path.parents}
+    wanted = [*plan.targets(), plan.results.log("any")]
+    for run in plan.runs.values():
+        wanted += plan.results.files_of(run).values()
+    folders: set[str] = set()
+    for path in wanted:
+        folder = os.path.dirname(path)
+        while folder not in folders and folder not in ("", os.sep):
+            folders.add(folder)
+            folder = os.path.dirname(folder)
     for folder in sorted(folders):
-        if os.path.lexists(folder) and not folder.is_dir():
-            what = "a link to nothing" if folder.is_symlink() else "a file"
+        if os.path.lexists(folder) and not stat.S_ISDIR(_mode(folder)):
+            what = "a link to nothing" if os.path.islink(folder) else "a file"
             raise ArtifactError(f"{folder}: {what}, where a folder should be; move it away")
     for path in wanted:
-        if path.is_dir():
+        if stat.S_ISDIR(_mode(path)):
             raise ArtifactError(f"{path}: a folder, where a file should be; move it away")
+
+
+def _mode(path: str) -> int:
+    """What is at a path, as `stat` tells it; 0 for nothing."""
+    try:
+        return os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return 0
+        raise
 
 
 def check_folder(results: Results) -> None:
