@@ -22,7 +22,7 @@ from dysonflow.planning import audit, sources
 from dysonflow.planning.graph import Plan
 from dysonflow.report.figures import FIGURES, IN_TIME, STATIONARY, _law, needs_fits, spectrum
 from dysonflow.report.figures._page import Page
-from dysonflow.report.figures._study import StudyData, colours, draw_figure, name_of
+from dysonflow.report.figures._study import StudyData, colours, draw_figure, name_of, plain
 from dysonflow.results import Results
 
 FOLDER = Path(dysonflow.__file__).parent / "report" / "figures"
@@ -216,6 +216,19 @@ def test_plotted_numbers_say_what_they_are(student, figure):
     for axis in "xy":
         named = [line for line in head if line.startswith((f"# {axis}: ", f"# {axis} of panel "))]
         assert named and all(re.fullmatch(r"[^$\\]+ \[[^]]*\]", line) for line in named)
+
+
+@pytest.mark.parametrize(
+    ("label", "text"),
+    [
+        (r"mean gap $\langle S\rangle$", "mean gap <S>"),
+        (r"$s = S / \langle S \rangle$", "s = S / <S>"),
+        (r"$\sqrt{\alpha/B}\,\epsilon$ $\times$ factor", "sqrt{alpha/B} epsilon x factor"),
+        ("SGD step", "SGD step"),
+    ],
+)
+def test_labels_of_axes_are_told_without_latex(label, text):
+    assert plain(label) == text
 
 
 def test_names_of_curves_do_not_depend_on_what_was_fitted(student):

@@ -56,6 +56,20 @@ def test_what_the_readme_prints_fits_a_terminal(finished):
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 
+@pytest.mark.parametrize("library", ["polars", "duckdb", "pyarrow"])
+def test_other_readers_unite_the_columns_of_all_models(finished, library, monkeypatch):
+    pytest.importorskip(library)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "tables.md").read_text(), re.S)
+    (block,) = [block for block in blocks if f"import {library}" in block]
+    monkeypatch.chdir(finished.folder)
+    found = {}
+    exec(block, found)
+    ours = dysonflow.read_fits()
+    names = getattr(found["fits"], "column_names", None) or found["fits"].columns
+    assert set(names) == set(ours.columns) and found["fits"].shape == ours.shape
+    assert {"sites", "size"} <= set(names)
+
+
 def test_every_artifact_says_what_it_was_made_from(finished):
     runs = finished.folder / "results" / "runs"
     files = sorted(runs.glob("*/*/*"))

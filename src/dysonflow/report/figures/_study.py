@@ -3,6 +3,7 @@
 import importlib
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -25,6 +26,8 @@ from dysonflow.hyperparameters import Hyperparameters
 from dysonflow.report.figures._page import Page
 from dysonflow.theory.base import Block, Theory
 
+PLAIN_SIGNS = {r"\\langle ?": "<", r" ?\\rangle": ">", r"\\times": "x", r"\\,": " "}
+"""Plain text for signs of LaTeX, by regular expression."""
 LIGHTEST = 0.64
 """Part of the colour map that has a contrast of at least 3:1 on white (WCAG 2.1, 1.4.11)."""
 
@@ -309,9 +312,9 @@ class Drawing:
 
 def plain(label: str) -> str:
     """Label of an axis without the signs of LaTeX."""
-    for sign, text in ((r"\langle", "<"), (r"\rangle", ">"), (r"\times", "x"), (r"\,", " ")):
-        label = label.replace(sign, text)
-    return " ".join(label.replace("$", "").replace("\\", "").split())
+    for sign, text in PLAIN_SIGNS.items():
+        label = re.sub(sign, text, label)
+    return " ".join(re.sub(r"[$\\]", "", label).split())
 
 
 def draw_figure(module: str, data: StudyData, options: Mapping[str, Any]) -> Drawing:

@@ -27,7 +27,7 @@ def draw(data: StudyData) -> Drawing:
     middle = 0.5 * (BINS[1:] + BINS[:-1])
     fine = np.linspace(BINS[0], BINS[-1], 600)
     numbers, sentences = [], []
-    label = rf"$(s - {data.centre_symbol}) / \sigma\sqrt{{2n}}$"
+    label = rf"$(s - {data.centre_symbol}) / \sigma\,\sqrt{{2n}}$"
     with data.page.look():
         figure = data.page.figure(3.6 * len(shown) + 0.8, 5.4, 2.9)
         axes = figure.subplots(
