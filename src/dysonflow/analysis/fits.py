@@ -14,6 +14,15 @@ from dysonflow.hyperparameters import Hyperparameters
 from dysonflow.statistics import angles, correlation, estimators, goodness
 from dysonflow.theory.base import Block, Theory
 
+QUANTITIES = {
+    "centre": "centre",
+    "sigma": "sigma",
+    "gap": "mean_gap",
+    "dyson_index": "dyson_index",
+    "gap_ratio": "gap_ratio",
+}
+"""Columns of pulls, less their `pull_`, and of what each compares."""
+
 FITS_FIELDS = [
     *RUN_FIELDS,
     pa.field("block", pa.int64(), False),
@@ -24,21 +33,25 @@ FITS_FIELDS = [
         for name in ("centre", "sigma", "mean_gap")
         for suffix in ("", "_error", "_theory", "_block_formula")
     ],
-    *[pa.field(f"pull_{name}", pa.float64()) for name in ("centre", "sigma", "gap")],
+    *[
+        pa.field(name + suffix, pa.float64())
+        for name in ("dyson_index", "gap_ratio")
+        for suffix in ("", "_error", "_theory")
+    ],
+    pa.field("gap_excess_theory", pa.float64()),
+    *[pa.field(f"pull_{name}", pa.float64()) for name in QUANTITIES],
     *[
         pa.field(name, pa.float64())
         for name in (
-            *("dyson_index", "dyson_index_error"),
-            *("surmise_p_value", "density_p_value", "angle_p_value"),
+            *("surmise_p_value", "gap_law_p_value", "density_p_value", "angle_p_value"),
             *("autocorrelation_time", "autocorrelation_time_error"),
         )
     ],
-    pa.field("gap_ratio", pa.float64()),
-    pa.field("gap_ratio_error", pa.float64()),
     pa.field("variable", pa.float64()),
     pa.field("finite_step_variable", pa.float64()),
     pa.field("stochasticity", pa.float64()),
     pa.field("quantity", pa.string(), False),
+    pa.field("beyond_theory", pa.string(), False),
     pa.field("flag", pa.string(), False),
 ]
 
@@ -127,19 +140,26 @@ def fit_run(
             "centre_block_formula": block.centre_block,
             "sigma_block_formula": block.sigma_block,
             "mean_gap_block_formula": block.mean_gap_block,
+            "dyson_index_theory": block.dyson_index,
+            "gap_ratio_theory": block.gap_ratio,
+            "gap_excess_theory": block.gap_excess if block.multiplicity == 2 else math.nan,
             "variable": block.variable,
             "finite_step_variable": block.finite_step_variable,
             "stochasticity": block.stochasticity,
             "quantity": physics.level_name(hyperparameters, layer),
+            "beyond_theory": block.beyond,
             "flag": block.flag,
         }
         if not block.flag:
             row |= _estimates(levels[..., block.positions])
             if row["flag"] == "" or "sigma" in row:
-                row |= _tests(levels[..., block.positions])
+                row |= _tests(levels[..., block.positions], block.gap_excess)
                 if weights is not None and block.multiplicity == 2:
                     row |= _angles(physics, hyperparameters, layer, block, weights)
             row |= _pulls(row, block)
+            if block.beyond:
+                beyond = f"beyond the theory: {block.beyond}"
+                row["flag"] = "; ".join(text for text in (row["flag"], beyond) if text)
         rows.append(row)
     constant = run_columns(hyperparameters, layer, len(rows))
     columns = {
@@ -183,8 +203,8 @@ def _estimates(levels: np.ndarray) -> dict[str, Any]:
     return row
 
 
-def _tests(levels: np.ndarray) -> dict[str, float]:
-    """Dyson index and tests of the block's law, none of which knows what theory predicts."""
+def _tests(levels: np.ndarray, gap_excess: float) -> dict[str, float]:
+    """Dyson index and tests of the block's law; only `gap_law_p_value` knows of the theory."""
     # The null laws are simulated: a fixed seed makes the p-value a function of the data alone.
     rng = np.random.default_rng(0)
     free = estimators.fit_block(levels, dyson_index=None)
@@ -197,14 +217,23 @@ def _tests(levels: np.ndarray) -> dict[str, float]:
         "autocorrelation_time_error": time_error,
     }
     if levels.shape[-1] == 2:
-        found["surmise_p_value"] = goodness.surmise_p_value(levels, rng)
+        # Both from the same snapshots, where correlated ones are thinned.
+        found["surmise_p_value"], found["gap_law_p_value"] = (
+            goodness.surmise_p_value(levels, np.random.default_rng(1), excess=excess)
+            for excess in (0.0, gap_excess)
+        )
     return found
 
 
 def _pulls(row: dict[str, Any], block: Block) -> dict[str, float]:
-    """(estimate - theory) / error, the error with that of the theory's own integral."""
-    pulls = {}
-    for column, name in (("centre", "centre"), ("sigma", "sigma"), ("gap", "mean_gap")):
+    """(estimate - theory) / error, the error with that of the theory's own integral.
+
+    None where the theory is not to be taken at its word.
+    """
+    pulls: dict[str, float] = {}
+    if block.beyond:
+        return pulls
+    for column, name in QUANTITIES.items():
         if name not in row or not row[f"{name}_error"] > 0:
             continue
         error = math.hypot(row[f"{name}_error"], getattr(block, f"{name}_uncertainty"))

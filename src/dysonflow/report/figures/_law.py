@@ -88,6 +88,9 @@ def draw_law(
                 text = f"fit at small noise, slope {quote(quiet['slope'], quiet['slope_error'])}"
                 drawn.append((small, text, ":"))
             for fitted, text, dashes in drawn:
+                if np.isnan(data.laws.loc[fitted.name, "slope"]):
+                    # No point is within the range of the theory.
+                    continue
                 slope = data.laws.loc[fitted.name, "slope"]
                 look = {"color": "tab:red", "ls": dashes}
                 top.plot(x_line, slope * x_line, label=text, **look)

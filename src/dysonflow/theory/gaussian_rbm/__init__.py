@@ -17,9 +17,6 @@ class GaussianRBMTheory(Theory[GaussianRBMHyperparameters]):
         r"$\sqrt{(\alpha/B)\,\kappa^2\,\Omega}$ $\times$ finite-step and persistent-chain factors"
     )
     slope = math.sqrt(2.0 * math.pi)
-    reach = 0.0125
-    """The next order in a/B is 2.5 % of the widths there and 9 % at twice that
-    (docs/physics.md)."""
 
     def level_name(self, h: GaussianRBMHyperparameters, layer: str) -> str:
         """What a level is, in words."""
