@@ -12,6 +12,7 @@ from dysonflow.analysis.columns import RUN_FIELDS, hyperparameter_fields, run_co
 from dysonflow.artifacts.arrow import arrow_array
 from dysonflow.hyperparameters import Hyperparameters
 from dysonflow.statistics import angles, correlation, estimators, goodness
+from dysonflow.statistics.pulls import pull
 from dysonflow.theory.base import Block, Theory
 
 QUANTITIES = {
@@ -21,7 +22,7 @@ QUANTITIES = {
     "dyson_index": "dyson_index",
     "gap_ratio": "gap_ratio",
 }
-"""Columns of pulls, less their `pull_`, and of what each compares."""
+"""Columns of pulls, less their `pull_`, and what each compares."""
 
 FITS_FIELDS = [
     *RUN_FIELDS,
@@ -31,12 +32,12 @@ FITS_FIELDS = [
     *[
         pa.field(name + suffix, pa.float64())
         for name in ("centre", "sigma", "mean_gap")
-        for suffix in ("", "_error", "_theory", "_block_formula")
+        for suffix in ("", "_error", "_theory", "_theory_error", "_block_formula")
     ],
     *[
         pa.field(name + suffix, pa.float64())
         for name in ("dyson_index", "gap_ratio")
-        for suffix in ("", "_error", "_theory")
+        for suffix in ("", "_error", "_theory", "_theory_error")
     ],
     pa.field("gap_excess_theory", pa.float64()),
     *[pa.field(f"pull_{name}", pa.float64()) for name in QUANTITIES],
@@ -146,6 +147,11 @@ def fit_run(
             "variable": block.variable,
             "finite_step_variable": block.finite_step_variable,
             "stochasticity": block.stochasticity,
+            **{
+                f"{name}_theory_error": getattr(block, f"{name}_uncertainty")
+                for name in QUANTITIES.values()
+                if not math.isnan(getattr(block, name))
+            },
             "quantity": physics.level_name(hyperparameters, layer),
             "beyond_theory": block.beyond,
             "flag": block.flag,
@@ -156,7 +162,7 @@ def fit_run(
                 row |= _tests(levels[..., block.positions], block.gap_excess)
                 if weights is not None and block.multiplicity == 2:
                     row |= _angles(physics, hyperparameters, layer, block, weights)
-            row |= _pulls(row, block)
+            row |= _pulls(row, block, len(levels))
             if block.beyond:
                 beyond = f"beyond the theory: {block.beyond}"
                 row["flag"] = "; ".join(text for text in (row["flag"], beyond) if text)
@@ -225,8 +231,8 @@ def _tests(levels: np.ndarray, gap_excess: float) -> dict[str, float]:
     return found
 
 
-def _pulls(row: dict[str, Any], block: Block) -> dict[str, float]:
-    """(estimate - theory) / error, the error with that of the theory's own integral.
+def _pulls(row: dict[str, Any], block: Block, replicas: int) -> dict[str, float]:
+    """Distance of each estimate from theory, as a standard normal number.
 
     None where the theory is not to be taken at its word.
     """
@@ -237,7 +243,9 @@ def _pulls(row: dict[str, Any], block: Block) -> dict[str, float]:
         if name not in row or not row[f"{name}_error"] > 0:
             continue
         error = math.hypot(row[f"{name}_error"], getattr(block, f"{name}_uncertainty"))
-        pulls[f"pull_{column}"] = (row[name] - getattr(block, name)) / error
+        origin = {"sigma": 0.0, "mean_gap": 0.0, "dyson_index": -2.0 / block.multiplicity}.get(name)
+        distance = pull(row[name], getattr(block, name), error, replicas - 1, origin)
+        pulls[f"pull_{column}"] = distance
     return pulls
 
 

@@ -103,12 +103,12 @@ def law(statement: str, laws: pd.DataFrame, tested: Law) -> Check | None:
 
 
 def mean_gap_over_theory(statement: str, rows: pd.DataFrame) -> Check | None:
-    """Slope of the mean gaps against the full theory; errors with those of theory, where known."""
+    """Slope of the mean gaps against the full theory; errors with those of theory."""
     rows = rows[rows["mean_gap"].notna()]
     if rows.empty:
         return None
     value, theory = rows["mean_gap"], rows["mean_gap_theory"]
-    error = ((value - theory) / rows["pull_gap"]).fillna(rows["mean_gap_error"])
+    error = np.hypot(rows["mean_gap_error"], rows["mean_gap_theory_error"])
     points = (theory, value, error, rows["samples"].astype(float))
     line = fit_line(*(column.to_numpy() for column in points))
     return estimate(statement, line.slope, line.slope_error, 1.0)
@@ -129,7 +129,7 @@ def mean_over_theory(statement: str, rows: pd.DataFrame, name: str) -> Check | N
     rows = rows[rows[f"pull_{name}"].notna()]
     if rows.empty:
         return None
-    error = (rows[name] - rows[f"{name}_theory"]) / rows[f"pull_{name}"]
+    error = np.hypot(rows[f"{name}_error"], rows[f"{name}_theory_error"])
     value = weighted_mean(rows[name], error, rows["samples"])
     theory, _ = weighted_mean(rows[f"{name}_theory"], 0.0 * error, rows["samples"])
     return estimate(statement, *value, theory)

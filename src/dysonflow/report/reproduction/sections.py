@@ -97,7 +97,7 @@ def _gaussian_rbm(study: StudyTables) -> Iterator[tuple[str, list[Check | None]]
     strong = within_theory(lowest).iloc[-1]
     bare = (fits["centre"] - fits["centre_block_formula"]) / fits["centre_error"]
     place = f"a = {strong['learning_rate']:g}, B = {strong['batch_size']:g}"
-    error = (strong["centre"] - strong["centre_theory"]) / strong["pull_centre"]
+    error = math.hypot(strong["centre_error"], strong["centre_theory_error"])
     yield (
         "Gaussian RBM: repulsion between modes",
         [
