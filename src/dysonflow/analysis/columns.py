@@ -62,8 +62,3 @@ def run_columns(hyperparameters: Hyperparameters, layer: str, rows: int) -> dict
 def fitted_pairs(fits: "pd.DataFrame") -> "pd.DataFrame":
     """Rows of a table of fits with the pairs of degenerate levels that could be fitted."""
     return fits[(fits["multiplicity"] == 2) & fits["mean_gap"].notna()]
-
-
-def within_theory(fits: "pd.DataFrame") -> "pd.DataFrame":
-    """Rows of a table of fits at which the theory is taken at its word."""
-    return fits[fits["beyond_theory"] == ""]

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +14,9 @@ from dysonflow.hyperparameters import Hyperparameters
 from dysonflow.statistics import angles, correlation, estimators, goodness
 from dysonflow.statistics.pulls import pull
 from dysonflow.theory.base import Block, Theory
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 QUANTITIES = {
     "centre": "centre",
@@ -251,3 +254,8 @@ def _pulls(row: dict[str, Any], block: Block, replicas: int) -> dict[str, float]
 
 def _null_if_nan(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def within_theory(fits: "pd.DataFrame") -> "pd.DataFrame":
+    """Rows of a table of fits at which the theory is taken at its word."""
+    return fits[fits["beyond_theory"] == ""]

@@ -8,7 +8,8 @@ import pandas as pd
 import pyarrow as pa
 
 from dysonflow.analysis import scaling_tests
-from dysonflow.analysis.columns import fitted_pairs, within_theory
+from dysonflow.analysis.columns import fitted_pairs
+from dysonflow.analysis.fits import within_theory
 from dysonflow.analysis.laws import LAWS, Law, verdict
 from dysonflow.statistics.lines import Line, fit_line
 

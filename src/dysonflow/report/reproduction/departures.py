@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from dysonflow.analysis.columns import within_theory
+from dysonflow.analysis.fits import within_theory
 from dysonflow.report.reproduction.checks import Check, estimate
 from dysonflow.report.reproduction.study import StudyTables
 from dysonflow.statistics.lines import weighted_mean

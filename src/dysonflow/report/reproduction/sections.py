@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 import pandas as pd
 
 from dysonflow.analysis import laws as known
-from dysonflow.analysis.columns import within_theory
+from dysonflow.analysis.fits import within_theory
 from dysonflow.analysis.laws import AGREES
 from dysonflow.models.teacher_student import TeacherStudentHyperparameters
 from dysonflow.report.reproduction.checks import (
