@@ -72,4 +72,6 @@ class DivergedError(RuntimeError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"replica {self.replica} diverged at SGD step {self.step}: {self.reason}"
+        said = f"replica {self.replica} diverged at SGD step {self.step}: {self.reason}"
+        # Before any step no learning rate has done it.
+        return said if self.step > 1 else f"{said}; as it starts so, lower initial_width"

@@ -1,5 +1,6 @@
 """What a theory says of a system: the interface, and the prediction for one block of levels."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -37,10 +38,20 @@ class Block:
         The same times the square root of the corrections to sigma^2 that are known exactly.
     stochasticity : float
         learning_rate / batch_size.
+    dyson_index : float
+        What the likelihood of the Coulomb gas estimates as beta: 1 for a GOE block, other where the
+        block is not exactly one. NaN for a single level, and where it is not known.
+    gap_excess : float
+        E[S^4] / (2 E[S^2]^2) - 1 of the gap S of a pair, 0 for the Wigner surmise: the first
+        coefficient by which the law of the gap differs from it.
     centre_uncertainty, sigma_uncertainty, mean_gap_uncertainty : float
         Standard errors of `centre`, `sigma` and `mean_gap` where these are Monte Carlo integrals.
+    dyson_index_uncertainty, gap_ratio_uncertainty : float
+        The same of `dyson_index` and `gap_ratio`.
     flag : str
         Why the block cannot be fitted; empty where it can.
+    beyond : str
+        Why the theory is not to be taken at its word for this block; empty where it is.
     """
 
     first: int
@@ -54,10 +65,22 @@ class Block:
     variable: float
     finite_step_variable: float
     stochasticity: float
+    dyson_index: float = math.nan
+    gap_excess: float = 0.0
     centre_uncertainty: float = 0.0
     sigma_uncertainty: float = 0.0
     mean_gap_uncertainty: float = 0.0
+    dyson_index_uncertainty: float = 0.0
+    gap_ratio_uncertainty: float = 0.0
     flag: str = ""
+    beyond: str = ""
+
+    @property
+    def gap_ratio(self) -> float:
+        """<S> / (sqrt(pi) sigma) of a pair that fluctuates, 1 for a GOE block; else NaN."""
+        if self.multiplicity != 2 or not self.sigma > 0:
+            return math.nan
+        return self.mean_gap / (math.sqrt(math.pi) * self.sigma)
 
     @property
     def positions(self) -> slice:
@@ -102,8 +125,6 @@ class Theory(ABC, Generic[H]):
     """LaTeX symbol, without dollar signs, of where a block would be without noise."""
     knows_spectrum: bool = False
     """Whether it has laws of all levels together."""
-    reach: float = float("inf")
-    """Largest learning_rate / batch_size at which the theory is taken at its word."""
 
     @abstractmethod
     def level_name(self, h: H, layer: str) -> str:

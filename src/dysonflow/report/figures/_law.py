@@ -99,7 +99,7 @@ def draw_law(
             for fitted, text, dashes in drawn:
                 found = data.laws.loc[fitted.name]
                 if np.isnan(found["slope"]):
-                    # No point enters.
+                    # No point is within the range of the theory.
                     continue
                 look = {"color": "tab:red", "ls": dashes}
                 label = f"{text}, slope {quote(found['slope'], found['slope_error'])}"

@@ -1,5 +1,6 @@
 """Levels of every run against two laws of the whole spectrum: Coulomb gas and random matrix."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -61,7 +62,9 @@ def draw(data: StudyData) -> Drawing:
         table = pd.DataFrame(comparison.columns)
         tables.append(table.assign(run=run.name, stochasticity=noise))
         p_values.append({name: comparison.distances[name].p_value for name in LAWS})
-        indices.append({"run": run.name, "stochasticity": noise, **_indices(spectrum)})
+        samples = math.prod(spectrum.levels.shape[:2])
+        found = {"run": run.name, "stochasticity": noise, "samples": samples}
+        indices.append(found | _indices(spectrum))
     if not tables:
         raise ConfigError(
             f"study {data.name}: {left_out}; leave `gas_against_matrix` out, or train more"
@@ -121,7 +124,10 @@ def _indices(spectrum: MeasuredSpectrum) -> dict[str, float]:
             return np.nan, np.nan
         fits = [fit_block(x, dyson_index=None) for x in levels]
         return weighted_mean(
-            [fit.dyson_index for fit in fits], [fit.dyson_index_error for fit in fits]
+            [fit.dyson_index for fit in fits],
+            [fit.dyson_index_error for fit in fits],
+            # What a block says of the index grows about as its pairs of levels.
+            [math.comb(x.shape[-1], 2) for x in levels],
         )
 
     def joint() -> tuple[float, float]:
@@ -242,7 +248,8 @@ def _index_sentence(index: pd.DataFrame) -> str:
     if index["joint"].isna().all():
         return "No two levels are degenerate."
     joint, alone = (
-        weighted_mean(index[name], index[f"{name}_error"]) for name in ("joint", "alone")
+        weighted_mean(index[name], index[f"{name}_error"], index["samples"])
+        for name in ("joint", "alone")
     )
     return (
         f"Dyson index of all degenerate levels: {joint[0]:.3f} ± {joint[1]:.3f} in the random "

@@ -18,9 +18,6 @@ class GaussianRBMTheory(Theory[GaussianRBMHyperparameters]):
         r"$\sqrt{(\alpha/B)\,\kappa^2\,\Omega}$ $\times$ finite-step and persistent-chain factors"
     )
     slope = math.sqrt(2.0 * math.pi)
-    reach = 0.0125
-    """The next order in a/B is 2.5 % of the widths there and 9 % at twice that
-    (docs/physics.md)."""
 
     knows_spectrum = True
 

@@ -16,7 +16,7 @@ All maps are polynomials; `cumulants` sends cumulants through them. Left out is 
 order 1/B^3, with it the fourth cumulant.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -101,26 +101,45 @@ class Moments:
         w_ik, shape (N, N), further part of Cov(y_ii, y_kk).
     third : np.ndarray
         t_pqr, shape (N, N, N), symmetric.
+    second_order : bool
+        Whether the corrections of order 1/B^2 are contained.
+    correction : float
+        Largest of them to a variance of two learnt modes, relative to its first order.
     """
 
     mean: Array
     variance: Array
     cross: Array
     third: Array
+    second_order: bool = False
+    correction: float = 0.0
 
 
 def moments(machine: Machine) -> Moments:
     """Cumulants to second order in 1/B, or to first order where modes are cut."""
     if (machine.free() & (machine.fixed == 0)).any() or (machine.gain > 1.0 + FREE).any():
-        return linear_noise(machine)
+        learnt = machine.fixed > 0
+        alone = replace(machine, kappa=machine.kappa[learnt], fixed=machine.fixed[learnt])
+        return replace(linear_noise(machine), correction=_second_order(alone).correction)
+    return _second_order(machine)
+
+
+def _second_order(machine: Machine) -> Moments:
     samples = _gibbs_sweep(machine) if machine.sweeps else _independent_samples(machine)
     found = stationary([*[samples] * max(machine.sweeps, 1), _learning_step(machine)])
     y = MATRIX
+    first = found.pair[y, y]
+    # The variance of a diagonal entry is 2 v_ii + w_ii.
+    more = found.pair_next[y, y] + np.diag(np.diagonal(found.cross[y, y])) / 2.0
+    learnt = machine.fixed > 0
+    both = np.outer(learnt, learnt)
     return Moments(
         found.mean[y] + found.mean_next[y],
-        found.pair[y, y] + found.pair_next[y, y],
+        first + found.pair_next[y, y],
         found.cross[y, y],
         found.third[y, y, y],
+        second_order=True,
+        correction=float(np.abs(more[both] / first[both]).max()),
     )
 
 
