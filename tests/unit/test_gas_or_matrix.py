@@ -178,6 +178,7 @@ def test_the_figure_holds_the_pulls_of_both_laws(tmp_path):
     assert set(table[table["panel"] == "inside"]["curve"]) == {"alone", "joint"}
     assert set(table[table["panel"] == "between"]["curve"]) == {"between", "between_matrix"}
     assert "reject it in 0 of 2 runs" in drawing.caption
+    assert f"Left out: run {runs[2].name}: 8 replicas are too few" in drawing.caption
     output = {kind: str(tmp_path / f"f.{kind}") for kind in ("png", "pdf", "csv")}
     output["caption"] = str(tmp_path / "f.rst")
     drawing.save(**output)

@@ -29,10 +29,10 @@ REPLICAS = 30
 """Fewest replicas that bear an error."""
 DRAWS, FEWEST, MOST = 10, 10_000, 100_000
 """Draws from a law for each spectrum that was measured, in any case, and at most."""
-WORK = 100_000_000
-"""Large matrices are drawn more rarely, about WORK / N^3 times."""
-CHAINS = 256
-"""Markov chains of a gas, side by side."""
+WORK, LEAST = 100_000_000, 2000
+"""Large matrices are drawn more rarely, about WORK / N^3 times, but not more rarely than that."""
+CHAINS, SHORTEST = 256, 40
+"""Markov chains of a gas, side by side, and draws of each at least."""
 LARGEST_R_HAT = 1.1
 """Beyond, the chains have not mixed, and nothing is compared with them; short chains that have are
 above 1 by their own correlation."""
@@ -92,7 +92,7 @@ class MeasuredSpectrum:
         self.levels = checked_levels(levels, REPLICAS)
         replicas, snapshots, size = self.levels.shape
         wanted = min(max(DRAWS * replicas * snapshots, FEWEST), MOST)
-        self._draws = max(min(wanted, WORK // size**3), 1000)
+        self._draws = max(min(wanted, WORK // size**3), LEAST)
         self._key = h.key
         self._levels: dict[str, np.ndarray] = {}
         self._chains: dict[str, Chains] = {}
@@ -106,7 +106,7 @@ class MeasuredSpectrum:
             If they have not mixed.
         """
         if gas not in self._chains:
-            draws = -(-self._draws // CHAINS)
+            draws = max(-(-self._draws // CHAINS), SHORTEST)
             found = sample_gas(self._gases[gas], CHAINS, draws, self._random(gas), thin=2)
             if not found.r_hat < LARGEST_R_HAT:
                 raise InsufficientData(

@@ -18,8 +18,8 @@ from dysonflow.statistics.arrays import FloatArray
 from dysonflow.statistics.correlation import integrated_time
 from dysonflow.statistics.coulomb_gas import check_parameters, degrees_of_freedom, sample
 
-ADAPT = 4
-"""Sweeps of the warm-up from one look at the chains to the next."""
+ADAPT, FEWEST_TO_ADAPT = 4, 32
+"""Sweeps of the warm-up from one look at the chains to the next, and chains that bear it."""
 WIDER = 1.1
 """Width of the proposals over that of the levels, so that their tails cover those of the gas."""
 
@@ -107,9 +107,10 @@ def sample_gas(
     """Draw from the gas by a Metropolis chain that moves one block at a time.
 
     The levels of a block are proposed from the gas of a block on its own (`coulomb_gas.sample`),
-    with a centre and a width that follow the levels of all chains during the warm-up, and accepted
-    by the ratio of the densities (W. K. Hastings, Biometrika 57, 97 (1970)). What is left to the
-    chain is the repulsion between blocks: near the limit of weak noise nearly all is accepted.
+    whose width, and whose centre as a function of the levels beside the block, follow all chains
+    during the warm-up, and accepted by the ratio of the densities (W. K. Hastings, Biometrika 57,
+    97 (1970)). What is left to the chain is the repulsion between blocks: near the limit of weak
+    noise most is accepted.
 
     Parameters
     ----------
@@ -141,23 +142,19 @@ def sample_gas(
     if chains < 2 or draws < 4:
         raise ValueError(f"{chains} chains of {draws} draws: at least 2 of 4 are needed")
     blocks = list(zip(gas.positions, gas.centres, gas.sigmas, gas.multiplicities, strict=True))
-    guides = [(centre, sigma) for _, centre, sigma, _ in blocks]
-
-    def proposals() -> list[FloatArray]:
-        return [
-            sample(n, gas.dyson_index, chains, rng, *guide)
-            for guide, n in zip(guides, gas.multiplicities, strict=True)
-        ]
-
-    x = np.sort(np.concatenate(proposals(), axis=1), axis=1)
+    guides = [_Guide(np.array([centre, 0.0, 0.0]), sigma) for _, centre, sigma, _ in blocks]
+    alone = [sample(n, gas.dyson_index, chains, rng, c, s) for _, c, s, n in blocks]
+    x = np.sort(np.concatenate(alone, axis=1), axis=1)
     kept = np.empty((chains, draws, x.shape[1]))
     accepted = np.zeros(len(blocks))
+    adapting = range(-warm_up + 1, -(warm_up // 4)) if chains >= FEWEST_TO_ADAPT else range(0)
     for sweep in range(-warm_up, draws * thin):
-        if -warm_up < sweep <= -warm_up // 4 and sweep % ADAPT == 0:
-            guides = [_guide(gas, x[:, own]) for own, *_ in blocks]
-        for number, (new, guide, (own, centre, sigma, _)) in enumerate(
-            zip(proposals(), guides, blocks, strict=True)
-        ):
+        if sweep in adapting and sweep % ADAPT == 0:
+            guides = [_guide(gas, x, own) for own, *_ in blocks]
+        for number, (own, centre, sigma, n) in enumerate(blocks):
+            guide, now = guides[number], x[:, own]
+            middle = _neighbours(x, own) @ guide.coefficients
+            new = middle[:, None] + sample(n, gas.dyson_index, chains, rng, 0.0, guide.width)
             below, above = x[:, : own.start], x[:, own.stop :]
             inside = np.ones(chains, dtype=bool)
             if gas.ordered and own.start:
@@ -165,9 +162,11 @@ def sample_gas(
             if gas.ordered and own.stop < x.shape[1]:
                 inside &= new[:, -1] < above[:, 0]
             others = np.concatenate([below, above], axis=1)
-            now = x[:, own]
             gain = gas.between * (_repulsion(new, others) - _repulsion(now, others))
-            gain += _confinement(new, now, (centre, sigma), guide)
+            # What confines the block, less what confines the proposals: quadratic in the levels.
+            square = 0.5 / guide.width**2 - 0.5 / sigma**2
+            linear = centre / sigma**2 - middle / guide.width**2
+            gain += ((new - now) * (square * (new + now) + linear[:, None])).sum(axis=1)
             taken = inside & (np.log(rng.random(chains)) < gain)
             x[taken, own] = new[taken]
             accepted[number] += taken.mean() * (sweep >= 0)
@@ -183,26 +182,40 @@ def sample_gas(
     )
 
 
-def _guide(gas: GasOfBlocks, levels: FloatArray) -> tuple[float, float]:
-    """Centre and sigma of the block gas that is nearest to the levels of all chains."""
-    centre = float(levels.mean())
-    freedom = float(degrees_of_freedom(levels.shape[1], gas.dyson_index))
-    square = float(((levels - centre) ** 2).sum(axis=1).mean())
-    return centre, WIDER * math.sqrt(square / freedom)
+@dataclass(frozen=True)
+class _Guide:
+    """Gas of one block from which its levels are proposed.
 
-
-def _confinement(
-    new: FloatArray, now: FloatArray, law: tuple[float, float], guide: tuple[float, float]
-) -> FloatArray:
-    """Gain of the logarithm of what confines a block, less that of its proposals; shape (chain,).
-
-    A quadratic function of the levels: what confines is exp(-sum (x - centre)^2 / (2 sigma^2)).
+    Attributes
+    ----------
+    coefficients : np.ndarray
+        Its centre is linear in the nearest level of the blocks beside it (`_neighbours`).
+    width : float
+        Its sigma.
     """
-    (centre, sigma), (middle, width) = law, guide
-    square = 0.5 / width**2 - 0.5 / sigma**2
-    linear = centre / sigma**2 - middle / width**2
-    moved = new - now
-    return (moved * (square * (new + now) + linear)).sum(axis=1)
+
+    coefficients: FloatArray
+    width: float
+
+
+def _neighbours(x: FloatArray, own: slice) -> FloatArray:
+    """1 and the levels beside a block, 0 where there is none; shape (chain, 3)."""
+    found = np.zeros((len(x), 3))
+    found[:, 0] = 1.0
+    if own.start:
+        found[:, 1] = x[:, own.start - 1]
+    if own.stop < x.shape[1]:
+        found[:, 2] = x[:, own.stop]
+    return found
+
+
+def _guide(gas: GasOfBlocks, x: FloatArray, own: slice) -> _Guide:
+    """The guide that is nearest to the levels of all chains, by least squares."""
+    levels, neighbours = x[:, own], _neighbours(x, own)
+    coefficients, *_ = np.linalg.lstsq(neighbours, levels.mean(axis=1), rcond=None)
+    rest = levels - (neighbours @ coefficients)[:, None]
+    freedom = float(degrees_of_freedom(levels.shape[1], gas.dyson_index))
+    return _Guide(coefficients, WIDER * math.sqrt(float((rest**2).sum(axis=1).mean()) / freedom))
 
 
 def _repulsion(levels: FloatArray, others: FloatArray) -> FloatArray:

@@ -207,6 +207,9 @@ def _solve(drawn: FloatArray, target: FloatArray) -> tuple[FloatArray, FloatArra
 
     value, weights = weighted(parameters)
     for _ in range(STEPS):
+        # Where few draws are left their covariance is singular.
+        if (weights**2).sum() * 2.0 * drawn.shape[1] > 1.0:
+            break
         mean = weights @ drawn
         away = drawn - mean
         covariance = (weights[:, None] * away).T @ away

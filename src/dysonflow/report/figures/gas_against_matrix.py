@@ -50,13 +50,13 @@ def draw(data: StudyData) -> Drawing:
     ConfigError
         If no run bears the comparison; the reason is that of the last one.
     """
-    tables, indices, p_values, left_out = [], [], [], ""
+    tables, indices, p_values, left_out = [], [], [], []
     for run in data.runs:
         try:
             spectrum = MeasuredSpectrum(run, data.layer, data.eigenvalues(run))
             comparison = spectrum.compare(tuple(LAWS))
         except InsufficientData as error:
-            left_out = f"run {run.name}: {error}"
+            left_out.append(f"run {run.name}: {error}")
             continue
         noise = float(data.all_blocks(run)[0].stochasticity)
         table = pd.DataFrame(comparison.columns)
@@ -67,7 +67,7 @@ def draw(data: StudyData) -> Drawing:
         indices.append(found | _indices(spectrum))
     if not tables:
         raise ConfigError(
-            f"study {data.name}: {left_out}; leave `gas_against_matrix` out, or train more"
+            f"study {data.name}: {left_out[-1]}; leave `gas_against_matrix` out, or train more"
         )
     table, index = pd.concat(tables), pd.DataFrame(indices)
     tone = dict(zip(LAWS, ("tab:red", colours(2)[0]), strict=True))
@@ -109,6 +109,7 @@ def draw(data: StudyData) -> Drawing:
         f"logarithmic beyond {LINEAR:g}; dotted: three errors. {_verdict(table, p_values)}Below: "
         "exponents of |x_i - x_j|, maximum-likelihood estimates with centre and width of every "
         f"block free, so far as they are known to {LARGEST_ERROR:g}. {_index_sentence(index)}"
+        f"{''.join(f' Left out: {reason}.' for reason in left_out)}"
     )
     axes_of = {name: ("learning rate / batch size", "exponent") for name in INDICES}
     axes_of[""] = ("learning rate / batch size", "(measured - law) / error")
