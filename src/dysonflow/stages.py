@@ -339,8 +339,8 @@ def reproduction(
     source : str
         Digest of the source.
     inputs : mapping
-        Paths of `weights`, `spectra` and `fits` of all runs and of `scaling` of all studies, in the
-        order of `studies`.
+        Paths of `weights`, `spectra` and `fits` of all runs and of `scaling` of all studies that
+        are fitted, and of `increments` of the runs of the others, in the order of `studies`.
     output, page : str
         Targets.
     """
@@ -348,12 +348,14 @@ def reproduction(
 
     from dysonflow.artifacts import documents, tables
     from dysonflow.report.reproduction import document, html_page, markdown
-    from dysonflow.report.reproduction.study import StudyTables
+    from dysonflow.report.reproduction.study import MotionTables, StudyTables
+    from dysonflow.report.roles import ROLES
 
     clock = Clock()
     files = _lists(inputs)
     found, first = {}, 0
-    for number, (role, content) in enumerate(studies.items()):
+    still = {role: content for role, content in studies.items() if not ROLES[role].moves}
+    for number, (role, content) in enumerate(still.items()):
         own = slice(first, first + len(content["runs"]))
         first = own.stop
         weights, spectra, fits = (files[k][own] for k in ("weights", "spectra", "fits"))
@@ -372,12 +374,20 @@ def reproduction(
         found[role] = StudyTables(
             content["study"], tables.read_table(fits), laws, content["figures"], cost
         )
-    parts = document(found)
+    moving, first = {}, 0
+    for role, content in studies.items():
+        if ROLES[role].moves:
+            own = slice(first, first + len(content["runs"]))
+            first = own.stop
+            moving[role] = MotionTables(
+                content["study"], tables.read_table(files["increments"][own]), content["figures"]
+            )
+    parts = document(found, moving)
     metadata = record(
         source,
         clock.seconds,
         studies={role: dict(content) for role, content in studies.items()},
-        made_from=kinds.made_from([*files["fits"], *files["scaling"]]),
+        made_from=kinds.made_from([*files["fits"], *files["scaling"], *files["increments"]]),
     )
     documents.write_document(page, html_page(parts), metadata)
     documents.write_document(output, markdown(parts), metadata)

@@ -25,6 +25,7 @@ from dysonflow.planning.studies import (
 )
 from dysonflow.readers import arrays
 from dysonflow.report import figures
+from dysonflow.report.roles import ROLES
 from dysonflow.results import FITS, INCREMENTS, SPECTRA, WEIGHTS, Results
 
 Paths = dict[str, list[str]]
@@ -197,12 +198,16 @@ class Plan:
 
     def reproduction_inputs(self) -> Paths:
         """What the document that compares the results with the paper reads, by kind."""
-        names = self.reproduction.values()
+        still = [name for role, name in self.reproduction.items() if not ROLES[role].moves]
+        moving = [name for role, name in self.reproduction.items() if ROLES[role].moves]
         found = {
             kind: [path for name in names for path in self.run_files(name, kind)]
-            for kind in ("weights", "spectra", "fits")
+            for kind, names in (
+                *((kind, still) for kind in ("weights", "spectra", "fits")),
+                ("increments", moving),
+            )
         }
-        return found | {"scaling": [self.results.scaling(name) for name in names]}
+        return found | {"scaling": [self.results.scaling(name) for name in still]}
 
     def targets(self) -> list[str]:
         """What `rule all` asks for."""
@@ -258,7 +263,9 @@ class Plan:
         shown = {
             role: {
                 "study": self.studies[name].name,
-                "runs": [run.name for run in self.studies[name].runs],
+                "runs": [
+                    run.name for run in self.studies[name].runs if run.lags or not ROLES[role].moves
+                ],
                 "figures": list(self.studies[name].figures),
             }
             for role, name in self.reproduction.items()
@@ -290,7 +297,7 @@ class Plan:
             yield Artifact(
                 self.results.document,
                 self.reproduction_params(),
-                _flat([inputs["fits"], inputs["scaling"]]),
+                _flat([inputs["fits"], inputs["scaling"], inputs["increments"]]),
             )
 
     def _of_run(self, run: Hyperparameters) -> Iterator[Artifact]:

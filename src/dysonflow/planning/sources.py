@@ -351,7 +351,8 @@ def source_of_reproduction(of: tuple[str, ...]) -> str:
     own = source_digest(
         ["dysonflow.report.reproduction"], functions=["dysonflow.stages.reproduction"]
     )
-    return _joint([own, *(source("scaling", model) for model in sorted(set(of)))])
+    stages = ("scaling", "increments")
+    return _joint([own, *(source(stage, model) for model in sorted(set(of)) for stage in stages)])
 
 
 def _joint(digests: Sequence[str]) -> str:

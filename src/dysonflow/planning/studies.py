@@ -225,6 +225,9 @@ def _misplaced(reproduction: Mapping[str, str], studies: Mapping[str, Study]) ->
             yield f"{where}: there is no study {name!r}{did_you_mean(name, studies)}"
         elif studies[name].model != ROLES[role].model:
             yield f"{where}: study {name!r} must be of model {ROLES[role].model}"
+        elif ROLES[role].moves:
+            if not any(run.lags for run in studies[name].runs):
+                yield f"{where}: no run of study {name!r} has lags; give some"
         elif not studies[name].is_stationary:
             yield f"{where}: study {name!r} is not fitted; let it draw more than `evolution`"
 

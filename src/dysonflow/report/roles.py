@@ -8,6 +8,8 @@ class Role(NamedTuple):
 
     model: str
     text: str
+    moves: bool = False
+    """Whether its increments are compared, not its fits."""
 
 
 ROLES = {
@@ -22,6 +24,8 @@ ROLES = {
         "teacher_student", "teacher-student model, one training set for all replicas of a run"
     ),
     "semicircle": Role("teacher_student", "teacher-student model with many equal levels"),
+    "gaussian_rbm_motion": Role("gaussian_rbm", "motion of the Gaussian RBM's levels", True),
+    "teacher_student_motion": Role("teacher_student", "motion of the student's levels", True),
     "released": Role(
         "checkpoints", "weights released by the authors (Zenodo 10.5281/zenodo.13294081)"
     ),

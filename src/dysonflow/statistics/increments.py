@@ -22,8 +22,8 @@ from dysonflow.statistics import two_levels
 
 FloatArray = NDArray[np.float64]
 
-ROUNDS = 6
-"""Gauss-Newton steps; the coefficients enter all but linearly."""
+ROUNDS, CONVERGED = 8, 2e-4
+"""Largest number of Gauss-Newton steps, and the change of the coefficients that ends them."""
 STEP = 0.02
 """Difference of Dyson index over which the derivative of the push is taken."""
 FREE_REACH = 4
@@ -125,8 +125,15 @@ class _Pairs:
 
         A squared mean of the off-diagonal entry counts as further variance: exact to second order.
         """
-        found = (repulsion * self.variance + self.mean_square) / self.gap
-        distance = self.gap + self.drift + 2.0 * found
+        found = np.empty_like(self.gap)
+        distance = np.empty_like(self.gap)
+        far = ~self.close
+        spread, variance = self.spread[far], self.variance[far]
+        afar = two_levels.push_from_afar(
+            self.gap[far], self.drift[far], spread, variance, repulsion
+        )
+        distance[far] = self.gap[far] + self.drift[far] + 2.0 * afar
+        found[far] = afar + self.mean_square[far] / self.gap[far]
         # One real component of noise whose number of components is the coefficient.
         if self.close.any():
             close = self.close
@@ -223,20 +230,19 @@ def fit_with_moments(
     moved = after - before
     own = np.einsum("sii->si", kick.mean)
     value = np.ones(2)
+    push, distance = pairs.push(1.0)
+    slope = pairs.on_levels((pairs.push(1.0 + STEP)[0] - push) / STEP, size)
+    design = np.stack([own, slope], axis=-1)
     for _ in range(ROUNDS):
-        push, distance = pairs.push(value[1])
         variance = pairs.level_variance(kick, distance, value[1])
-        slope = pairs.on_levels((pairs.push(value[1] + STEP)[0] - push) / STEP, size)
-        expected = value[0] * own + pairs.on_levels(push, size)
-        design = np.stack([own, slope], axis=-1)
         weighted = design / variance[..., None]
         curvature = np.einsum("sip,siq->pq", weighted, design)
-        residual = moved - expected
+        residual = moved - value[0] * own - pairs.on_levels(push, size)
         change = np.linalg.solve(curvature, np.einsum("sip,si->p", weighted, residual))
-        value = value + change
-        if np.abs(change).max() < 1e-6:
+        if np.abs(change).max() < CONVERGED:
             break
-    residual = moved - value[0] * own - pairs.on_levels(pairs.push(value[1])[0], size)
+        value = value + change
+        push, distance = pairs.push(value[1])
     scores = _replica_sums(np.einsum("sip,si->sp", weighted, residual), replica)
     errors = np.sqrt(np.diagonal(_sandwich(curvature, scores)))
     diffusion, diffusion_error = _diffusion(residual, variance, replica)
@@ -320,13 +326,15 @@ def fit_free(before: FloatArray, after: FloatArray, replica: NDArray[np.int64]) 
     powers = np.stack([scaled**k for k in range(DEGREE + 1)], axis=-1)
     drift, index = np.zeros_like(moved), 1.0
     width_of = moved.var(axis=0)
-    for _ in range(ROUNDS + 2):
+    for number in range(ROUNDS):
         kick = _goe_kick(drift, width_of)
         pairs = _Pairs(before, kick, FREE_REACH)
         push, distance = pairs.push(index)
         variance = pairs.level_variance(kick, distance, index)
         onto = pairs.on_levels(push, size)
-        slope = pairs.on_levels((pairs.push(index + STEP)[0] - push) / STEP, size)
+        if number < 2:
+            # It changes little once drift and diffusion are known.
+            slope = pairs.on_levels((pairs.push(index + STEP)[0] - push) / STEP, size)
         # Both freed of what the drift of their own level can describe.
         left = np.empty_like(slope)
         rest = np.empty_like(slope)
@@ -347,7 +355,7 @@ def fit_free(before: FloatArray, after: FloatArray, replica: NDArray[np.int64]) 
         residual = rest - change * left
         ratio = (residual**2 / variance).mean(axis=0)
         width_of = width_of * ratio
-        if abs(change) < 1e-4 and np.abs(ratio - 1.0).max() < 1e-4:
+        if abs(change) < CONVERGED and np.abs(ratio - 1.0).max() < CONVERGED:
             break
     scores = _replica_sums((left * residual / variance).sum(axis=1)[:, None], replica)
     error = float(np.sqrt(_sandwich(np.array([[curvature]]), scores)[0, 0]))

@@ -10,9 +10,10 @@ from dysonflow.analysis.laws import AGREES, DIFFERS
 from dysonflow.report import html
 from dysonflow.report.reproduction.checks import FALSE_DISCOVERY_RATE, Check
 from dysonflow.report.reproduction.departures import departures
+from dysonflow.report.reproduction.motion import motion_checks
 from dysonflow.report.reproduction.overviews import cost_table, point_table, pull_table
 from dysonflow.report.reproduction.sections import SECTIONS
-from dysonflow.report.reproduction.study import StudyTables
+from dysonflow.report.reproduction.study import MotionTables, StudyTables
 from dysonflow.report.roles import ROLES
 
 FIGURES = [
@@ -49,6 +50,14 @@ FIGURES = [
     ("teacher_student", "density of a pair with the closed form", ["block_density"]),
     ("shared_data", "scatter of runs on one training set", ["shared_data"]),
     ("semicircle", "density of 4, 16, 64 equal levels", ["semicircle"]),
+    *(
+        (role, what, [name])
+        for role in ("gaussian_rbm_motion", "teacher_student_motion")
+        for what, name in (
+            ("repulsion, diffusion and drift of the levels", "motion"),
+            ("Dyson index of the motion", "dyson_index"),
+        )
+    ),
 ]
 """Figures of the paper and beyond it: whose, what it shows, names."""
 
@@ -61,14 +70,20 @@ class Table:
     rows: Sequence[Sequence[str]]
 
 
-def document(studies: Mapping[str, StudyTables]) -> list[str | Table]:
+def document(
+    studies: Mapping[str, StudyTables], moving: Mapping[str, MotionTables] | None = None
+) -> list[str | Table]:
     """The whole document: paragraphs, headings marked as in Markdown, and tables.
 
     Parameters
     ----------
     studies : mapping
         Role, one of `ROLES`, to study; sections of roles that are not there are left out.
+    moving : mapping, optional
+        Likewise of the roles whose increments are compared.
     """
+    moving = moving or {}
+    everything: dict[str, StudyTables | MotionTables] = {**studies, **moving}
     parts: list[str | Table] = [
         "# The paper against the results",
         "Made by the rule `reproduction` from the tables of the studies; do not edit. `make "
@@ -81,7 +96,7 @@ def document(studies: Mapping[str, StudyTables]) -> list[str | Table]:
         f"{FALSE_DISCOVERY_RATE:.0%}.",
         Table(
             ["study", "stands for"],
-            [[f"`{study.name}`", ROLES[role].text] for role, study in studies.items()],
+            [[f"`{study.name}`", ROLES[role].text] for role, study in everything.items()],
         ),
         "Formulas for a small step or weak noise are compared at all points of the paper at which "
         "the full theory is taken at its word, also where they are expected to differ: `as "
@@ -91,6 +106,14 @@ def document(studies: Mapping[str, StudyTables]) -> list[str | Table]:
     for role, study in studies.items():
         for title, checks in SECTIONS[role](study):
             parts += [f"## {title}", _checks(checks)]
+    for role, motion in moving.items():
+        parts += [
+            f"## The equation of motion: {ROLES[role].text}",
+            "dx_i = K_i dt + sum_j g^2/(x_i - x_j) dt + sqrt(2) g dB_i, measured from increments "
+            "of the eigenvalues of W^T W. Mean and covariance of each step are those that theory "
+            "gives for the weights at hand (docs/motion.md).",
+            _checks(motion_checks(motion.increments)),
+        ]
     left = departures(studies)
     if left:
         parts += [
@@ -119,8 +142,10 @@ def document(studies: Mapping[str, StudyTables]) -> list[str | Table]:
             ]
     shown = []
     for role, what, names in FIGURES:
-        drawn = [name for name in names if role in studies and name in studies[role].figures]
-        paths = [f"`results/figures/{studies[role].name}/{name}.png`" for name in drawn]
+        if role not in everything:
+            continue
+        drawn = [name for name in names if name in everything[role].figures]
+        paths = [f"`results/figures/{everything[role].name}/{name}.png`" for name in drawn]
         shown += [[what, ", ".join(paths)]] if paths else []
     return [
         *parts,

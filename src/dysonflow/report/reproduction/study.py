@@ -9,6 +9,25 @@ from dysonflow.analysis.columns import fitted_pairs
 
 
 @dataclass(frozen=True)
+class MotionTables:
+    """A study of the motion as the document sees it.
+
+    Attributes
+    ----------
+    name : str
+        In the configuration.
+    increments : pandas.DataFrame
+        One row per run, layer, lag and method.
+    figures : sequence of str
+        Figures that it draws.
+    """
+
+    name: str
+    increments: pd.DataFrame
+    figures: Sequence[str]
+
+
+@dataclass(frozen=True)
 class StudyTables:
     """A study as the document sees it.
 
