@@ -91,11 +91,15 @@ class TestLaws:
         assert laws.gases["gas"].multiplicities == (1, 2, 2)
         assert laws.matrices["matrix"](3, np.random.default_rng(3)).shape == (3, 2, 5)
 
-    def test_large_matrices_have_none(self):
-        run = run_of(sites=80)
+    @pytest.mark.parametrize(
+        "values",
+        [{"sites": 80}, {"learning_rate": 0.5, "batch_size": 1}, {"rbm_mass_squared": 3.9}],
+    )
+    def test_what_is_beyond_the_theory_has_none(self, values):
+        run = run_of(**values | {"burn_in": 10, "steps": 100})
         assert theory.load("gaussian_rbm").spectrum_laws(run, "W") is None
         with pytest.raises(ConfigError, match="no law of all levels"):
-            MeasuredSpectrum(run, "W", np.ones((40, 8, 80)))
+            MeasuredSpectrum(run, "W", np.ones((40, 8, run.sites)))
 
 
 class TestMeasuredSpectrum:

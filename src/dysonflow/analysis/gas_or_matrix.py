@@ -82,7 +82,7 @@ class MeasuredSpectrum:
         physics = theory.load(h.MODEL)
         laws = physics.spectrum_laws(h, layer)
         if laws is None:
-            raise ConfigError(f"run {h.name}: no law of all levels together is known")
+            raise ConfigError("no law of all levels together is known")
         self.laws = laws
         levels = physics.levels(h, layer, eigenvalues)[..., laws.positions]
         self._gases = {

@@ -55,7 +55,7 @@ def draw(data: StudyData) -> Drawing:
         try:
             spectrum = MeasuredSpectrum(run, data.layer, data.eigenvalues(run))
             comparison = spectrum.compare(tuple(LAWS))
-        except InsufficientData as error:
+        except (InsufficientData, ConfigError) as error:
             left_out.append(f"run {run.name}: {error}")
             continue
         noise = float(data.all_blocks(run)[0].stochasticity)

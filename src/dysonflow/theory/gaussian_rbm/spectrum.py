@@ -11,6 +11,9 @@ from dysonflow.theory.base import Block, SpectrumLaws
 from dysonflow.theory.gaussian_rbm import matrix, predictions
 from dysonflow.theory.gaussian_rbm.matrix import Machine, Moments
 
+PART = 2**20
+"""Entries of matrices that are drawn at once."""
+
 
 def laws(h: GaussianRBMHyperparameters) -> SpectrumLaws | None:
     """Laws of the levels that are learnt, in units of the precision matrix.
@@ -23,22 +26,27 @@ def laws(h: GaussianRBMHyperparameters) -> SpectrumLaws | None:
     - `gas_block_formula`: the gas as arXiv:2407.16427 writes it, centres kappa and widths of the
       block formula.
 
-    None beyond `predictions.LARGEST_MATRIX` sites.
+    None beyond `predictions.LARGEST_MATRIX` sites, where nothing is learnt, and at a noise so
+    strong that the expansion in 1/B gives no variance or another order of the modes.
     """
     if h.sites > predictions.LARGEST_MATRIX:
         return None
     place = predictions.machine(h)
     blocks = [block for block in predictions.block_formulas(h) if not block.flag]
+    if not blocks:
+        return None
     positions = np.concatenate([np.arange(len(place.fixed))[block.positions] for block in blocks])
     full, linear = matrix.moments(place), matrix.linear_noise(place)
     first = [block.first for block in blocks]
-    centres = place.mass - place.fixed - full.mean
-    variances = 2.0 * np.diagonal(full.variance) + np.diagonal(full.cross)
+    centres = (place.mass - place.fixed - full.mean)[first]
+    variances = (2.0 * np.diagonal(full.variance) + np.diagonal(full.cross))[first]
+    if not (variances > 0).all() or not (np.diff(centres) > 0).all():
+        return None
 
     def levels_of(law: Moments, groups: int, rng: np.random.Generator) -> np.ndarray:
         return _levels(place, law, groups, rng)[..., positions]
 
-    gas = _gas(blocks, centres[first], np.sqrt(variances[first]))
+    gas = _gas(blocks, centres, np.sqrt(variances))
     return SpectrumLaws(
         positions,
         {
@@ -76,7 +84,3 @@ def _levels(place: Machine, law: Moments, groups: int, rng: np.random.Generator)
         matrices, _, _ = matrix.draw(place, law, len(rows), rng)
         rows[:] = place.mass - np.linalg.eigvalsh(matrices).swapaxes(0, 1)[..., ::-1]
     return found
-
-
-PART = 2**20
-"""Entries of matrices that are drawn at once."""
