@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from in_process import make
 
 import dysonflow
 from dysonflow import models, stages
@@ -14,6 +15,7 @@ from dysonflow.artifacts.weights import write_weights
 from dysonflow.errors import ArtifactError
 from dysonflow.hyperparameters import Hyperparameters, quantity
 from dysonflow.planning import sources
+from dysonflow.planning.graph import Plan
 from dysonflow.report.figures import FIGURES, FROM_THE_START, STATIONARY, needs_fits
 from dysonflow.report.figures._study import StudyData, draw_figure, name_of
 
@@ -155,3 +157,15 @@ def test_a_system_of_one_layer_does_not_name_it():
     student = models.hyperparameters_of("teacher_student").from_config({})
     data = StudyData("mine", [student])
     assert (data.layer, data.title) == ("W", "``mine``")
+
+
+def test_points_beyond_the_theory_are_drawn_without_a_fitted_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    study = {"model": "teacher_student", "figures": ["mean_gap"]}
+    study["hyperparameters"] = {"learning_rate": 0.5, "batch_size": 2, "snapshots": 2}
+    plan = Plan.from_config({"studies": {"far": study}})
+    make(plan)
+    laws = dysonflow.read_scaling("results").set_index("law")
+    assert laws.loc["mean_gap", "points"] == 0 and laws.loc["mean_gap", "verdict"] == ""
+    numbers = Path(plan.results.figure("csv", "far", "mean_gap")).read_text("utf-8")
+    assert "full theory" in numbers and "fit, slope" not in numbers
