@@ -33,7 +33,7 @@ STUDENTS = [
     *({"teacher_spectrum": [1.0, 1.0 + 0.00814 * d]} for d in (7, 10, 14)),
     *({"teacher_spectrum": 0.00814 * d} for d in (3, 4)),
 ]
-MACHINES = [{"batch_size": b, "sampler": "wishart"} for b in (16, 8, 4)]
+MACHINES = [{"batch_size": b, "sampler": "wishart"} for b in (64, 32, 16, 8, 4)]
 
 
 def student(h: Hyperparameters) -> KernelEnsemble:
@@ -74,34 +74,51 @@ def rows(model: str, values: dict, blocks: int) -> Iterator[list[str]]:
         kernel.advance(h.auto_spacing())
         kept.append(np.linalg.svd(kernel.weights, compute_uv=False)[:, ::-1] ** 2)
     levels = physics.levels(h, "W", np.stack(kept, axis=1))
+    told = ", ".join(f"{name} = {value}" for name, value in values.items())
     for block in physics.blocks(h, "W"):
         own = levels[..., block.positions]
         fit = fit_block(own)
-        cells = [f"{block.centre_block:.4g}", str(block.multiplicity)]
-        cells.append(quote(fit.sigma / block.sigma, fit.sigma_error / block.sigma))
-        cells += ["", ""] * 2
+        unit = block.sigma
+        beta, ratio = ["", ""], ["", ""]
         if block.multiplicity > 1:
             free = fit_block(own, dyson_index=None)
-            cells[3] = quote(free.dyson_index, free.dyson_index_error)
-            cells[4] = quote(block.dyson_index, block.dyson_index_uncertainty)
+            beta = [
+                quote(free.dyson_index, free.dyson_index_error),
+                quote(block.dyson_index, block.dyson_index_uncertainty),
+            ]
         if block.multiplicity == 2:
-            cells[5] = quote(*gap_ratio(own))
-            cells[6] = quote(block.gap_ratio, block.gap_ratio_uncertainty)
-        told = ", ".join(f"{name} = {value}" for name, value in values.items())
-        yield [told, *cells, block.beyond]
+            ratio = [quote(*gap_ratio(own)), quote(block.gap_ratio, block.gap_ratio_uncertainty)]
+        yield [
+            told,
+            f"{block.centre_block:.4g}",
+            str(block.multiplicity),
+            quote((fit.centre - block.centre) / unit, fit.centre_error / unit),
+            quote(fit.sigma / unit, fit.sigma_error / unit),
+            *beta,
+            *ratio,
+            block.beyond,
+        ]
 
 
 def tails(replicas: int, levels: int, sets: int) -> list[str]:
     """Share of simulated widths beyond 3 and 5 errors: plain quotient, then pull."""
     rng = np.random.default_rng(1)
     freedom = levels * (levels + 1) / 2
-    # Sums of squares about the centre, the centre known: SS / sigma^2 is chi-squared.
-    square = rng.chisquare(freedom, (sets, replicas)) / freedom
-    means = (square.sum(axis=1, keepdims=True) - square) / (replicas - 1)
-    left_out = np.sqrt(means)
+    # Of a GOE block the mean is normal, and the sum of squares about it chi-squared.
+    mean = rng.standard_normal((sets, replicas)) / np.sqrt(levels)
+    square = levels * mean**2
+    if levels > 1:
+        square += rng.chisquare(freedom - 1, (sets, replicas))
+
+    def sigma_of(mean: np.ndarray, square: np.ndarray) -> np.ndarray:
+        return np.sqrt((square - levels * mean**2) / freedom)
+
+    without = [(one.sum(axis=1, keepdims=True) - one) / (replicas - 1) for one in (mean, square)]
+    left_out = sigma_of(*without)
     centred = left_out - left_out.mean(axis=1, keepdims=True)
     error = np.sqrt((replicas - 1) / replicas * (centred**2).sum(axis=1))
-    sigma = replicas * np.sqrt(square.mean(axis=1)) - (replicas - 1) * left_out.mean(axis=1)
+    sigma = replicas * sigma_of(mean.mean(axis=1), square.mean(axis=1))
+    sigma -= (replicas - 1) * left_out.mean(axis=1)
     plain = np.abs(sigma - 1) / error
     pairs = zip(sigma.tolist(), error.tolist(), strict=True)
     better = np.abs([pull(value, 1.0, one, replicas - 1, 0.0) for value, one in pairs])
@@ -124,7 +141,15 @@ def main() -> None:
     options = parser.parse_args()
     points = [("teacher_student", values, options.blocks) for values in STUDENTS]
     points += [("gaussian_rbm", values, options.machines) for values in MACHINES]
-    heads = ["point", "centre", "n", "sigma over theory", "beta", "theory"]
+    heads = [
+        "point",
+        "kappa",
+        "n",
+        "(centre - theory) / sigma",
+        "sigma over theory",
+        "beta",
+        "theory",
+    ]
     heads += ["<S> / (sqrt(pi) sigma)", "theory", "beyond the theory"]
     show(heads, (row for point in points for row in rows(*point)))
     print()

@@ -350,3 +350,15 @@ def test_a_figure_of_increments_wants_lags():
     study = {"model": "teacher_student", "figures": ["motion"]}
     with pytest.raises(ConfigError, match=r"'motion' shows increments, and no run has lags"):
         Plan.from_config({"studies": {"still": study}})
+
+
+def test_points_beyond_the_theory_are_drawn_without_a_fitted_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    study = {"model": "teacher_student", "figures": ["mean_gap"]}
+    study["hyperparameters"] = {"learning_rate": 0.5, "batch_size": 2, "snapshots": 2}
+    plan = Plan.from_config({"studies": {"far": study}})
+    make(plan)
+    laws = dysonflow.read_scaling("results").set_index("law")
+    assert laws.loc["mean_gap", "points"] == 0 and laws.loc["mean_gap", "verdict"] == ""
+    numbers = Path(plan.results.figure("csv", "far", "mean_gap")).read_text("utf-8")
+    assert "full theory" in numbers and "fit, slope" not in numbers

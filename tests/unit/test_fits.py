@@ -290,6 +290,26 @@ class TestScaling:
             row = scaling_tests.same_stochasticity_row(pairs)
             assert (abs(row["pull"]) > FIVE_SIGMA) == part
 
+    def test_ratios_to_the_same_run_share_its_error(self):
+        rng = np.random.default_rng(10)
+        sizes = {"learning_rate": [0.05, 0.1, 0.2], "batch_size": [8, 16, 32]}
+        found = []
+        for _ in range(150):
+            sigma = 1.0 + 0.02 * rng.standard_normal(3)
+            table = pd.DataFrame(
+                sizes
+                | {"sigma": sigma, "sigma_error": 0.02 * sigma, "variable": 1.0, "block": 0}
+                | {"stochasticity": 0.00625, "samples": 100}
+            )
+            names = ["learning_rate", "batch_size"]
+            pairs = scaling_tests.same_stochasticity_pairs(table, names, "variable")
+            found.append(scaling_tests.same_stochasticity_row(pairs))
+        assert np.var([row["pull"] for row in found]) == pytest.approx(
+            1, abs=FIVE_SIGMA * (2 / 150) ** 0.5
+        )
+        p_values = [row["p_value"] for row in found]
+        assert np.mean(p_values) == pytest.approx(0.5, abs=FIVE_SIGMA * (12 * 150) ** -0.5)
+
     def test_a_study_without_pairs_has_laws_without_numbers(self):
         run = STUDENT.from_config({"size": 3})
         table = frame(run, simulated_run(run, 100, 4, np.random.default_rng(5)))

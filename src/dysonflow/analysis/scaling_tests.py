@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from dysonflow.analysis.columns import INCIDENTAL
-from dysonflow.statistics.lines import chi2_p_value, least_squares, weighted_mean
+from dysonflow.statistics.lines import chi2_p_value, least_squares
 
 ENSEMBLE = ("replicas", "snapshots", "seed", *INCIDENTAL)
 """Hyperparameters that do not enter the stationary law."""
@@ -108,22 +108,20 @@ def same_stochasticity_pairs(
     -------
     pandas.DataFrame
         `learning_rate` of the run with the larger one, `smaller_learning_rate`, `stochasticity`,
-        `block`, `ratio` (larger over smaller), `ratio_error`, and `weight`, its expected inverse
-        square up to a factor; one row per neighbouring pair.
+        `block`, `ratio` (larger over smaller); `own_error`, `reference_error`, relative ones of the
+        two sigmas; `reference`, a number for each run that others are compared with; `weight`, the
+        expected inverse square of the error up to a factor. One row per pair.
     """
     table = fits[fits["sigma"].notna()].copy()
     table["group"] = groups(table, hyperparameters, ("learning_rate", "batch_size"))
     table["at"] = table["stochasticity"].map("{:.10g}".format)
     table = table.sort_values("learning_rate")
     rows = []
-    for _, members in table.groupby(["group", "at"]):
+    for number, (_, members) in enumerate(table.groupby(["group", "at"])):
         # Each run is compared with the one of the smallest step, whose own correction is least.
         low = members.iloc[0]
         for _, high in members.iloc[1:].iterrows():
             ratio = (high["sigma"] / high[variable]) / (low["sigma"] / low[variable])
-            error = ratio * np.hypot(
-                high["sigma_error"] / high["sigma"], low["sigma_error"] / low["sigma"]
-            )
             rows.append(
                 {
                     "learning_rate": high["learning_rate"],
@@ -131,24 +129,36 @@ def same_stochasticity_pairs(
                     "stochasticity": high["stochasticity"],
                     "block": high["block"],
                     "ratio": ratio,
-                    "ratio_error": error,
+                    "own_error": high["sigma_error"] / high["sigma"],
+                    "reference_error": low["sigma_error"] / low["sigma"],
+                    "reference": number,
                     "weight": 1.0 / (1.0 / high["samples"] + 1.0 / low["samples"]),
                 }
             )
-    names = ["learning_rate", "smaller_learning_rate", "stochasticity", "block"]
-    return pd.DataFrame(rows, columns=[*names, "ratio", "ratio_error", "weight"])
+    names = ["learning_rate", "smaller_learning_rate", "stochasticity", "block", "ratio"]
+    names += ["own_error", "reference_error", "reference", "weight"]
+    return pd.DataFrame(rows, columns=names)
 
 
 def same_stochasticity_row(pairs: pd.DataFrame) -> dict[str, Any]:
-    """Whether runs of equal a/B and different a have equal sigma: chi2 of all ratios against 1."""
+    """Whether runs of equal a/B and different a have equal sigma: chi2 of all ratios against 1.
+
+    Ratios to the same run share its error.
+    """
     row: dict[str, Any] = {"points": len(pairs), "slope_theory": 1.0}
     if pairs.empty:
         return row
-    ratio, error = pairs["ratio"].to_numpy(), pairs["ratio_error"].to_numpy()
-    slope, slope_error = weighted_mean(ratio, error, pairs["weight"])
-    row |= {"slope": slope, "slope_error": slope_error}
+    ratio, reference = pairs["ratio"].to_numpy(), pairs["reference"].to_numpy()
+    shared = np.equal.outer(reference, reference) * pairs["reference_error"].to_numpy() ** 2
+    covariance = np.outer(ratio, ratio) * (np.diag(pairs["own_error"] ** 2) + shared)
+    share = pairs["weight"].to_numpy() / pairs["weight"].sum()
+    row |= {
+        "slope": float(share @ ratio),
+        "slope_error": float(np.sqrt(share @ covariance @ share)),
+    }
     row["pull"] = (row["slope"] - 1.0) / row["slope_error"]
-    return row | _goodness(float((((ratio - 1.0) / error) ** 2).sum()), len(pairs))
+    chi2 = (ratio - 1.0) @ np.linalg.solve(covariance, ratio - 1.0)
+    return row | _goodness(float(chi2), len(pairs))
 
 
 def _goodness(chi2: float, dof: int) -> dict[str, Any]:

@@ -33,10 +33,12 @@ def _surmise(study: StudyTables) -> list[Check | None]:
         many_tests(
             "Rescaled gaps of every pair and run follow one Wigner surmise",
             pairs["surmise_p_value"],
-            _seen(pairs),
+            _seen(within_theory(pairs)),
         ),
         many_tests(
-            "... each the law that theory gives it", pairs["gap_law_p_value"], "no rejection"
+            "... each the law that theory gives it",
+            within_theory(pairs)["gap_law_p_value"],
+            "no rejection",
         ),
         law("`<S> = sqrt(pi) sigma` (slope over all points)", study.laws, known.GAP_OVER_SIGMA),
         mean_over_theory("`<S> / (sqrt(pi) sigma)`, mean over pairs and runs", pairs, "gap_ratio"),

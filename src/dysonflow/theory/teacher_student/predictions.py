@@ -23,7 +23,7 @@ HEAVIEST = 0.1
 taken; for a pair it is K - 1."""
 
 
-LOWEST = 0.03
+LOWEST = 0.035
 """Largest sum of (sigma / (kappa_i + kappa_j))^2 over all j: a pair at four sigma from zero."""
 
 
