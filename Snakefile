@@ -18,16 +18,19 @@ include: "workflow/rules/studies.smk"
 
 
 rule all:
-    default_target: True
     input:
         PLAN.targets(),
 
 
+onstart:
+    print_estimate()
+
+
 onsuccess:
-    update_runs_table()
+    end()
 
 
 # Last of all that is printed: which setting to change, where the log of a cluster tells.
 onerror:
-    update_runs_table()
+    end()
     advice.report(log)

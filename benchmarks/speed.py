@@ -25,7 +25,7 @@ from dysonflow.analysis import spectra
 from dysonflow.artifacts import tables
 from dysonflow.artifacts.provenance import versions
 from dysonflow.models import hyperparameters_of, load
-from dysonflow.report.figures._study import STYLE
+from dysonflow.report.figures._page import STYLE
 from dysonflow.report.quoting import quote
 from dysonflow.simulation import ensemble, reference
 from dysonflow.simulation.base import Block

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from dysonflow.report.figures._study import STYLE
+from dysonflow.report.figures._page import STYLE
 
 
 def recovery_figure(table: pd.DataFrame, datasets: int) -> Figure:

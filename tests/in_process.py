@@ -28,11 +28,14 @@ def make_weights(plan, run, log):
 
 
 def make_run(plan, run, log):
-    """Weights, spectra and, where a study wants them, fits of a run."""
+    """Weights, spectra, increments of its lags and, where a study wants them, fits of a run."""
     make_weights(plan, run, log)
     files = plan.results.files_of(run)
     values = plan.run_params("spectra", run)
     stages.spectra(run.MODEL, **values, weights=files["weights"], output=files["spectra"])
+    if run.lags:
+        values = plan.run_params("increments", run)
+        stages.increments(run.MODEL, **values, weights=files["weights"], output=files["increments"])
     if run.name in plan.fitted:
         values = plan.run_params("fit", run)
         stages.fit(run.MODEL, **values, **plan.fit_inputs(run), output=files["fits"])

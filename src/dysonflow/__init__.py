@@ -1,13 +1,19 @@
 """Measure how weight matrices fluctuate under stochastic gradient descent.
 
-`read_spectra`, `read_fits`, `read_scaling` and `read_runs` read the tables of a results folder;
-`train`, `spectra` and `fit` do one run without the workflow.
+`read_spectra`, `read_fits`, `read_increments`, `read_scaling` and `read_runs` read the tables of a
+results folder; `train`, `spectra`, `fit` and `increments` do one run without the workflow.
 """
 
 from importlib.metadata import PackageNotFoundError, version
 
-from dysonflow.results import read_fits, read_runs, read_scaling, read_spectra
-from dysonflow.single import Run, fit, spectra, train
+from dysonflow.results import (
+    read_fits,
+    read_increments,
+    read_runs,
+    read_scaling,
+    read_spectra,
+)
+from dysonflow.single import Run, fit, increments, spectra, train
 
 try:
     __version__ = version("dysonflow")
@@ -19,7 +25,9 @@ __all__ = [
     "Run",
     "__version__",
     "fit",
+    "increments",
     "read_fits",
+    "read_increments",
     "read_runs",
     "read_scaling",
     "read_spectra",

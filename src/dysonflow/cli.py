@@ -20,9 +20,16 @@ from dysonflow.results import Results
 
 
 def show(arguments: argparse.Namespace) -> int:
-    """Print the provenance of artifacts; check their checksums."""
+    """Print the provenance of artifacts, of a folder all that lie in it; check their checksums."""
     failed = 0
+    found: dict[Path, None] = {}
     for path in arguments.paths:
+        try:
+            found |= dict.fromkeys(kinds.artifacts_at(path))
+        except ArtifactError as error:
+            print(error, file=sys.stderr)
+            failed = 1
+    for path in found:
         try:
             metadata = kinds.read_whole(path)
         except (ArtifactError, FileNotFoundError) as error:
@@ -83,8 +90,10 @@ def clean_orphans(arguments: argparse.Namespace) -> int:
     deleted = 0
     for folder in found:
         print(f"{folder}  {audit.size(folder) / 1e6:.1f} MB")
+        for path in audit.foreign(folder):
+            print(f"  {path}: not of dysonflow, and never deleted")
         if arguments.delete:
-            deleted += _deleted(audit.remove_folder, folder)
+            deleted += _deleted(audit.remove_run, folder)
     hint = (
         f"{deleted} deleted" if arguments.delete else "nothing deleted: add --delete to delete them"
     )

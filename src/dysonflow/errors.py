@@ -1,5 +1,7 @@
 """Errors whose message a user can act on."""
 
+import os
+
 
 class ConfigError(ValueError):
     """The configuration cannot be used; the message names study, key, value and the fix."""
@@ -11,6 +13,35 @@ class ArtifactError(RuntimeError):
 
 class UnreadableError(ArtifactError):
     """A file may not be read, or is none: nothing is known of what it holds."""
+
+
+class DamagedError(ArtifactError):
+    """A file is cut off or was changed since it was written, or is none of the workflow's.
+
+    Nobody can tell which of them from the file alone, so the message does not ask for it to be
+    deleted: the command that it names deletes what lies where the workflow puts such a file, and
+    nothing else.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    reason : str
+        What is wrong with it, in words.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], reason: str):
+        if os.path.islink(path):
+            reason += f"; it is a link into a shared cache, to {os.path.realpath(path)}"
+        super().__init__(path, reason)
+        self.path = path
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path}: damaged or not of dysonflow ({self.reason}); if the workflow made it, "
+            "`dysonflow verify --delete` deletes it, and `snakemake` makes it again"
+        )
 
 
 class NewerFormatError(ArtifactError):
@@ -41,4 +72,6 @@ class DivergedError(RuntimeError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"replica {self.replica} diverged at SGD step {self.step}: {self.reason}"
+        said = f"replica {self.replica} diverged at SGD step {self.step}: {self.reason}"
+        # Before any step no learning rate has done it.
+        return said if self.step > 1 else f"{said}; as it starts so, lower initial_width"

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
@@ -22,6 +23,9 @@ from dysonflow.wording import allowed_values, describe_problem, did_you_mean
 KEY_LENGTH = 12
 SIGNIFICANT_DIGITS = 12
 LONGEST_AUTO_TIME = 10**8
+
+FEWEST_REPLICAS = 30
+"""Replicas from which on an error from whole replicas can be trusted."""
 
 LAYER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 """A layer's name is a value of a column, part of the path of its figures, and a key of a file."""
@@ -135,6 +139,9 @@ class Hyperparameters(BaseModel):
     """Seed of all random numbers of the run."""
     dtype: Literal["float64", "float32"] = quantity("float64")
     """Floating-point type of the weights during training."""
+    lags: list[Count] = quantity([], unit="SGD steps", max_length=64)
+    """SGD steps, ascending, after which each snapshot is followed by one more: increments of the
+    levels are measured between the two. None by default."""
 
     @model_validator(mode="before")
     @classmethod
@@ -168,7 +175,30 @@ class Hyperparameters(BaseModel):
                 f"snapshots = {self.snapshots}: they do not fit into the {steps - burn_in} SGD "
                 "steps after burn_in; lower snapshots or raise steps"
             )
+        self._check_lags()
         return self
+
+    def _check_lags(self) -> None:
+        """Refuse lags that are out of order or overlap, and too few replicas for an error."""
+        if not self.lags:
+            return
+        if sorted(set(self.lags)) != self.lags:
+            raise ConfigError(
+                f"lags = {self.lags}: give every lag once, the smallest first: "
+                f"{sorted(set(self.lags))}"
+            )
+        times = self.snapshot_steps
+        spacing = min((b - a for a, b in pairwise(times)), default=None)
+        if spacing is not None and self.lags[-1] >= spacing:
+            raise ConfigError(
+                f"lags = {self.lags}: the last one overlaps the next snapshot, {spacing} SGD steps "
+                f"later; give lags below {spacing}, fewer snapshots, or more steps"
+            )
+        if self.replicas < FEWEST_REPLICAS:
+            raise ConfigError(
+                f"lags = {self.lags}: the errors of increments come from whole replicas, at least "
+                f"{FEWEST_REPLICAS} of them; replicas = {self.replicas}"
+            )
 
     @classmethod
     def _normal(cls, name: str, value: Any) -> Any:
@@ -266,6 +296,11 @@ class Hyperparameters(BaseModel):
         span = last - first
         return [first + round(j * span / (self.snapshots - 1)) for j in range(self.snapshots)]
 
+    @property
+    def frame_steps(self) -> list[int]:
+        """SGD step of every weight matrix that is kept, ascending: snapshots and their lags."""
+        return [step + lag for step in self.snapshot_steps for lag in (0, *self.lags)]
+
     def canonical(self) -> dict[str, Any]:
         """All hyperparameters under their config names, defaults filled in, numbers normalised."""
         values = self.model_dump(mode="json")
@@ -278,7 +313,12 @@ class Hyperparameters(BaseModel):
     @cached_property
     def key(self) -> str:
         """First 12 hex digits of the SHA-256 of the canonical hyperparameters."""
-        identity = {"model": self.MODEL, "version": self.VERSION, **self.canonical()}
+        values = self.canonical()
+        if not self.lags:
+            # A run without lags has the name, and the random numbers, that it had before there were
+            # any.
+            del values["lags"]
+        identity = {"model": self.MODEL, "version": self.VERSION, **values}
         text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
 

@@ -14,8 +14,11 @@ if TYPE_CHECKING:
     from dysonflow.hyperparameters import Hyperparameters
 
 WEIGHTS, SPECTRA, FITS = "weights.safetensors", "spectra.parquet", "fits.parquet"
+INCREMENTS = "increments.parquet"
 """Files in the folder of a run."""
-RUN_FILES = (WEIGHTS, SPECTRA, FITS)
+RUN_FILES = (WEIGHTS, SPECTRA, INCREMENTS, FITS)
+RUN_NAME = r"(?:[^/]+-)?[0-9a-f]{12}"
+"""Regular expression of the name of a run: a hint for people, and its key."""
 FIGURE_FILES = {"png": ".png", "pdf": ".pdf", "csv": ".csv", "caption": ".rst"}
 """Files of a figure, by what they hold."""
 
@@ -84,7 +87,7 @@ class Results:
         return f"{self.root}/logs/{'/'.join(parts)}.log"
 
     def files_of(self, run: "Hyperparameters") -> dict[str, str]:
-        """Paths of the `RUN_FILES` of a run, by what they hold: `weights`, `spectra`, `fits`."""
+        """Paths of the `RUN_FILES` of a run by what they hold: `weights`, `spectra`, `fits`, .."""
         return {Path(file).stem: self.run_file(file, run.MODEL, run.name) for file in RUN_FILES}
 
 
@@ -175,6 +178,19 @@ def read_fits(
     Parameters and errors are those of `read_spectra`; `docs/tables.md` explains the columns.
     """
     return _read(results, f"runs/{model}/*/{FITS}", layer=layer, study=study)
+
+
+def read_increments(
+    results: str | os.PathLike[str] = "results",
+    model: str = "*",
+    layer: str | None = None,
+    study: str | None = None,
+) -> "pd.DataFrame":
+    """Read the coefficients of the motion: one row per run with lags, layer, lag and method.
+
+    Parameters and errors are those of `read_spectra`; `docs/tables.md` explains the columns.
+    """
+    return _read(results, f"runs/{model}/*/{INCREMENTS}", layer=layer, study=study)
 
 
 def read_scaling(

@@ -34,6 +34,8 @@ class Run:
         Shape (replica, snapshot); NaN for weights that were read from files.
     implementation : str
         What the numbers were made with.
+    lagged : dict of np.ndarray
+        Layer to the weights after each of the `lags`, shape (replica, snapshot, lag, M, N).
     """
 
     hyperparameters: Hyperparameters
@@ -41,6 +43,7 @@ class Run:
     step: np.ndarray = field(repr=False)
     loss: np.ndarray = field(repr=False)
     implementation: str
+    lagged: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
 
     @property
     def name(self) -> str:
@@ -96,7 +99,7 @@ def train(
     how = choose(system, place)
     threads = threads if how.is_compiled else 1
     found = ensemble.train_in_memory(how.simulation, run, place, progress, threads=threads)
-    return Run(run, found.layers, found.step, found.loss, how.name)
+    return Run(run, found.layers, found.step, found.loss, how.name, found.lagged)
 
 
 def spectra(run: Run) -> "pd.DataFrame":
@@ -151,17 +154,55 @@ def fit(run: Run) -> "pd.DataFrame":
     return pa.concat_tables(parts).to_pandas()
 
 
+def increments(run: Run) -> "pd.DataFrame":
+    """Drift, diffusion and repulsion of the levels of a run with `lags`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per layer, lag and method; the columns of `increments.parquet` (docs/tables.md).
+
+    Raises
+    ------
+    ConfigError
+        If the run has no lags.
+    """
+    import pyarrow as pa
+
+    from dysonflow.analysis.increments import increments_run, increments_schema
+
+    if not run.hyperparameters.lags:
+        raise ConfigError("lags: the run has none; train it with some, such as lags = [1, 4]")
+    schema = increments_schema(type(run.hyperparameters))
+    parts = [
+        pa.table(increments_run(run.hyperparameters, layer, MemoryWeights(run)), schema=schema)
+        for layer in run.weights
+    ]
+    return pa.concat_tables(parts).to_pandas()
+
+
 class MemoryWeights:
     """Weights of a run in memory, read like a weights file."""
 
     def __init__(self, run: Run):
-        self._weights = run.weights
+        self.step = run.step
+        self._weights, self._lagged = run.weights, run.lagged
 
     def read(
         self, layer: str, replicas: slice = slice(None), snapshots: slice = slice(None)
     ) -> np.ndarray:
         """Weights of a layer, shape (replica, snapshot, M, N)."""
         return self._weights[layer][replicas, snapshots]
+
+    def read_lagged(
+        self,
+        layer: str,
+        lag: int,
+        replicas: slice = slice(None),
+        snapshots: slice = slice(None),
+    ) -> np.ndarray:
+        """Weights of a layer after a lag, by its number, shape (replica, snapshot, M, N)."""
+        return self._lagged[layer][replicas, snapshots, lag]
 
     def parts(self, layer: str) -> list[slice]:
         """All replicas at once."""

@@ -84,7 +84,8 @@ def train(
     identity |= {"threads": threads, "members": [replicas.start, replicas.stop]}
     checkpoint = Checkpoint(output, identity, checkpoint_seconds)
     shape = (run.layers(), len(replicas), run.snapshots, run.dtype)
-    with WeightsWriter(output, *shape, metadata, resumable=True) as writer:
+    lags = len(run.lags)
+    with WeightsWriter(output, *shape, metadata, resumable=True, lags=lags) as writer:
         try:
             seconds = ensemble.train(
                 implementation.simulation,
@@ -101,7 +102,7 @@ def train(
             raise DivergedError(
                 error.replica, error.step, f"{error.reason} (hyperparameters: {run.canonical()})"
             ) from None
-        steps = len(replicas) * run.snapshot_steps[-1]
+        steps = len(replicas) * run.frame_steps[-1]
         log.info("device %s, %.3g replica-steps/s, %.1f s", place.name, steps / seconds, seconds)
         made = record(source, seconds, replica_steps=steps, **how)
         writer.finish(run.snapshot_steps, made)
@@ -194,6 +195,33 @@ def fit(
         metadata["seconds"] = clock.seconds
 
 
+def increments(
+    model: str, hyperparameters: Mapping[str, Any], source: str, weights: str, output: str
+) -> None:
+    """Write drift, diffusion and repulsion of all layers and lags of a run."""
+    import pyarrow as pa
+
+    from dysonflow.analysis.increments import increments_run, increments_schema
+    from dysonflow.artifacts.arrow import texts
+    from dysonflow.artifacts.tables import table_writer
+    from dysonflow.artifacts.weights import open_weights
+
+    clock = Clock()
+    run = _parse(model, hyperparameters)
+    metadata = record(source, 0.0, **_said(run), made_from=kinds.made_from([weights]))
+    with (
+        open_weights(weights) as file,
+        table_writer(output, increments_schema(type(run)), metadata) as writer,
+    ):
+        for layer in run.layers():
+            columns = increments_run(run, layer, file)
+            for flag in dict.fromkeys(texts(pa.chunked_array([columns["flag"]]))):
+                if flag:
+                    log.warning("run %s, layer %s: %s", run.name, layer, flag)
+            writer.write(columns)
+        metadata["seconds"] = clock.seconds
+
+
 def scaling(
     study: str,
     model: str,
@@ -214,7 +242,8 @@ def scaling(
     clock = Clock()
     slope = theory.load(model).slope
     names = list(models.hyperparameters_of(model).model_fields)
-    rows = scaling_laws(study, tables.read_table(fits), slope, names, small_noise)
+    found = tables.read_table(fits)
+    rows = scaling_laws(study, found, slope, names, small_noise)
     columns = {name: [row.get(name) for row in rows] for name in SCALING_SCHEMA.names}
     metadata = record(
         source,
@@ -223,6 +252,8 @@ def scaling(
         model=model,
         runs=list(runs),
         small_noise=small_noise,
+        blocks=len(found),
+        flags={text: int(count) for text, count in found["flag"].value_counts().items() if text},
         made_from=kinds.made_from(fits),
     )
     tables.write_table(columns, SCALING_SCHEMA, output, metadata)
@@ -237,6 +268,7 @@ def figure(
     model: str,
     layer: str,
     options: Mapping[str, Any],
+    style: str,
     runs: Sequence[Mapping[str, Any]],
     source: str,
     inputs: Mapping[str, Sequence[str] | str],
@@ -251,6 +283,8 @@ def figure(
         matrix that is shown.
     options : mapping
         Keyword arguments of the figure's `draw`.
+    style : str
+        What it is drawn for, a `dysonflow.report.figures.Style`.
     runs : sequence of mapping
         Hyperparameters of the study's runs.
     source : str
@@ -261,6 +295,7 @@ def figure(
     output : mapping
         Paths `png`, `pdf`, `csv` and `caption`.
     """
+    from dysonflow.report.figures._page import Page
     from dysonflow.report.figures._study import StudyData, draw_figure
 
     clock = Clock()
@@ -269,7 +304,7 @@ def figure(
     if "scaling" in read:
         (files["scaling"],) = read["scaling"]
     shown = [_parse(model, values) for values in runs]
-    data = StudyData(study, shown, layer=layer, **files)
+    data = StudyData(study, shown, layer=layer, page=Page(style), **files)
     drawing = draw_figure(module, data, options)
     metadata = record(
         source,
@@ -280,6 +315,7 @@ def figure(
         model=model,
         layer=layer,
         options=dict(options),
+        style=style,
         runs=[run.name for run in shown],
         made_from=kinds.made_from([path for paths in read.values() for path in paths]),
     )

@@ -79,7 +79,7 @@ def test_damaged_artifacts_are_found_and_made_again(undisturbed, capsys):
     missing.unlink()
     status, text = folder.run("--cores", "1", str(missing.relative_to(folder.path)))
     assert status != 0
-    assert re.search(r"dysonflow: results/\S+spectra.parquet: damaged .*delete it", text)
+    assert re.search(r"dysonflow: results/\S+spectra.parquet: damaged .*verify --delete", text)
     assert not missing.exists()
     # The remedy, and then a plain re-run.
     assert cli.main(["verify", *target, "--delete"]) == 0

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from in_process import make
+from safetensors.numpy import save_file
 
 import dysonflow
 from dysonflow import cli
@@ -81,7 +82,7 @@ def test_a_flipped_bit_anywhere_is_found(folder, suffix):
         flipped = bytearray(raw)
         flipped[position] ^= 1 << position % 8
         path.write_bytes(flipped)
-        with pytest.raises(ArtifactError, match=r"damaged .*delete it and run snakemake again"):
+        with pytest.raises(ArtifactError, match=r"damaged .*verify --delete.*`snakemake` makes it"):
             kinds.read_whole(path)
 
 
@@ -234,6 +235,64 @@ def test_show_prints_all_there_is_to_know(folder, capsys):
     assert cli.main(["show", "nothing.parquet"]) == 1
 
 
+def shown(capsys, *paths):
+    """Status of `dysonflow show`, first lines of what it shows, and errors."""
+    status = cli.main(["show", *map(str, paths)])
+    out, err = capsys.readouterr()
+    return status, [line for line in out.splitlines() if not line.startswith(" ")], err
+
+
+def test_show_takes_what_a_user_points_at(folder, capsys):
+    weights = files(folder, "weights.safetensors")[0]
+    run = [str(path) for path in sorted(weights.parent.iterdir())]
+    assert len(run) == 3 and shown(capsys, weights.parent) == (0, run, "")
+    # The picture holds what is known of the files beside it.
+    (picture,) = files(folder, "sigma.png")
+    beside = [picture.with_suffix(suffix) for suffix in pictures.COMPANIONS]
+    for points_at in ([picture.parent], beside):
+        assert shown(capsys, *points_at) == (0, [str(picture)], "")
+    status, paths, text = shown(capsys, folder)
+    assert (status, paths) == (1, []) and "no artifact of dysonflow lies in this folder" in text
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["notes.txt", "data.csv", "report.html", "README.md", "x.png", "x.parquet", "x.safetensors"],
+)
+def test_nobody_is_told_to_delete_a_file_of_others(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    if name == "x.parquet":
+        pd.DataFrame({"a": [1]}).to_parquet(name)
+    elif name == "x.safetensors":
+        save_file({"a": np.zeros(3)}, name)
+    else:
+        Path(name).write_bytes(pictures.PNG if name == "x.png" else b"<html></html>\n")
+    status, paths, text = shown(capsys, name)
+    assert (status, paths) == (1, []) and text.startswith(f"{name}: ")
+    assert "not an artifact" in text or "if the workflow made it" in text
+    assert "delete it" not in text
+
+
+def test_files_of_others_in_a_results_folder_stay(folder, capsys):
+    first = files(folder, "weights.safetensors")[0]
+    others = {
+        folder / "runs/mine/best_model/weights.safetensors": "not named like a run",
+        folder / "runs/mine/old-0123456789ab/notes/today.txt": "notes in the folder of a run",
+    }
+    for path, text in others.items():
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    copy = folder / "runs/mine/old-0123456789ab" / first.name
+    shutil.copy(first, copy)
+    for name in ("weights.safetensors.checkpoint", ".weights.safetensors.host.12.partial"):
+        copy.with_name(name).touch()
+    assert cli.main(["verify", "--delete"]) == 0
+    assert cli.main(["clean-orphans", "--delete"]) == 0
+    assert "today.txt: not of dysonflow" in capsys.readouterr().out
+    left = sorted(path for path in (folder / "runs/mine").rglob("*") if path.is_file())
+    assert left == sorted(others)
+
+
 def test_the_table_of_runs_has_hyperparameters_and_status(folder):
     first, second = plan_of().studies["small"].runs
     place = Path(plan_of().results.files_of(first)["weights"]).parent
@@ -275,7 +334,7 @@ def test_orphans_are_deleted_only_on_demand(folder, capsys):
 
 
 def test_shards_give_the_same_bytes_in_all_stages(tmp_path):
-    values = {"replicas": 448, "snapshots": 2}
+    values = {"replicas": 448, "snapshots": 2, "lags": [1, 3]}
     study = {"model": "teacher_student", "hyperparameters": values, "figures": []}
     found = []
     for size in (512, 192, 64):

@@ -1,21 +1,29 @@
 """Figures: what they import, what they are made from, and the layer that they show."""
 
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from in_process import make
+from matplotlib.text import Text
 
 import dysonflow
 from dysonflow import models, stages
 from dysonflow.artifacts.pictures import COMPANIONS, read_metadata
 from dysonflow.artifacts.weights import write_weights
-from dysonflow.errors import ArtifactError
+from dysonflow.errors import ArtifactError, ConfigError
 from dysonflow.hyperparameters import Hyperparameters, quantity
-from dysonflow.planning import sources
-from dysonflow.report.figures import FIGURES, FROM_THE_START, STATIONARY, needs_fits
-from dysonflow.report.figures._study import StudyData, draw_figure, name_of
+from dysonflow.planning import audit, sources
+from dysonflow.planning.graph import Plan
+from dysonflow.report.figures import FIGURES, IN_TIME, STATIONARY, _law, needs_fits, spectrum
+from dysonflow.report.figures._page import Page
+from dysonflow.report.figures._study import StudyData, colours, draw_figure, name_of, plain
+from dysonflow.results import Results
 
 FOLDER = Path(dysonflow.__file__).parent / "report" / "figures"
 
@@ -23,8 +31,8 @@ FOLDER = Path(dysonflow.__file__).parent / "report" / "figures"
 def test_every_figure_has_a_file_and_every_file_a_figure():
     files = {path.stem for path in FOLDER.glob("[a-z]*.py")}
     assert {kind.module for kind in FIGURES.values()} == files
-    assert {*STATIONARY, *FROM_THE_START} <= set(FIGURES)
-    assert not any(needs_fits(name) for name in FROM_THE_START)
+    assert {*STATIONARY, *IN_TIME} <= set(FIGURES)
+    assert not any(needs_fits(name) for name in IN_TIME)
 
 
 def imported(statement):
@@ -131,6 +139,7 @@ def test_figures_that_need_no_fits_need_no_theory_and_name_the_layer(run, tmp_pa
             "deep",
             layer,
             kind.options,
+            "screen",
             [run.canonical()],
             "0",
             {what: [paths[what]] for what in kind.inputs},
@@ -151,7 +160,193 @@ def test_figures_that_need_no_fits_need_no_theory_and_name_the_layer(run, tmp_pa
         read_metadata(output["png"])
 
 
+@pytest.fixture(scope="module")
+def student(tmp_path_factory):
+    """A small study with pairs, and what each of its figures reads."""
+    folder = tmp_path_factory.mktemp("student")
+    study = {
+        "model": "teacher_student",
+        "hyperparameters": {"replicas": 40, "snapshots": 3, "lags": [1, 2]},
+        "sweep": {"batch_size": [2, 64]},
+        "figures": ["sigma"],
+    }
+    plan = Plan.from_config({"studies": {"small": study}}, Results(str(folder)))
+    make(plan)
+    return plan
+
+
+def drawn(plan, figure, style="screen"):
+    files = {
+        kind: paths[0] if kind == "scaling" else paths
+        for kind, paths in plan.figure_inputs("small", figure).items()
+    }
+    data = StudyData("small", plan.studies["small"].runs, page=Page(style), **files)
+    return draw_figure(FIGURES[figure].module, data, FIGURES[figure].options)
+
+
+SHOWN = [
+    name
+    for name in FIGURES
+    if not name.startswith("gap_distribution_")
+    and "learning_rate" not in FIGURES[name].options.values()
+    # No law of all levels together is known of students.
+    and not FIGURES[name].needs_spectrum_laws
+]
+
+
+@pytest.mark.parametrize("figure", SHOWN)
+def test_a_figure_fits_the_column_of_a_journal_and_can_be_read(student, figure):
+    drawing = drawn(student, figure, "column")
+    with drawing.page.look():
+        drawing.figure.draw_without_rendering()
+        assert drawing.figure.get_size_inches()[0] == 3.4
+        frame, ink = drawing.page.frame(drawing.figure), drawing.figure.get_tightbbox()
+        assert frame.x0 <= ink.x0 and frame.y0 <= ink.y0
+        assert ink.x1 <= frame.x1 and ink.y1 <= frame.y1
+        texts = [text for text in drawing.figure.findobj(Text) if text.get_text()]
+        assert len(texts) > 5
+        assert min(text.get_fontsize() for text in texts) >= 6
+
+
+@pytest.mark.parametrize("figure", SHOWN)
+def test_plotted_numbers_say_what_they_are(student, figure):
+    drawing = drawn(student, figure)
+    head = drawing.header().splitlines()
+    assert all(line.startswith("# ") for line in head)
+    for axis in "xy":
+        named = [line for line in head if line.startswith((f"# {axis}: ", f"# {axis} of panel "))]
+        assert named and all(re.fullmatch(r"[^$\\]+ \[[^]]*\]", line) for line in named)
+
+
+@pytest.mark.parametrize(
+    ("label", "text"),
+    [
+        (r"mean gap $\langle S\rangle$", "mean gap <S>"),
+        (r"$s = S / \langle S \rangle$", "s = S / <S>"),
+        (r"$\sqrt{\alpha/B}\,\epsilon$ $\times$ factor", "sqrt{alpha/B} epsilon x factor"),
+        ("SGD step", "SGD step"),
+    ],
+)
+def test_labels_of_axes_are_told_without_latex(label, text):
+    assert plain(label) == text
+
+
+def test_names_of_curves_do_not_depend_on_what_was_fitted(student):
+    for figure in ("mean_gap", "gap_against_sigma", "block_density", "centre"):
+        for table in drawn(student, figure).numbers:
+            for name in table["curve"]:
+                # The only number in a name is that of the mode, which no fit changes.
+                assert not re.search(r"\d", name.replace("kappa = 2", "").split(" (pair)")[0]), name
+    names = {name for table in drawn(student, "mean_gap").numbers for name in table["curve"]}
+    assert names == {"kappa = 2", "kappa = 2, full theory", "leading-order theory", "fit"}
+
+
+def test_points_that_would_pile_up_at_zero_are_spread_by_their_logarithm(student):
+    figure = drawn(student, "mean_gap").figure
+    assert {axes.get_xscale() for axes in figure.axes} == {"log"}
+    near = pd.Series([1.0, 2.0])
+    assert _law._ends(near) == (0.0, 2.1)
+    assert _law._ends(near**3)[0] > 0
+
+
+def test_the_style_is_one_reason_to_draw_again(student):
+    plan = replace(
+        student,
+        studies={"small": replace(student.studies["small"], figure_style="column")},
+    )
+    (path,) = audit.verify(plan).stale
+    assert path.name == "sigma.png"
+
+
+def contrast_on_white(colour):
+    """Contrast ratio of WCAG 2.1."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3]]
+    return 1.05 / (np.dot(linear, [0.2126, 0.7152, 0.0722]) + 0.05)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 12])
+def test_every_colour_stands_out_on_white(count):
+    found = colours(count)
+    assert len(set(found)) == count
+    assert min(map(contrast_on_white, found)) >= 3.0
+
+
+def test_a_narrow_peak_has_eight_bins():
+    rng = np.random.default_rng(3)
+    centre, width = np.array([1.0, 1.003, 5.0, 9.0]), np.array([1e-4, 1e-4, 1.0, 1e-2])
+    values = np.sort(centre + width * rng.standard_normal((200, 4, 4)), axis=-1)
+    edges = spectrum.bins(values, 0.0, 10.0)
+    assert (np.diff(edges) > 0).all() and edges[0] == 0.0 and edges[-1] >= 10.0
+    assert np.diff(edges).max() <= 10.0 / spectrum.BINS * (1 + 1e-9)
+    flat = values.reshape(-1, 4)
+    for mean, spread in zip(flat.mean(axis=0), flat.std(axis=0), strict=True):
+        assert ((edges > mean - 2 * spread) & (edges < mean + 2 * spread)).sum() >= 8
+    assert len(edges) < 3 * spectrum.BINS
+    # Levels that do not fluctuate have nothing to be divided.
+    assert len(spectrum.bins(np.ones((3, 2, 2)), 0.0, 2.0)) == spectrum.BINS + 1
+
+
 def test_a_system_of_one_layer_does_not_name_it():
     student = models.hyperparameters_of("teacher_student").from_config({})
     data = StudyData("mine", [student])
     assert (data.layer, data.title) == ("W", "``mine``")
+
+
+@pytest.fixture(scope="module")
+def moving(tmp_path_factory):
+    """A plan with all figures of the motion of students, made in this process."""
+    config = {
+        "studies": {
+            "moving": {
+                "model": "teacher_student",
+                "hyperparameters": {"replicas": 64, "snapshots": 16, "lags": [1, 2]},
+                "sweep": {"data": ["fresh", "shared"]},
+                "figures": ["motion", "dyson_index"],
+            },
+            "watched": {
+                "model": "teacher_student",
+                "hyperparameters": {
+                    **{"replicas": 256, "burn_in": 150, "steps": 250, "snapshots": 101}
+                },
+                "figures": ["paths", "autocorrelation"],
+            },
+        }
+    }
+    plan = Plan.from_config(config, Results(str(tmp_path_factory.mktemp("moving"))))
+    make(plan)
+    return plan
+
+
+@pytest.mark.parametrize(
+    ("study", "figure", "curves"),
+    [
+        ("moving", "motion", {"measured", "theory"}),
+        ("moving", "dyson_index", {"moments", "free"}),
+        ("watched", "paths", {"level 0", "level 1"}),
+        ("watched", "autocorrelation", {"centre 2", "centre 2 theory"}),
+    ],
+)
+def test_figures_of_the_motion_show_what_was_measured(moving, study, figure, curves):
+    numbers = pd.read_csv(moving.results.figure("csv", study, figure), comment="#")
+    assert set(numbers["curve"]) == curves
+    if figure == "motion":
+        shown = numbers[numbers["panel"] == "push"].pivot(
+            index="x", columns="curve", values=["y", "y_error"]
+        )
+        away = (shown["y"]["measured"] - shown["y"]["theory"]) / shown["y_error"]["measured"]
+        assert away.abs().max() < 5.0
+    if figure == "autocorrelation":
+        caption = Path(moving.results.figure("caption", study, figure)).read_text(encoding="utf-8")
+        p_values = [float(p) for p in re.findall(r"kappa = 2: ([0-9.e-]+[0-9])", caption)]
+        assert len(p_values) == 2 and min(p_values) > 6e-7
+
+
+def test_a_study_of_the_motion_is_not_fitted(moving):
+    assert not any(study.is_stationary for study in moving.studies.values())
+    assert moving.fitted == set()
+
+
+def test_a_figure_of_increments_wants_lags():
+    study = {"model": "teacher_student", "figures": ["motion"]}
+    with pytest.raises(ConfigError, match=r"'motion' shows increments, and no run has lags"):
+        Plan.from_config({"studies": {"still": study}})

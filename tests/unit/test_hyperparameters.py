@@ -55,6 +55,7 @@ def test_every_hyperparameter_changes_the_key(model):
         "size": 4,
         "sites": 12,
         "hidden_units": 9,
+        "lags": [1, 3],
     }
     for name, value in base.canonical().items():
         changed = base.canonical() | {
@@ -109,7 +110,9 @@ def test_a_bad_value_is_one_line_with_key_value_and_range(key, value, words):
     [
         ({"teacher_spectrum": [1, 2, 3]}, ["teacher_spectrum", "size = 2"]),
         ({"teacher_spectrum": [1, -2]}, ["teacher_spectrum", "> 0"]),
-        ({"learning_rate": 1.9, "batch_size": 4}, ["learning_rate = 1.9", "< 1"]),
+        # 2 / (1 + (n + 1) / B).
+        ({"learning_rate": 1.9, "batch_size": 4}, ["learning_rate = 1.9", "> 0 and < 1.14"]),
+        ({"learning_rate": 0.801, "batch_size": 2}, ["learning_rate = 0.801", "> 0 and < 0.8"]),
     ],
 )
 def test_values_that_do_not_go_together(values, words):
@@ -117,6 +120,10 @@ def test_values_that_do_not_go_together(values, words):
         STUDENT.from_config(values)
     for word in words:
         assert word in str(caught.value)
+
+
+def test_the_learning_rate_of_a_student_is_bounded_where_its_fluctuations_grow():
+    assert STUDENT.from_config({"learning_rate": 0.799, "batch_size": 2}).contraction() < 1
 
 
 def test_all_problems_of_a_point_are_reported():

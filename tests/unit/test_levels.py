@@ -16,6 +16,7 @@ from dysonflow.statistics.levels import InsufficientData
         (spoil(blocks(2, 1.0, 50, 60), np.inf), "not finite"),
         (spoil(blocks(2, 1.0, 50, 60), -1e200), "not finite"),
         (spoil(blocks(2, 1.0, 50, 60), 0.0), "exactly zero"),
+        (1e-200 * blocks(2, 1.0, 50, 60), "all levels are below 1e-100"),
         (np.full((50, 2, 1), 4.0), "all levels are equal"),
         (np.full((50, 2, 2), 4.0), "all levels are equal"),
         (np.repeat(blocks(1, 1.0, 50, 60), 2, axis=-1), "tied"),

@@ -217,7 +217,8 @@ def test_every_hyperparameter_changes_the_key():
         **{"level": "eigenvalue", "centres": [1, 2], "noise_scale": 0.1},
         **{"theory": "teacher_student"},
     }
-    assert set(other) | {"columns"} == set(base)
+    # Files are read as they are: there are no lags.
+    assert set(other) | {"columns", "lags"} == set(base)
     key = CHECKPOINTS.from_config(base).key
     for name, value in other.items():
         assert CHECKPOINTS.from_config(base | {name: value}).key != key, name

@@ -67,7 +67,8 @@ def test_the_mean_over_theory_has_the_error_of_both():
     total = theory * math.hypot(own, theirs)
     value = truth * theory + total * rng.standard_normal(count)
     rows = pd.DataFrame(
-        {"mean_gap": value, "mean_gap_theory": theory, "pull_gap": (value - theory) / total}
+        {"mean_gap": value, "mean_gap_error": own * theory, "samples": 100}
+        | {"mean_gap_theory": theory, "mean_gap_theory_error": theirs * theory}
     )
     check = mean_gap_over_theory("x", rows)
     error = math.hypot(own, theirs) / math.sqrt(count)
@@ -82,6 +83,7 @@ def test_a_law_without_points_is_left_out():
             "slope": [2.5, math.nan],
             "slope_error": [0.1, math.nan],
             "slope_theory": [2.5066, 2.5066],
+            "pull_full_theory": [math.nan, math.nan],
         },
         index=["mean_gap", "sigma"],
     )

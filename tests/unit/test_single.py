@@ -10,7 +10,7 @@ from in_process import make
 
 import dysonflow
 from dysonflow.artifacts.weights import open_weights
-from dysonflow.errors import ConfigError
+from dysonflow.errors import ConfigError, DivergedError
 from dysonflow.planning.graph import Plan
 from dysonflow.results import Results
 
@@ -94,3 +94,10 @@ def test_verify_outside_a_checkout_says_what_it_needs(tmp_path):
     assert done.returncode == 2
     assert "config/config.yaml: no such file in" in done.stderr
     assert "--configfile" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_start_beyond_all_bounds_is_told_from_a_learning_rate_that_is_too_large():
+    for values, hint in (({"initial_width": 2.0}, True), ({"learning_rate": 0.3}, False)):
+        with pytest.raises(DivergedError) as caught:
+            trained("gaussian_rbm", **{"batch_size": 1, "steps": 3000, "burn_in": 0} | values)
+        assert str(caught.value).endswith("lower initial_width") == hint

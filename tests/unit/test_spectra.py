@@ -115,7 +115,7 @@ def test_damaged_tables_are_named(damage, tmp_path):
     with pytest.raises(ArtifactError) as caught:
         dysonflow.read_spectra(tmp_path)
     assert str(path) in str(caught.value)
-    assert "update dysonflow" in str(caught.value) or "delete it" in str(caught.value)
+    assert "update dysonflow" in str(caught.value) or "verify --delete" in str(caught.value)
 
 
 def test_missing_rows_are_noticed(tmp_path):

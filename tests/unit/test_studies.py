@@ -5,7 +5,7 @@ import pytest
 from dysonflow import models
 from dysonflow.errors import ConfigError
 from dysonflow.planning.graph import Plan
-from dysonflow.planning.studies import LONGEST_NAME, all_runs, load_studies
+from dysonflow.planning.studies import LONGEST_NAME, all_runs, load_studies, too_few_replicas
 from dysonflow.report import figures
 
 
@@ -35,6 +35,31 @@ def test_a_point_in_two_studies_is_one_run():
     config["studies"]["two"] = {"model": "teacher_student", "sweep": {"batch_size": ["8.0", 16]}}
     studies = load_studies(config)
     assert len(all_runs(studies)) == 3
+
+
+def test_a_name_may_be_one_letter():
+    content = study()["studies"]["one"]
+    assert list(load_studies({"studies": {"a": content, "B2_": content}})) == ["a", "B2_"]
+
+
+def test_too_few_replicas_are_named_while_planning():
+    few = load_studies(study(hyperparameters={"replicas": 29}))
+    (line,) = too_few_replicas(few)
+    assert line == (
+        "study 'one': replicas = 29: a fit takes at least 30 replicas, so none of its 2 run(s) "
+        "will be fitted; give more"
+    )
+    # No figure without content, unless it is asked for.
+    assert few["one"].figures == ("spectrum",)
+    asked = load_studies(study(hyperparameters={"replicas": 29}, figures=["sigma"]))
+    assert asked["one"].figures == ("sigma",) and len(too_few_replicas(asked)) == 1
+    some = load_studies(study(sweep={"replicas": [12, 30]}))
+    (line,) = too_few_replicas(some)
+    assert "replicas = 12" in line and "so 1 of its 2 run(s)" in line
+    assert some["one"].figures == figures.STATIONARY
+    evolution = study(hyperparameters={"replicas": 2, "burn_in": 0}, figures=["evolution"])
+    assert too_few_replicas(load_studies(evolution)) == []
+    assert too_few_replicas(load_studies(study())) == []
 
 
 def test_a_study_without_sweep_is_one_run():
@@ -78,9 +103,10 @@ def test_a_spectrum_is_swept_as_a_list_of_lists():
         ({"device": "tpu", **study()}, ["device = 'tpu'", "'cuda'"]),
         ({"studies": {"bad-name": study()["studies"]["one"]}}, ["bad-name", "letters"]),
         ({"studies": {"newline\n": study()["studies"]["one"]}}, ["newline", "letters"]),
-        ({"studies": {"n" * 101: study()["studies"]["one"]}}, ["nnn", "from two to 100"]),
+        ({"studies": {"n" * 101: study()["studies"]["one"]}}, ["nnn", "at most 100"]),
         ({"studies": {"run" + "01" * 20: study()["studies"]["one"]}}, ["run0101", "twenty times"]),
-        ({"studies": {"n" * 300: study()["studies"]["one"]}}, ["nnn", "from two to 100"]),
+        ({"studies": {"n" * 300: study()["studies"]["one"]}}, ["nnn", "at most 100"]),
+        ({"studies": {"1st": study()["studies"]["one"]}}, ["1st", "begins with a letter"]),
     ],
 )
 def test_each_mistake_is_one_line(config, words):

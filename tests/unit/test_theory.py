@@ -3,19 +3,22 @@
 import io
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
 from dysonflow import models, theory
-from dysonflow.analysis import fits
+from dysonflow.analysis import fits, scaling
 from dysonflow.analysis.spectra import eigenvalues
 from dysonflow.models import hyperparameters_of, load
 from dysonflow.models.gaussian_rbm import precision_matrix
 from dysonflow.models.teacher_student import shared_covariances, teacher
 from dysonflow.simulation import ensemble
-from dysonflow.statistics import coulomb_gas
+from dysonflow.statistics import coulomb_gas, goodness
 from dysonflow.statistics.estimators import fit_block
+from dysonflow.theory import tails
 from dysonflow.theory.base import Theory
+from dysonflow.theory.blocks import integrate
 from dysonflow.theory.gaussian_rbm import matrix
 from dysonflow.theory.gaussian_rbm import predictions as gaussian_rbm
 from dysonflow.theory.gaussian_rbm.matrix import Machine, linear_noise, moments
@@ -44,7 +47,7 @@ def over_replicas(samples):
 
 
 def pulls(run, levels):
-    """Pulls of centre, sigma and mean gap from the full theory, and from the block formula."""
+    """Pulls from all that the full theory says, and from the block formula."""
     full, block_formula = [], []
     for block in theory.load(run.MODEL).blocks(run, "W"):
         if block.flag:
@@ -56,6 +59,13 @@ def pulls(run, levels):
             error = np.hypot(getattr(fit, f"{name}_error"), getattr(block, f"{name}_uncertainty"))
             full.append((getattr(fit, name) - getattr(block, name)) / error)
             block_formula.append((getattr(fit, name) - getattr(block, f"{name}_block")) / error)
+        if block.multiplicity > 1:
+            free = fit_block(levels[..., block.positions], dyson_index=None)
+            error = np.hypot(free.dyson_index_error, block.dyson_index_uncertainty)
+            full.append((free.dyson_index - block.dyson_index) / error)
+        if block.multiplicity == 2:
+            ratio, error = fits.gap_ratio(levels[..., block.positions])
+            full.append((ratio - block.gap_ratio) / np.hypot(error, block.gap_ratio_uncertainty))
     return np.array(full), np.array(block_formula)
 
 
@@ -273,6 +283,40 @@ class TestStudent:
         predicted = fourth_moment_ratio(run)
         assert abs(ratio - predicted) < FIVE_SIGMA * error
         assert predicted - 1 > FIVE_SIGMA * error
+        # The same tails and the common shift show in the Dyson index and in <S> / sigma.
+        (block,) = teacher_student.blocks(run)
+        fit, (ratio, error) = fit_block(levels, dyson_index=None), fits.gap_ratio(levels)
+        assert block.dyson_index < 1 - FIVE_SIGMA * fit.dyson_index_error
+        assert abs(fit.dyson_index - block.dyson_index) < FIVE_SIGMA * fit.dyson_index_error
+        assert block.gap_ratio < 1 - FIVE_SIGMA * error
+        assert abs(ratio - block.gap_ratio) < FIVE_SIGMA * error
+        # To first order, from p, q, r and K alone.
+        p, q, r = student_moments.stationary_moments(run)
+        common = r / (3 * (p + q))
+        slope = ((predicted - 1) / 4 + common) / (np.pi**2 / 24 - 1 / 6)
+        assert block.dyson_index == pytest.approx(1 - slope, abs=slope**2)
+        assert block.gap_ratio == pytest.approx(
+            (1 - (predicted - 1) / 8) / np.sqrt(1 + 2 * common), abs=1e-12
+        )
+
+    def test_tails_of_larger_blocks_against_simulation(self):
+        # Five equal levels, and three of them in a larger matrix.
+        for values, beta in (({"teacher_spectrum": 2.0}, 0.934), ({}, None)):
+            run = STUDENT.from_config(
+                {"size": 5, "teacher_spectrum": [1, 1, 1, 2, 2]}
+                | {"learning_rate": 0.3, "batch_size": 8, "replicas": 4000, "snapshots": 4}
+                | values
+            )
+            levels = np.sqrt(eigenvalues(trained(run)))
+            for block in teacher_student.blocks(run):
+                fit = fit_block(levels[..., block.positions], dyson_index=None)
+                pull = (fit.dyson_index - block.dyson_index) / fit.dyson_index_error
+                assert abs(pull) < FIVE_SIGMA
+                pull = (fit.mean_gap - block.mean_gap) / fit.mean_gap_error
+                assert abs(pull) < FIVE_SIGMA
+                if beta:
+                    assert block.dyson_index == pytest.approx(beta, abs=1e-3)
+                    assert block.dyson_index < 1 - FIVE_SIGMA * fit.dyson_index_error
 
     def test_shift_of_singular_values_is_that_of_second_order(self):
         # Against singular values of the teacher with a small matrix added.
@@ -304,17 +348,138 @@ class TestStudent:
         np.testing.assert_allclose(np.linalg.eigvalsh(teacher(run)), [1, 2, 3])
 
 
+class TestTails:
+    """First order in the fourth cumulants of a block."""
+
+    @pytest.mark.parametrize("levels", [2, 3, 5])
+    def test_means_of_the_ensemble_are_those_of_simulated_blocks(self, levels):
+        x = coulomb_gas.sample(levels, 1.0, 100_000, np.random.default_rng(levels))
+        y = x - x.mean(axis=1, keepdims=True)
+        square, quartic = (y**2).sum(axis=1), (y**4).sum(axis=1)
+        freedom, mean = levels * (levels + 1) / 2 - 1, tails.traceless_quartic(levels)
+        first = square**2 - freedom * (freedom + 2) - 2 * (freedom + 2) * (square - freedom)
+        second = quartic - mean - 2 * mean / freedom * (square - freedom)
+        repulsion = coulomb_gas.log_vandermonde(x)
+        repulsion = repulsion - repulsion.mean()
+        gram = tails._gram(levels)
+        expected = -levels * (levels - 1) * np.array([1.0, 0.5])
+        for samples, value in (
+            (quartic, mean),
+            (first * first, gram[0, 0]),
+            (first * second, gram[0, 1]),
+            (second * second, gram[1, 1]),
+            (repulsion * first, expected[0]),
+            (repulsion * second, expected[1]),
+            ((x[:, -1] - x[:, 0]) * first, -(x[:, -1] - x[:, 0]).mean()),
+        ):
+            error = samples.std() / np.sqrt(len(x))
+            assert abs(samples.mean() - value) < FIVE_SIGMA * error
+        # What the mean of log V shifts by is exact for a mixture of widths, to first order.
+        shift = tails.repulsion_shift(levels, (1e-3 * freedom * (freedom + 2), 1e-3 * mean))
+        assert shift == pytest.approx(-1e-3 * levels * (levels - 1) / 8, rel=1e-9)
+
+    def test_the_law_of_a_gap_with_an_excess(self):
+        s = np.linspace(0, 12, 120_001)
+        for excess in (0.0, 0.03, -0.02):
+            density = np.gradient(goodness.surmise_with_excess(s, excess), s)
+            moments = [np.trapezoid(density * s**k, s) for k in range(5)]
+            assert moments[0] == pytest.approx(1, abs=1e-6)
+            assert moments[1] == pytest.approx(1, abs=excess**2 + 1e-6)
+            assert moments[4] / (2 * moments[2] ** 2) - 1 == pytest.approx(excess, abs=1e-4)
+
+
+class TestRange:
+    """A theory says where it ends."""
+
+    @pytest.mark.parametrize(
+        ("values", "words"),
+        [
+            ({}, ""),
+            ({"learning_rate": 0.5, "batch_size": 4}, ""),
+            ({"learning_rate": 0.5, "batch_size": 2}, "fourth moments are 1.59 times"),
+            ({"learning_rate": 0.75, "batch_size": 2}, "fourth moments are inf times"),
+            ({"learning_rate": 0.9, "batch_size": 4}, "fourth moments"),
+            ({"teacher_spectrum": [1, 1.002]}, "other levels are too near"),
+            ({"teacher_spectrum": [1, 1.1]}, ""),
+            ({"teacher_spectrum": [0.01, 0.01]}, "too near zero"),
+            ({"size": 13, "data": "shared"}, "theory for fresh inputs stands in"),
+        ],
+    )
+    def test_of_the_student(self, values, words):
+        for block in teacher_student.blocks(STUDENT.from_config(values)):
+            assert (words in block.beyond) if words else not block.beyond
+
+    @pytest.mark.parametrize(
+        ("values", "inside"),
+        [
+            ({"batch_size": 8}, True),
+            ({"batch_size": 4}, False),
+            # The noise is that of a sigma_h^2 / B.
+            ({"batch_size": 8, "hidden_width": 1.3}, False),
+            ({"batch_size": 14, "hidden_width": 1.3}, True),
+            # More modes repel each mode more, and a mode near x = 0 fluctuates more.
+            ({"sites": 32}, False),
+            ({"rbm_mass_squared": 8.1}, False),
+            ({"hidden_units": 4, "batch_size": 4}, False),
+            ({"hidden_units": 4, "batch_size": 256}, True),
+            ({"sites": 65}, False),
+        ],
+    )
+    def test_of_the_machine(self, values, inside):
+        run = RBM.from_config({"sampler": "wishart"} | values)
+        for block in gaussian_rbm.blocks(run):
+            assert block.flag or (block.beyond == "") == inside
+
+    def test_beyond_it_there_are_no_pulls_and_no_laws(self):
+        tables = []
+        for batch_size in (2, 16):
+            run = STUDENT.from_config({"learning_rate": 0.5, "batch_size": batch_size})
+            (block,) = teacher_student.blocks(run)
+            drawn = coulomb_gas.sample(2, 1.0, 64 * 8, np.random.default_rng(3), 2.0, block.sigma)
+            columns = fits.fit_run(run, "W", drawn.reshape(64, 8, 2) ** 2)
+            tables.append(pd.DataFrame({k: v.to_pylist() for k, v in columns.items()}))
+            row = tables[-1].iloc[0]
+            assert row["sigma"] == pytest.approx(row["sigma_theory"], rel=0.2)
+            pulls = row[[f"pull_{name}" for name in fits.QUANTITIES]]
+            if batch_size == 2:
+                assert row["flag"] == f"beyond the theory: {row['beyond_theory']}"
+                assert pulls.isna().all()
+            else:
+                assert row["flag"] == row["beyond_theory"] == ""
+                assert pulls.notna().all()
+        rows = scaling.scaling_laws("s", pd.concat(tables), 1.0, list(STUDENT.model_fields))
+        assert rows[0]["points"] == 1
+
+
+def test_errors_of_a_monte_carlo_integral_cover_also_with_many_controls():
+    rng = np.random.default_rng(4)
+    pulls = []
+    for _ in range(400):
+        controls = rng.standard_normal((80, 20))
+        # The scatter grows with a control.
+        scatter = np.exp(0.5 * controls[:, :1]) * rng.standard_normal((80, 1))
+        mean, covariance = integrate(1.0 + controls[:, :3].sum(axis=1)[:, None] + scatter, controls)
+        pulls.append((mean[0] - 1.0) / np.sqrt(covariance[0, 0]))
+    # 400 pulls: their mean is known to 1/20, five errors of the variance are 0.35.
+    assert abs(np.mean(pulls)) < FIVE_SIGMA / 20
+    assert 0.65 - 0.2 < np.var(pulls) < 1.35
+
+
 def test_fits_carry_both_theories_and_pulls():
     run = STUDENT.from_config({"learning_rate": 0.5, "replicas": 64})
     (block,) = teacher_student.blocks(run)
-    drawn = coulomb_gas.sample(2, 1.0, 64 * 8, np.random.default_rng(3), block.centre, 0.05)
+    drawn = coulomb_gas.sample(2, 1.0, 64 * 8, np.random.default_rng(3), block.centre, block.sigma)
     columns = fits.fit_run(run, "W", drawn.reshape(64, 8, 2) ** 2)
     row = {name: column.to_pylist()[0] for name, column in columns.items()}
-    for short, name in (("centre", "centre"), ("sigma", "sigma"), ("gap", "mean_gap")):
+    for short, name in fits.QUANTITIES.items():
         assert row[f"{name}_theory"] == getattr(block, name)
-        assert row[f"{name}_block_formula"] == getattr(block, f"{name}_block")
-        error = np.hypot(row[f"{name}_error"], getattr(block, f"{name}_uncertainty"))
-        assert row[f"pull_{short}"] == pytest.approx((row[name] - getattr(block, name)) / error)
+        if name in ("centre", "sigma", "mean_gap"):
+            assert row[f"{name}_block_formula"] == getattr(block, f"{name}_block")
+        assert row[f"{name}_theory_error"] == getattr(block, f"{name}_uncertainty")
+        error = np.hypot(row[f"{name}_error"], row[f"{name}_theory_error"])
+        expected = (row[name] - getattr(block, name)) / error
+        # As a normal number: 64 replicas, and the logarithm of what is a scale.
+        assert row[f"pull_{short}"] == pytest.approx(expected, rel=0.1, abs=0.01)
 
 
 def test_blocks_without_estimates_have_no_pulls():
@@ -336,4 +501,4 @@ def test_what_a_theory_need_not_say():
     physics = theory.load("checkpoints")
     assert physics.pair_plane(None, "W", 0) is None
     assert physics.noise_free(None, "W", None, None) is None
-    assert physics.reach == np.inf and physics.centre_symbol == r"\kappa"
+    assert physics.centre_symbol == r"\kappa"

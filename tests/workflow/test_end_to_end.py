@@ -2,11 +2,14 @@
 
 import copy
 import re
+import subprocess
+import sys
 
 import matplotlib.image
 import pandas as pd
 import pytest
 import yaml
+from conftest import ROOT
 
 import dysonflow
 from dysonflow.artifacts.tables import read_metadata
@@ -42,6 +45,31 @@ def test_the_tables_read_as_the_readme_says(finished):
     assert law["slope"].item() == pytest.approx(law["slope_theory"].item(), rel=0.2)
 
 
+def test_what_the_readme_prints_fits_a_terminal(finished):
+    (block, *_) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    command = [sys.executable, "-c", block]
+    done = subprocess.run(command, cwd=finished.folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for name in ("mean", "sigma_error", "sigma_theory", "slope_error", "slope_theory"):
+        assert name in done.stdout
+    assert "..." not in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("library", ["polars", "duckdb", "pyarrow"])
+def test_other_readers_unite_the_columns_of_all_models(finished, library, monkeypatch):
+    pytest.importorskip(library)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "tables.md").read_text(), re.S)
+    (block,) = [block for block in blocks if f"import {library}" in block]
+    monkeypatch.chdir(finished.folder)
+    found = {}
+    exec(block, found)
+    ours = dysonflow.read_fits()
+    names = getattr(found["fits"], "column_names", None) or found["fits"].columns
+    assert set(names) == set(ours.columns) and found["fits"].shape == ours.shape
+    assert {"sites", "size"} <= set(names)
+
+
 def test_every_artifact_says_what_it_was_made_from(finished):
     runs = finished.folder / "results" / "runs"
     files = sorted(runs.glob("*/*/*"))
@@ -66,7 +94,7 @@ def test_every_figure_has_picture_numbers_and_caption(finished, study, figure):
     assert min(picture.shape[:2]) > 300
     assert picture[..., :3].std() > 0.05
     assert stem.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
-    numbers = pd.read_csv(stem.with_suffix(".csv"))
+    numbers = pd.read_csv(stem.with_suffix(".csv"), comment="#")
     assert {"panel", "curve", "x", "y"} <= set(numbers.columns)
     assert len(numbers) > 5
     assert study in stem.with_suffix(".rst").read_text()
@@ -97,6 +125,20 @@ def test_a_new_point_trains_one_run(finished):
         finished.configure(before)
     for rule in ("train", "spectra", "fit"):
         assert re.search(rf"^{rule}\s+1$", plan.stdout + plan.stderr, re.M), plan.stderr
+
+
+def test_a_dry_run_ends_with_an_estimate(workflow):
+    study = {"model": "teacher_student", "hyperparameters": {"replicas": 64, "snapshots": 2}}
+    workflow.configure({"shard_size": 64, "studies": {"small": study}})
+    planned = workflow.snakemake("-n")
+    *_, last = planned.stderr.splitlines()
+    assert re.fullmatch(
+        r"dysonflow: an estimate for these jobs: 0\.01 core-hours and [\d.]+ MB in results", last
+    )
+    assert re.search(
+        r"train teacher_student \S+, about \d+ s; progress in results/logs/train/\S+\.log",
+        planned.stdout + planned.stderr,
+    )
 
 
 def test_the_shard_size_changes_no_number(workflow):
@@ -178,6 +220,6 @@ def test_a_damaged_artifact_is_named(workflow, artifact):
         (path.parent / "spectra.parquet").unlink()
     failed = workflow.snakemake("--cores", "1", target)
     assert failed.returncode != 0
-    assert re.search(rf"dysonflow: results/\S*{artifact}: .*damaged.*run snakemake", failed.stderr)
+    assert re.search(rf"dysonflow: results/\S*{artifact}: .*damaged.*snakemake", failed.stderr)
     path.unlink()
     assert workflow.snakemake("--cores", "1", target).returncode == 0

@@ -61,6 +61,7 @@ def configuration():
                     **{"path": "few/{replica}.safetensors", "axes": ["snapshot", "row", "column"]},
                     **{"centres": [1, 2, 3], "noise_scale": SCALE, "level": "eigenvalue"},
                 },
+                "figures": list(figures.STATIONARY),
             },
         }
     }
@@ -91,6 +92,18 @@ def test_it_runs_to_the_end(own):
     assert own.run.returncode == 0, own.run.stderr
     assert not re.search(r"^train", own.run.stderr, re.M)
     assert re.search(r"^read_weights +4$", own.run.stderr, re.M)
+    # Said before anything is read, and once more at the end.
+    first, last = (own.run.stderr.index(text) for text in ("config: study", "dysonflow: study"))
+    assert own.run.stderr[first:].startswith(
+        "config: study 'apart': replicas = 5: a fit takes at least 30 replicas, so none of its 1 "
+        "run(s) will be fitted; give more, or no centres for spectra alone\n"
+    )
+    assert own.run.stderr[last:].startswith(
+        "dysonflow: study 'apart': all 3 fits carry a flag, 3 of them: not fitted: 5 replicas are "
+        "too few: at least 30 are needed (column `flag` of the fits)\n"
+    )
+    assert first < own.run.stderr.index("Job stats") < last
+    assert own.run.stderr.count("'apart'") == 2
 
 
 def test_the_fits_are_those_of_the_noise(own):
@@ -127,7 +140,7 @@ def test_every_figure_is_drawn(own, study, names):
         assert matplotlib.image.imread(folder / f"{name}.png")[..., :3].std() > 0.02
         text = (folder / f"{name}.rst").read_text()
         assert study in text and "nan" not in text
-    assert len(pd.read_csv(folder / "spectrum.csv")) > 100
+    assert len(pd.read_csv(folder / "spectrum.csv", comment="#")) > 100
 
 
 def test_a_touched_file_is_not_read_again(own):

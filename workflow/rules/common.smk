@@ -1,14 +1,17 @@
+import atexit
 import functools
 import shlex
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 from dysonflow import models
 from dysonflow.errors import ArtifactError, ConfigError
 from dysonflow.planning import advice, audit, resources, sources
 from dysonflow.planning.graph import Plan
-from dysonflow.planning.studies import load_config, split_figure
+from dysonflow.planning.studies import load_config, too_few_replicas
 from dysonflow.report import figures
-from dysonflow.results import FITS, SPECTRA, WEIGHTS, Results
+from dysonflow.results import FITS, INCREMENTS, RUN_NAME, SPECTRA, WEIGHTS, Results
 
 # Snakemake puts the path of Python as it is into the shell commands of its jobs.
 sys.executable = shlex.quote(sys.executable)
@@ -29,10 +32,16 @@ except ConfigError as error:
 
 STUDIES, RUNS, RESULTS = PLAN.studies, PLAN.runs, PLAN.results
 
+# Another workflow may take this one as a module, and put all its paths elsewhere. Snakemake does so
+# with the paths of rules; what is looked at beside the rules has to be looked for there.
+IS_MODULE = not workflow.modifier.is_main_snakefile()
+PLACE = Path(workflow.modifier.path_modifier.replace_prefix(RESULTS.runs_table)).parent
+ON_DISK = replace(PLAN, results=Results(str(PLACE)))
+
 try:
     if workflow.is_main_process:
-        audit.check_places(PLAN)
-    audit.check_folder(RESULTS)
+        audit.check_places(ON_DISK)
+    audit.check_folder(ON_DISK.results)
 except ArtifactError as error:
     sys.exit(f"results: {error}, or give another folder with --directory")
 except OSError as error:
@@ -41,7 +50,9 @@ except OSError as error:
 # Results that came without their .snakemake folder would be taken for up to date, whatever made
 # them.
 if workflow.is_main_process:
-    unknown = audit.unrecorded(PLAN)
+    for line in too_few_replicas(STUDIES):
+        print(f"config: {line}", file=sys.stderr)
+    unknown = audit.unrecorded(ON_DISK)
     sources.save_cache()
     if unknown:
         more = [f"and {len(unknown) - 5} more"] if len(unknown) > 5 else []
@@ -58,7 +69,7 @@ if workflow.is_main_process:
 
 wildcard_constraints:
     model="[a-z_0-9]+",
-    run=r"[^/]+-[0-9a-f]{12}|[0-9a-f]{12}",
+    run=RUN_NAME,
     study="|".join(STUDIES),
     figure=f"(?:[^/]+/)?(?:{'|'.join(figures.FIGURES)})",
     first=r"\d+",
@@ -70,11 +81,22 @@ wildcard_constraints:
 
 def needs_of_training(wildcards, attempt):
     """Memory and time of a job that trains a run or a shard of one."""
-    run = RUNS[wildcards.run]
-    replicas = run.replicas
+    return resources.training(
+        RUNS[wildcards.run], replicas_of(wildcards), attempt, SETTINGS.device
+    )
+
+
+def replicas_of(wildcards):
+    """Replicas that a job trains: of a run, or of a shard of it."""
     if hasattr(wildcards, "first"):
-        replicas = int(wildcards.stop) - int(wildcards.first)
-    return resources.training(run, replicas, attempt, SETTINGS.device)
+        return int(wildcards.stop) - int(wildcards.first)
+    return RUNS[wildcards.run].replicas
+
+
+def expected_s(wildcards):
+    """Seconds that a training job is likely to take, for the line that says it has begun."""
+    run, replicas = RUNS[wildcards.run], replicas_of(wildcards)
+    return round(resources.expected_training_seconds(run, replicas, SETTINGS.device))
 
 
 def needs_of_joining(wildcards, attempt):
@@ -85,15 +107,22 @@ def needs_of_reading(wildcards, attempt):
     return resources.reading(RUNS[wildcards.run], attempt)
 
 
+def needs_of_increments(wildcards, attempt):
+    return resources.increments(RUNS[wildcards.run], attempt)
+
+
 def needs_of_table(wildcards, attempt):
     """Memory and time of a job that reads or makes tables: of a run, a study, or those compared."""
+    return resources.table(runs_of(wildcards), attempt)
+
+
+def runs_of(wildcards):
+    """Runs that a job makes or reads: one, those of a study, or those that are compared."""
     if hasattr(wildcards, "run"):
-        runs = [RUNS[wildcards.run]]
-    else:
-        compared = PLAN.reproduction.values()
-        names = [wildcards.study] if hasattr(wildcards, "study") else compared
-        runs = [run for name in names for run in STUDIES[name].runs]
-    return resources.table(runs, attempt)
+        return [RUNS[wildcards.run]]
+    compared = PLAN.reproduction.values()
+    names = [wildcards.study] if hasattr(wildcards, "study") else compared
+    return [run for name in names for run in STUDIES[name].runs]
 
 
 def memory(needs):
@@ -102,6 +131,13 @@ def memory(needs):
 
 def runtime(needs):
     return lambda wildcards, attempt: needs(wildcards, attempt)["runtime"]
+
+
+def sources_of(wildcards):
+    """Files that the weights of a run are made from: the user's own, which no prefix belongs to."""
+    paths = RUNS[wildcards.run].sources
+    is_moved = ON_DISK.results != RESULTS
+    return [str(path.absolute() if is_moved else path) for path in paths]
 
 
 def of_run(stage, name):
@@ -123,10 +159,42 @@ def of_figure(name):
     return lambda wildcards: figure_params(wildcards.study, wildcards.figure)[name]
 
 
-def update_runs_table():
-    """Bring the table of runs to the state at the end of the workflow, also of one that failed."""
+def end():
+    """Bring the table of runs to the state at the end of the workflow; say what stands out."""
     named = {study.name: study.runs for study in STUDIES.values()}
     try:
-        audit.write_runs(named, RESULTS, RESULTS.runs_table)
+        # In a module the rule does so, and what follows from the table would be out of date.
+        if not IS_MODULE:
+            audit.write_runs(named, RESULTS, RESULTS.runs_table)
     except (ArtifactError, OSError) as error:
         print(f"dysonflow: {error}", file=sys.stderr)
+    for line in audit.flagged(ON_DISK):
+        print(f"dysonflow: {line}", file=sys.stderr)
+
+
+def print_estimate():
+    """Say what the jobs that are to be run are likely to take."""
+    jobs = []
+    if workflow.dag is not None:
+        # A dry run counts all of them as finished.
+        jobs = list(workflow.dag.needrun_jobs(exclude_finished=False))
+    total = resources.Expected()
+    for job in jobs:
+        stage = job.rule.name.removesuffix("_temporary")
+        if stage == "all":
+            continue
+        replicas = replicas_of(job.wildcards) if stage.startswith("train") else 0
+        # Weights of shards are counted where they are joined.
+        is_kept = stage == job.rule.name != "train_shard"
+        runs = runs_of(job.wildcards)
+        total += resources.expected(stage, runs, replicas, SETTINGS.device, is_kept)
+    if jobs:
+        print(
+            f"dysonflow: an estimate for these jobs: {total} in results",
+            file=sys.stderr,
+        )
+
+
+# Nothing else tells the end of a dry run, nor, while this is read, that it is one.
+if workflow.is_main_process and not IS_MODULE:
+    atexit.register(lambda: print_estimate() if workflow.dryrun else None)

@@ -21,13 +21,15 @@ rule train_shard:
         gpu=int(SETTINGS.device == "cuda"),
         # Where a run is trained is not part of what it is, so it is no param.
         device=SETTINGS.device,
+        expected_s=expected_s,
         checkpoint_seconds=SETTINGS.checkpoint_seconds,
     params:
         hyperparameters=of_run("train", "hyperparameters"),
         members=lambda wildcards: [int(wildcards.first), int(wildcards.stop)],
         source=of_run("train", "source"),
     message:
-        "train {wildcards.model} {wildcards.run}, replicas {wildcards.first} to {wildcards.stop}"
+        "train {wildcards.model} {wildcards.run}, replicas {wildcards.first} to {wildcards.stop}, "
+        "about {resources.expected_s} s; progress in {log}"
     script:
         "../scripts/train.py"
 
@@ -42,7 +44,7 @@ for temporary in (False, True):
         name:
             f"train{suffix}"
         input:
-            lambda wildcards: [str(path) for path in RUNS[wildcards.run].sources],
+            sources_of,
         output:
             place,
         log:
@@ -58,12 +60,13 @@ for temporary in (False, True):
             runtime=runtime(needs_of_training),
             gpu=int(SETTINGS.device == "cuda"),
             device=SETTINGS.device,
+            expected_s=expected_s,
             checkpoint_seconds=SETTINGS.checkpoint_seconds,
         params:
             hyperparameters=of_run("train", "hyperparameters"),
             source=of_run("train", "source"),
         message:
-            "train {wildcards.model} {wildcards.run}"
+            "train {wildcards.model} {wildcards.run}, about {resources.expected_s} s; progress in {log}"
         script:
             "../scripts/train.py"
 
@@ -100,7 +103,7 @@ for temporary in (False, True):
         name:
             f"read_weights{suffix}"
         input:
-            lambda wildcards: [str(path) for path in RUNS[wildcards.run].sources],
+            sources_of,
         output:
             place,
         log:
@@ -167,3 +170,26 @@ rule fit:
         "fit {wildcards.model} {wildcards.run}"
     script:
         "../scripts/fit.py"
+
+
+rule increments:
+    input:
+        RESULTS.run_file(WEIGHTS),
+    output:
+        RESULTS.run_file(INCREMENTS),
+    log:
+        RESULTS.log("increments", "{model}", "{run}"),
+    cache: True
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=memory(needs_of_increments),
+        runtime=runtime(needs_of_increments),
+    params:
+        hyperparameters=of_run("increments", "hyperparameters"),
+        source=of_run("increments", "source"),
+    message:
+        "increments of {wildcards.model} {wildcards.run}"
+    script:
+        "../scripts/increments.py"

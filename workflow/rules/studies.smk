@@ -2,8 +2,10 @@
 
 
 # Brought up to date at the end of every run of the workflow (see the Snakefile), so that it needs
-# no input and is no reason to run anything.
+# no input and is no reason to run anything. In a module nothing is done at the end.
 rule runs:
+    input:
+        PLAN.targets()[:-1] if IS_MODULE else [],
     output:
         RESULTS.runs_table,
     log:
@@ -85,6 +87,7 @@ rule figure:
         model=of_figure("model"),
         layer=of_figure("layer"),
         options=of_figure("options"),
+        style=of_figure("style"),
         runs=of_figure("runs"),
         source=of_figure("source"),
     message:

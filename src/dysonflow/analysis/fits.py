@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +12,20 @@ from dysonflow.analysis.columns import RUN_FIELDS, hyperparameter_fields, run_co
 from dysonflow.artifacts.arrow import arrow_array
 from dysonflow.hyperparameters import Hyperparameters
 from dysonflow.statistics import angles, correlation, estimators, goodness
+from dysonflow.statistics.pulls import pull
 from dysonflow.theory.base import Block, Theory
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+QUANTITIES = {
+    "centre": "centre",
+    "sigma": "sigma",
+    "gap": "mean_gap",
+    "dyson_index": "dyson_index",
+    "gap_ratio": "gap_ratio",
+}
+"""Columns of pulls, less their `pull_`, and what each compares."""
 
 FITS_FIELDS = [
     *RUN_FIELDS,
@@ -22,23 +35,27 @@ FITS_FIELDS = [
     *[
         pa.field(name + suffix, pa.float64())
         for name in ("centre", "sigma", "mean_gap")
-        for suffix in ("", "_error", "_theory", "_block_formula")
+        for suffix in ("", "_error", "_theory", "_theory_error", "_block_formula")
     ],
-    *[pa.field(f"pull_{name}", pa.float64()) for name in ("centre", "sigma", "gap")],
+    *[
+        pa.field(name + suffix, pa.float64())
+        for name in ("dyson_index", "gap_ratio")
+        for suffix in ("", "_error", "_theory", "_theory_error")
+    ],
+    pa.field("gap_excess_theory", pa.float64()),
+    *[pa.field(f"pull_{name}", pa.float64()) for name in QUANTITIES],
     *[
         pa.field(name, pa.float64())
         for name in (
-            *("dyson_index", "dyson_index_error"),
-            *("surmise_p_value", "density_p_value", "angle_p_value"),
+            *("surmise_p_value", "gap_law_p_value", "density_p_value", "angle_p_value"),
             *("autocorrelation_time", "autocorrelation_time_error"),
         )
     ],
-    pa.field("gap_ratio", pa.float64()),
-    pa.field("gap_ratio_error", pa.float64()),
     pa.field("variable", pa.float64()),
     pa.field("finite_step_variable", pa.float64()),
     pa.field("stochasticity", pa.float64()),
     pa.field("quantity", pa.string(), False),
+    pa.field("beyond_theory", pa.string(), False),
     pa.field("flag", pa.string(), False),
 ]
 
@@ -127,19 +144,31 @@ def fit_run(
             "centre_block_formula": block.centre_block,
             "sigma_block_formula": block.sigma_block,
             "mean_gap_block_formula": block.mean_gap_block,
+            "dyson_index_theory": block.dyson_index,
+            "gap_ratio_theory": block.gap_ratio,
+            "gap_excess_theory": block.gap_excess if block.multiplicity == 2 else math.nan,
             "variable": block.variable,
             "finite_step_variable": block.finite_step_variable,
             "stochasticity": block.stochasticity,
+            **{
+                f"{name}_theory_error": getattr(block, f"{name}_uncertainty")
+                for name in QUANTITIES.values()
+                if not math.isnan(getattr(block, name))
+            },
             "quantity": physics.level_name(hyperparameters, layer),
+            "beyond_theory": block.beyond,
             "flag": block.flag,
         }
         if not block.flag:
             row |= _estimates(levels[..., block.positions])
             if row["flag"] == "" or "sigma" in row:
-                row |= _tests(levels[..., block.positions])
+                row |= _tests(levels[..., block.positions], block.gap_excess)
                 if weights is not None and block.multiplicity == 2:
                     row |= _angles(physics, hyperparameters, layer, block, weights)
-            row |= _pulls(row, block)
+            row |= _pulls(row, block, len(levels))
+            if block.beyond:
+                beyond = f"beyond the theory: {block.beyond}"
+                row["flag"] = "; ".join(text for text in (row["flag"], beyond) if text)
         rows.append(row)
     constant = run_columns(hyperparameters, layer, len(rows))
     columns = {
@@ -183,8 +212,8 @@ def _estimates(levels: np.ndarray) -> dict[str, Any]:
     return row
 
 
-def _tests(levels: np.ndarray) -> dict[str, float]:
-    """Dyson index and tests of the block's law, none of which knows what theory predicts."""
+def _tests(levels: np.ndarray, gap_excess: float) -> dict[str, float]:
+    """Dyson index and tests of the block's law; only `gap_law_p_value` knows of the theory."""
     # The null laws are simulated: a fixed seed makes the p-value a function of the data alone.
     rng = np.random.default_rng(0)
     free = estimators.fit_block(levels, dyson_index=None)
@@ -197,20 +226,36 @@ def _tests(levels: np.ndarray) -> dict[str, float]:
         "autocorrelation_time_error": time_error,
     }
     if levels.shape[-1] == 2:
-        found["surmise_p_value"] = goodness.surmise_p_value(levels, rng)
+        # Both from the same snapshots, where correlated ones are thinned.
+        found["surmise_p_value"], found["gap_law_p_value"] = (
+            goodness.surmise_p_value(levels, np.random.default_rng(1), excess=excess)
+            for excess in (0.0, gap_excess)
+        )
     return found
 
 
-def _pulls(row: dict[str, Any], block: Block) -> dict[str, float]:
-    """(estimate - theory) / error, the error with that of the theory's own integral."""
-    pulls = {}
-    for column, name in (("centre", "centre"), ("sigma", "sigma"), ("gap", "mean_gap")):
+def _pulls(row: dict[str, Any], block: Block, replicas: int) -> dict[str, float]:
+    """Distance of each estimate from theory, as a standard normal number.
+
+    None where the theory is not to be taken at its word.
+    """
+    pulls: dict[str, float] = {}
+    if block.beyond:
+        return pulls
+    for column, name in QUANTITIES.items():
         if name not in row or not row[f"{name}_error"] > 0:
             continue
         error = math.hypot(row[f"{name}_error"], getattr(block, f"{name}_uncertainty"))
-        pulls[f"pull_{column}"] = (row[name] - getattr(block, name)) / error
+        origin = {"sigma": 0.0, "mean_gap": 0.0, "dyson_index": -2.0 / block.multiplicity}.get(name)
+        distance = pull(row[name], getattr(block, name), error, replicas - 1, origin)
+        pulls[f"pull_{column}"] = distance
     return pulls
 
 
 def _null_if_nan(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def within_theory(fits: "pd.DataFrame") -> "pd.DataFrame":
+    """Rows of a table of fits at which the theory is taken at its word."""
+    return fits[fits["beyond_theory"] == ""]

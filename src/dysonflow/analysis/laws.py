@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
+AGREES, DIFFERS = 3.0, 5.0
+"""Standard errors up to which a number agrees with theory, and from which it differs."""
+
 Kind = Literal["line", "zero noise", "exponent", "equal stochasticity"]
 
 
@@ -151,3 +154,27 @@ def at_small_noise(law: Law) -> Law | None:
         if same and other.small_noise:
             return other
     return None
+
+
+def verdict(pull: float, pull_full_theory: float | None) -> str:
+    """Whether a law holds, in words.
+
+    Parameters
+    ----------
+    pull : float
+        Distance from what the law says, in errors.
+    pull_full_theory : float, optional
+        Distance from what the full theory lets the law find at these points, if there is one.
+
+    Returns
+    -------
+    str
+        `holds` within `AGREES` errors of the law; `departs as the full theory says` within as many
+        of the full theory alone; `in tension` within `DIFFERS` of either; else `fails`.
+    """
+    if abs(pull) < AGREES:
+        return "holds"
+    if pull_full_theory is not None and abs(pull_full_theory) < AGREES:
+        return "departs as the full theory says"
+    nearest = min(abs(pull), abs(pull if pull_full_theory is None else pull_full_theory))
+    return "in tension" if nearest < DIFFERS else "fails"

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from dysonflow.analysis.columns import INCIDENTAL
-from dysonflow.statistics.lines import chi2_p_value, least_squares
+from dysonflow.statistics.lines import chi2_p_value, least_squares, weighted_mean
 
 ENSEMBLE = ("replicas", "snapshots", "seed", *INCIDENTAL)
 """Hyperparameters that do not enter the stationary law."""
@@ -32,12 +32,13 @@ def groups(fits: pd.DataFrame, hyperparameters: Sequence[str], free: Sequence[st
 
 
 def exponent_row(
-    x: np.ndarray, value: np.ndarray, error: np.ndarray, group: np.ndarray
+    x: np.ndarray, value: np.ndarray, error: np.ndarray, weight: np.ndarray, group: np.ndarray
 ) -> dict[str, Any]:
     """Common exponent p of value ~ x^p, each group with its own factor.
 
-    Only groups in which x varies enter. The theory, sigma ~ (a/B)^(1/2), is the limit of small
-    noise: chi2 tells whether one power describes the points at all.
+    `weight` are the expected inverse squares of the relative errors, up to a factor. Only groups in
+    which x varies enter. The theory, sigma ~ (a/B)^(1/2), is the limit of small noise: chi2 tells
+    whether one power describes the points at all.
     """
     varies = pd.Series(x).groupby(group).transform("nunique").to_numpy() > 1
     row: dict[str, Any] = {"points": int(varies.sum()), "exponent_theory": 0.5}
@@ -48,7 +49,9 @@ def exponent_row(
         [np.log(x[varies]), *[(group[varies] == name).astype(float) for name in names]]
     )
     relative = error[varies] / value[varies]
-    parameters, covariance, chi2, dof = least_squares(design, np.log(value[varies]), relative)
+    parameters, covariance, chi2, dof = least_squares(
+        design, np.log(value[varies]), relative, weight[varies]
+    )
     row |= {"exponent": parameters[0], "exponent_error": float(np.sqrt(covariance[0, 0]))}
     row["pull"] = (row["exponent"] - 0.5) / row["exponent_error"]
     return row | _goodness(chi2, dof)
@@ -58,13 +61,15 @@ def zero_noise_row(
     variable: np.ndarray,
     value: np.ndarray,
     error: np.ndarray,
+    weight: np.ndarray,
     stochasticity: np.ndarray,
     centre: np.ndarray,
     slope_theory: float,
 ) -> dict[str, Any]:
     """Slope value / variable extrapolated to a/B = 0.
 
-    One intercept for all points; each centre has its own polynomial in a/B, of second order, for
+    `weight` are the expected inverse squares of the relative errors, up to a factor. One intercept
+    for all points; each centre has its own polynomial in a/B, of second order, for
     the repulsion between modes that sets in with the noise.
     """
     row: dict[str, Any] = {"points": len(value), "slope_theory": slope_theory}
@@ -78,11 +83,7 @@ def zero_noise_row(
     if len(value) <= design.shape[1] or np.linalg.matrix_rank(design) < design.shape[1]:
         return row
     ratio = value / variable
-    parameters, _, _, _ = least_squares(design, ratio, error / variable)
-    # A second pass with errors relative to the fitted curve: errors estimated from the points
-    # themselves would favour those that lie low.
-    smooth = np.abs(design @ parameters) * error / value
-    parameters, covariance, chi2, dof = least_squares(design, ratio, smooth)
+    parameters, covariance, chi2, dof = least_squares(design, ratio, error / variable, weight)
     row |= {"slope": parameters[0], "slope_error": float(np.sqrt(covariance[0, 0]))}
     row["pull"] = (row["slope"] - slope_theory) / row["slope_error"]
     return row | _goodness(chi2, dof)
@@ -107,7 +108,8 @@ def same_stochasticity_pairs(
     -------
     pandas.DataFrame
         `learning_rate` of the run with the larger one, `smaller_learning_rate`, `stochasticity`,
-        `block`, `ratio` (larger over smaller) and `ratio_error`; one row per neighbouring pair.
+        `block`, `ratio` (larger over smaller), `ratio_error`, and `weight`, its expected inverse
+        square up to a factor; one row per neighbouring pair.
     """
     table = fits[fits["sigma"].notna()].copy()
     table["group"] = groups(table, hyperparameters, ("learning_rate", "batch_size"))
@@ -130,10 +132,11 @@ def same_stochasticity_pairs(
                     "block": high["block"],
                     "ratio": ratio,
                     "ratio_error": error,
+                    "weight": 1.0 / (1.0 / high["samples"] + 1.0 / low["samples"]),
                 }
             )
     names = ["learning_rate", "smaller_learning_rate", "stochasticity", "block"]
-    return pd.DataFrame(rows, columns=[*names, "ratio", "ratio_error"])
+    return pd.DataFrame(rows, columns=[*names, "ratio", "ratio_error", "weight"])
 
 
 def same_stochasticity_row(pairs: pd.DataFrame) -> dict[str, Any]:
@@ -142,11 +145,8 @@ def same_stochasticity_row(pairs: pd.DataFrame) -> dict[str, Any]:
     if pairs.empty:
         return row
     ratio, error = pairs["ratio"].to_numpy(), pairs["ratio_error"].to_numpy()
-    weight = error**-2.0
-    row |= {
-        "slope": float(np.average(ratio, weights=weight)),
-        "slope_error": float(weight.sum() ** -0.5),
-    }
+    slope, slope_error = weighted_mean(ratio, error, pairs["weight"])
+    row |= {"slope": slope, "slope_error": slope_error}
     row["pull"] = (row["slope"] - 1.0) / row["slope_error"]
     return row | _goodness(float((((ratio - 1.0) / error) ** 2).sum()), len(pairs))
 

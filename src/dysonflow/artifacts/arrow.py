@@ -61,6 +61,11 @@ def constant(value: Any, kind: pa.DataType, rows: int) -> pa.Array:
     """Arrow array that holds one value in every row."""
     if kind in NUMPY and value is not None:
         return arrow_array(np.full(rows, value, dtype=NUMPY[kind]), kind)
+    if pa.types.is_list(kind) and value is not None and kind.value_type in NUMPY:
+        offsets = np.arange(rows + 1, dtype=np.int32) * len(value)
+        each = np.asarray(value, dtype=NUMPY[kind.value_type])
+        inner = arrow_array(np.tile(each, rows), kind.value_type)
+        return pa.Array.from_buffers(kind, rows, [None, _buffer(offsets)], children=[inner])
     return arrow_array([value] * rows, kind)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dysonflow.artifacts.files import atomic, envelope
-from dysonflow.artifacts.seals import damaged
+from dysonflow.errors import DamagedError
 
 BEGIN, END = "<!-- dysonflow ", " -->\n"
 
@@ -30,6 +30,12 @@ def write_document(path: str | os.PathLike[str], text: str, metadata: Mapping[st
         temporary.write_text(f"{text}{BEGIN}{content}{END}", encoding="utf-8")
 
 
+def has_provenance(path: str | os.PathLike[str]) -> bool:
+    """Whether a text file says what it was made from; its text is not checked."""
+    lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
+    return bool(lines) and lines[-1].startswith(BEGIN)
+
+
 def read_document(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Provenance of a document, its text checked.
 
@@ -41,11 +47,11 @@ def read_document(path: str | os.PathLike[str]) -> dict[str, Any]:
     raw = Path(path).read_text(encoding="utf-8", errors="replace")
     text, begin, rest = raw.rpartition(BEGIN)
     if not begin or not rest.endswith(END):
-        raise damaged(path, "no provenance in it, or cut off")
+        raise DamagedError(path, "no provenance in it, or cut off")
     try:
         metadata = dict(json.loads(rest.removesuffix(END)))
     except ValueError as error:
-        raise damaged(path, str(error)) from error
+        raise DamagedError(path, str(error)) from error
     if metadata.get("data") != _digest(text):
-        raise damaged(path, "checksum does not match the content")
+        raise DamagedError(path, "checksum does not match the content")
     return metadata

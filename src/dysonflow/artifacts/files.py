@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dysonflow.artifacts import seals
-from dysonflow.errors import ArtifactError, NewerFormatError, OlderFormatError
+from dysonflow.errors import ArtifactError, DamagedError, NewerFormatError, OlderFormatError
 
 METADATA_KEY = "dysonflow"
 FORMAT = 3
@@ -132,4 +132,4 @@ def check_seal(metadata: Mapping[str, Any], sealed: bool, path: str | os.PathLik
     """Raise `ArtifactError` for a file of another layout, and for one that lost its seal."""
     check_format(metadata, path)
     if not sealed:
-        raise seals.damaged(path, "no checksum")
+        raise DamagedError(path, "no checksum")

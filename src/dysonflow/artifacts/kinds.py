@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dysonflow.artifacts import documents
 from dysonflow.artifacts.files import check_format
-from dysonflow.artifacts.seals import damaged
-from dysonflow.errors import ArtifactError, UnreadableError
+from dysonflow.artifacts.pictures import COMPANIONS
+from dysonflow.errors import ArtifactError, DamagedError, UnreadableError
 
 Reader = Callable[[str | os.PathLike[str]], dict[str, Any]]
 
@@ -66,6 +67,37 @@ def kind_of(path: str | os.PathLike[str]) -> Kind:
     return found
 
 
+def artifacts_at(path: str | os.PathLike[str]) -> list[Path]:
+    """Artifacts that a path stands for.
+
+    Of a folder those that lie in it, of a file beside the picture of a figure that picture, which
+    holds what is known of all of them; else the path itself.
+
+    Raises
+    ------
+    ArtifactError
+        If there is none in a folder, or no artifact has the suffix of a file.
+    """
+    place = Path(path)
+    if place.is_dir():
+        # Text without provenance, such as the report, is not of a kind that is checked.
+        found = [
+            file
+            for file in sorted(place.iterdir())
+            if file.is_file()
+            and file.suffix in KINDS
+            and (KINDS[file.suffix].module != "documents" or documents.has_provenance(file))
+        ]
+        if not found:
+            raise ArtifactError(f"{path}: no artifact of dysonflow lies in this folder itself")
+        return found
+    picture = place.with_suffix(".png")
+    if place.suffix in COMPANIONS and place.is_file() and picture.is_file():
+        return [picture]
+    kind_of(place)
+    return [place]
+
+
 def peek(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Provenance of an artifact; nothing else of the file is checked.
 
@@ -101,7 +133,7 @@ def _read(path: str | os.PathLike[str], function: str) -> dict[str, Any]:
         raise UnreadableError(f"{path}: cannot be read: {error.strerror or error}") from error
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         # Provenance of a foreign file that happens to be laid out alike.
-        raise damaged(path, f"{type(error).__name__} {error}") from error
+        raise DamagedError(path, f"{type(error).__name__} {error}") from error
     return metadata
 
 

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dysonflow.artifacts.seals import damaged
-from dysonflow.errors import ArtifactError
+from dysonflow.errors import DamagedError
 
 COMPANIONS = (".pdf", ".csv", ".rst")
 """Suffixes of the files that are written beside the PNG file of a figure."""
@@ -33,19 +32,19 @@ def embedded(png: str | os.PathLike[str]) -> dict[str, Any]:
     raw = Path(png).read_bytes()
     position, text = len(PNG), ""
     if not raw.startswith(PNG):
-        raise damaged(png, "no PNG file")
+        raise DamagedError(png, "no PNG file")
     # Readers skip most of the checksums; each chunk is its length, kind, data and CRC.
     while position < len(raw):
         size = int.from_bytes(raw[position : position + 4], "big")
         end = position + 8 + size
         chunk = raw[position + 4 : end]
         if end + 4 > len(raw) or zlib.crc32(chunk) != int.from_bytes(raw[end : end + 4], "big"):
-            raise damaged(png, "checksum does not match the content")
+            raise DamagedError(png, "checksum does not match the content")
         if chunk.startswith(b"tEXtdysonflow\0"):
             text = chunk.partition(b"\0")[2].decode("latin-1")
         position = end + 4
     if not text or chunk[:4] != b"IEND":
-        raise damaged(png, "no provenance in it, or cut off")
+        raise DamagedError(png, "no provenance in it, or cut off")
     return dict(json.loads(text))
 
 
@@ -61,5 +60,5 @@ def read_metadata(png: str | os.PathLike[str]) -> dict[str, Any]:
     for suffix, recorded in metadata.get("files", {}).items():
         companion = Path(png).with_suffix(suffix)
         if not companion.is_file() or checksums(png, (suffix,))[suffix] != recorded:
-            raise ArtifactError(f"{companion}: missing or changed; delete {png}")
+            raise DamagedError(png, f"{companion}: missing or changed")
     return metadata

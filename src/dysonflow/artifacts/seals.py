@@ -8,9 +8,8 @@ page checksums leave out the footer.
 import hashlib
 import mmap
 import os
-from pathlib import Path
 
-from dysonflow.errors import ArtifactError
+from dysonflow.errors import DamagedError
 
 SEAL_KEY = "seal"
 """Key of the metadata entry that holds the seal."""
@@ -18,14 +17,6 @@ MARK = "dysonflow-sha256:"
 DIGITS = 64
 BLANK = MARK + "0" * DIGITS
 """What a writer leaves for the seal."""
-
-
-def damaged(path: str | os.PathLike[str], reason: str) -> ArtifactError:
-    """Error that names a damaged file and the way to get it back."""
-    message = f"{path}: damaged or not of dysonflow ({reason}); delete it and run snakemake again"
-    if Path(path).is_symlink():
-        message += f" (it is a link into a shared cache: delete {os.path.realpath(path)} as well)"
-    return ArtifactError(message)
 
 
 def _locate(data: mmap.mmap) -> int:
@@ -83,10 +74,10 @@ def check(path: str | os.PathLike[str]) -> bool:
         ):
             position = _locate(data)
             if position and _digest(data, position) != data[position : position + DIGITS]:
-                raise damaged(path, "checksum does not match the content")
+                raise DamagedError(path, "checksum does not match the content")
             return position > 0
     except FileNotFoundError:
         raise
     except (OSError, ValueError) as error:
         # An empty file cannot be mapped.
-        raise damaged(path, str(error)) from error
+        raise DamagedError(path, str(error)) from error

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from dysonflow.artifacts import seals
 from dysonflow.artifacts.arrow import texts
 from dysonflow.artifacts.files import METADATA_KEY, atomic, check_seal, header
+from dysonflow.errors import DamagedError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -126,7 +127,7 @@ def peek(path: str | os.PathLike[str]) -> dict[str, Any]:
     except FileNotFoundError:
         raise
     except (OSError, pa.ArrowException, KeyError, ValueError) as error:
-        raise seals.damaged(path, type(error).__name__) from error
+        raise DamagedError(path, type(error).__name__) from error
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -171,7 +172,7 @@ def read_arrow(
         try:
             tables += list(_parts(path, columns, layer))
         except (OSError, pa.ArrowException) as error:
-            raise seals.damaged(path, str(error)) from error
+            raise DamagedError(path, str(error)) from error
     # Of two models, each lacks hyperparameters of the other: nothing is required of the union.
     return pa.concat_tables(tables, promote_options="default")
 

@@ -1,7 +1,9 @@
 """Weights of a run: a safetensors file, one tensor per layer, written and read by slices.
 
 The tensor `weights/<layer>` has the shape (replica, snapshot, M, N); `step` (snapshot,) holds the
-SGD step of each snapshot, `loss` (replica, snapshot) the loss. Provenance is in the header.
+SGD step of each snapshot, `loss` (replica, snapshot) the loss. Of a run with lags,
+`lagged/<layer>` (replica, snapshot, lag, M, N) holds the weights so many SGD steps later.
+Provenance is in the header.
 """
 
 import hashlib
@@ -27,10 +29,12 @@ from dysonflow.artifacts.files import (
     header,
     publish,
 )
-from dysonflow.errors import ArtifactError
+from dysonflow.errors import ArtifactError, DamagedError
 
 PREFIX = "weights/"
 """Of the tensors that hold weights; a layer's name has no slash."""
+LAGGED = "lagged/"
+"""Of the tensors that hold the weights after each lag."""
 UNFINISHED = ".unfinished"
 """Suffix of a weights file that is still being written, beside its place."""
 PART_BYTES = 2**26
@@ -78,7 +82,7 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[Any, dict[str, Any]]
         with safetensors.safe_open(path, framework="numpy") as file:
             metadata = json.loads((file.metadata() or {})[METADATA_KEY])
     except (OSError, safetensors.SafetensorError, KeyError, ValueError) as error:
-        raise seals.damaged(path, str(error)) from error
+        raise DamagedError(path, str(error)) from error
     check_seal(metadata, sealed, path)
     with safetensors.safe_open(path, framework="numpy") as file:
         yield file, metadata
@@ -127,7 +131,7 @@ def peek(path: str | os.PathLike[str]) -> dict[str, Any]:
     except FileNotFoundError:
         raise
     except (OSError, safetensors.SafetensorError, KeyError, ValueError) as error:
-        raise seals.damaged(path, str(error)) from error
+        raise DamagedError(path, str(error)) from error
 
 
 class WeightsWriter:
@@ -150,6 +154,9 @@ class WeightsWriter:
         Provenance as far as it is known; decides how much room the header gets.
     resumable : bool
         Whether what is written outlives an error, so that a later process may go on with it.
+    lags : int
+        Further weights that are kept after each snapshot. A frame is a snapshot or one of those;
+        frames are counted in the order of their SGD steps.
 
     Raises
     ------
@@ -166,10 +173,12 @@ class WeightsWriter:
         dtype: str,
         metadata: Mapping[str, Any],
         resumable: bool = False,
+        lags: int = 0,
     ):
         self.target = Path(path)
         self.path = Path(f"{path}{UNFINISHED}")
         self.shapes, self.replicas, self.snapshots = dict(shapes), replicas, snapshots
+        self.lags = lags
         self._resumable = resumable
         self.dtype = np.dtype(dtype)
         self._step = np.zeros(snapshots, dtype=np.int64)
@@ -178,6 +187,11 @@ class WeightsWriter:
             **{
                 PREFIX + layer: (self.dtype, (replicas, snapshots, *shape))
                 for layer, shape in self.shapes.items()
+            },
+            **{
+                LAGGED + layer: (self.dtype, (replicas, snapshots, lags, *shape))
+                for layer, shape in self.shapes.items()
+                if lags
             },
             "loss": (np.dtype(np.float64), self._loss.shape),
             "step": (np.dtype(np.int64), self._step.shape),
@@ -231,33 +245,35 @@ class WeightsWriter:
             for name, (dtype, shape) in self._specs.items()
         }
 
-    def _slices(self, layer: str, first: int, snapshot: int, count: int) -> Iterator[int]:
-        """Places in the file of one snapshot of some replicas."""
+    def _slices(self, layer: str, first: int, frame: int, count: int) -> Iterator[int]:
+        """Places in the file of one frame of some replicas."""
         rows, columns = self.shapes[layer]
         size = rows * columns * self.dtype.itemsize
-        begin = self._start + self._offset(PREFIX + layer)
+        snapshot, lag = divmod(frame, 1 + self.lags)
+        begin = self._start + self._offset((LAGGED if lag else PREFIX) + layer)
         for replica in range(first, first + count):
-            yield begin + (replica * self.snapshots + snapshot) * size
+            place = replica * self.snapshots + snapshot
+            yield begin + (place * self.lags + lag - 1 if lag else place) * size
 
     def put(
         self,
         first: int,
-        snapshot: int,
+        frame: int,
         weights: Mapping[str, np.ndarray],
         loss: np.ndarray | None = None,
     ) -> int:
-        """Write one snapshot of some replicas.
+        """Write one frame of some replicas.
 
         Parameters
         ----------
         first : int
             First replica, counted from the first of this file.
-        snapshot : int
-            Number of the snapshot.
+        frame : int
+            Number of the frame; without lags, of the snapshot.
         weights : mapping
             Layer to array of shape (replicas, M, N); all layers.
         loss : np.ndarray, optional
-            Shape (replicas,).
+            Shape (replicas,); kept of snapshots.
 
         Returns
         -------
@@ -286,21 +302,22 @@ class WeightsWriter:
                     raise ValueError(
                         f"{self.target}: layer {layer} of replica {replica} is not finite"
                     )
-                places = self._slices(layer, first, snapshot, len(array))
+                places = self._slices(layer, first, frame, len(array))
                 for place, matrix in zip(places, array, strict=True):
                     self._file.seek(place)
                     self._file.write(matrix.data)
                 checksum = zlib.crc32(array.data, checksum)
             self._file.flush()
-        if loss is not None:
+        snapshot, lag = divmod(frame, 1 + self.lags)
+        if loss is not None and not lag:
             self._loss[first : first + len(loss), snapshot] = loss
         return checksum
 
-    def checksum(self, first: int, snapshot: int, count: int) -> int:
-        """Checksum of what is in the file for one snapshot of some replicas, as `put` gave it."""
+    def checksum(self, first: int, frame: int, count: int) -> int:
+        """Checksum of what is in the file for one frame of some replicas, as `put` gave it."""
         checksum = 0
         for layer, (rows, columns) in self.shapes.items():
-            for place in self._slices(layer, first, snapshot, count):
+            for place in self._slices(layer, first, frame, count):
                 self._file.seek(place)
                 size = rows * columns * self.dtype.itemsize
                 checksum = zlib.crc32(self._file.read(size), checksum)
@@ -411,8 +428,8 @@ class WeightsFile:
         Provenance.
     shapes : dict
         Layer to (M, N), in the order of the file.
-    replicas, snapshots : int
-        Of the ensemble.
+    replicas, snapshots, lags : int
+        Of the ensemble; lags that each snapshot is followed by.
     step : np.ndarray
         SGD step of each snapshot, shape (snapshot,).
     loss : np.ndarray
@@ -433,6 +450,9 @@ class WeightsFile:
         self.shapes: dict[str, tuple[int, int]] = {
             layer: tuple(file.get_slice(PREFIX + layer).get_shape()[2:]) for layer in layers
         }
+        self.lags = 0
+        if LAGGED + layers[0] in file.keys():  # noqa: SIM118
+            self.lags = int(file.get_slice(LAGGED + layers[0]).get_shape()[2])
         self.dtype = {code: name for name, code in CODES.items()}[
             file.get_slice(names[0]).get_dtype()
         ]
@@ -444,6 +464,18 @@ class WeightsFile:
         if layer not in self.shapes:
             raise KeyError(f"there is no layer {layer}; there are {', '.join(self.shapes)}")
         return self._file.get_slice(PREFIX + layer)[replicas, snapshots]
+
+    def read_lagged(
+        self,
+        layer: str,
+        lag: int,
+        replicas: slice = slice(None),
+        snapshots: slice = slice(None),
+    ) -> np.ndarray:
+        """Weights of a layer after a lag, by its number, shape (replica, snapshot, M, N)."""
+        if not 0 <= lag < self.lags:
+            raise IndexError(f"there is no lag number {lag}; there are {self.lags}")
+        return self._file.get_slice(LAGGED + layer)[replicas, snapshots, lag]
 
     def parts(self, layer: str, part_bytes: int = PART_BYTES) -> Iterator[slice]:
         """Replicas, in order, whose snapshots of a layer fill about `part_bytes`."""
@@ -496,14 +528,22 @@ def join_weights(paths: Sequence[str], output: str) -> None:
         metadata[total] = sum(shard[total] for shard in shards)
     with open_weights(paths[0]) as one:
         shapes, snapshots, dtype, step = one.shapes, one.snapshots, one.dtype, one.step
-    with WeightsWriter(output, shapes, expected, snapshots, dtype, metadata) as writer:
+        lags = one.lags
+    shape = (shapes, expected, snapshots, dtype)
+    with WeightsWriter(output, *shape, metadata, lags=lags) as writer:
         for path, shard in zip(paths, shards, strict=True):
             start, stop = shard["members"]
             with open_weights(path) as file:
-                if file.replicas != stop - start or file.shapes != shapes:
+                if (file.replicas, file.shapes, file.lags) != (stop - start, shapes, lags):
                     raise ArtifactError(f"{path}: not the shard that begins with replica {start}")
                 for snapshot in range(snapshots):
-                    here = slice(snapshot, snapshot + 1)
+                    here, frame = slice(snapshot, snapshot + 1), snapshot * (1 + lags)
                     part = {layer: file.read(layer, snapshots=here)[:, 0] for layer in shapes}
-                    writer.put(start, snapshot, part, file.loss[:, snapshot])
+                    writer.put(start, frame, part, file.loss[:, snapshot])
+                    for lag in range(lags):
+                        part = {
+                            layer: file.read_lagged(layer, lag, snapshots=here)[:, 0]
+                            for layer in shapes
+                        }
+                        writer.put(start, frame + 1 + lag, part)
         writer.finish(step, metadata)

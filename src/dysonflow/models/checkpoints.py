@@ -168,6 +168,10 @@ class CheckpointHyperparameters(Hyperparameters):
 
     def check(self) -> None:
         """Refuse axes and centres that do not fit, and theories that do not apply."""
+        if self.lags:
+            raise ConfigError(
+                f"lags = {self.lags}: checkpoints are read as they are; leave lags out"
+            )
         _check_axes(self)
         if not self.centres:
             return

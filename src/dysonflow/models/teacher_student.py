@@ -53,7 +53,9 @@ class TeacherStudentHyperparameters(Hyperparameters):
     size: int = quantity(2, ge=1, le=4096)
     """Rows and columns n of student and teacher."""
     teacher_spectrum: float | list[float] = quantity(2.0)
-    """Eigenvalues kappa of the teacher, all > 0: one number for all of them, or a list of n."""
+    """Eigenvalues kappa of the teacher, all > 0: one number for all of them, or a list of n. In a
+    sweep a list is one of values: `[[1, 2, 3.5]]` is one teacher, `[1, 2, 3.5]` are three, each
+    with equal eigenvalues."""
     initial_width: float = quantity(0.1, ge=0)
     """Standard deviation of the independent normal weights at the start."""
     data: Literal["fresh", "shared"] = quantity("fresh")
@@ -131,10 +133,10 @@ class TeacherStudentHyperparameters(Hyperparameters):
                 f"teacher_spectrum = {self.teacher_spectrum}: every eigenvalue must be > 0"
             )
         if self.contraction() >= 1.0:
-            excess = (self.size + 2) / self.batch_size
             raise ConfigError(
                 f"learning_rate = {self.learning_rate:g}: the fluctuations grow without bound; "
-                f"allowed at batch_size = {self.batch_size}: > 0 and < {2 / (1 + excess):.3g}"
+                f"allowed at batch_size = {self.batch_size}: > 0 and < "
+                f"{2 / (1 + (self.size + 1) / self.batch_size):.3g}"
             )
 
 

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 import stat
 import time
@@ -20,19 +21,29 @@ import pyarrow as pa
 from dysonflow import models
 from dysonflow.analysis.columns import hyperparameter_fields
 from dysonflow.artifacts import files, kinds, provenance, tables
+from dysonflow.artifacts.weights import UNFINISHED
 from dysonflow.errors import (
     ArtifactError,
+    DamagedError,
     NewerFormatError,
     OlderFormatError,
     UnreadableError,
 )
 from dysonflow.hyperparameters import Hyperparameters
 from dysonflow.planning.graph import STATUS, Artifact, Plan
-from dysonflow.results import RUN_FILES, Results
+from dysonflow.results import RUN_FILES, RUN_NAME, Results
 from dysonflow.simulation.resume import SUFFIX
 
 REPORTED_PACKAGES = ("python", "numpy", "scipy", "torch", "pyarrow")
 """Packages whose other version may change the last digits of a result."""
+
+OWN_FILE = re.compile(
+    rf"(?:{'|'.join(map(re.escape, RUN_FILES))}|shards/\d+-\d+\.safetensors)"
+    rf"(?:{re.escape(UNFINISHED)}|{re.escape(SUFFIX)})?"
+    # What a killed writer left.
+    r"|(?:shards/)?\.[^/]+\.partial"
+)
+"""Path of a file that the workflow writes into the folder of a run."""
 
 RUNS_FIELDS = [
     pa.field("run", pa.string(), False),
@@ -109,8 +120,9 @@ def verify(plan: Plan) -> Report:
     report = Report({}, {}, {}, {}, {}, [], 0, 0)
     wanted = list(plan.artifacts())
     named = {artifact.path for artifact in wanted}
-    runs = Path(plan.results.root, "runs")
-    others = [str(path) for name in RUN_FILES for path in runs.glob(f"*/*/{name}")]
+    folders = _run_folders(plan.results)
+    others = [str(folder / name) for folder in folders for name in RUN_FILES]
+    others = [path for path in others if os.path.lexists(path)]
     wanted += [Artifact(path, {}) for path in sorted(others) if path not in named]
     here = provenance.versions()
     versions: Counter[tuple[str, str]] = Counter()
@@ -137,7 +149,8 @@ def verify(plan: Plan) -> Report:
                 group = report.unreadable
             elif isinstance(error, OlderFormatError):
                 group = report.stale
-            group[path] = str(error).removeprefix(f"{path}: ")
+            reason = error.reason if isinstance(error, DamagedError) else str(error)
+            group[path] = reason.removeprefix(f"{path}: ")
             continue
         difference = _difference(artifact, metadata)
         if difference:
@@ -166,6 +179,12 @@ def _ahead(paths: Iterable[Path]) -> Iterator[tuple[Path, str]]:
                 yield path, f"its time stamp, {when}, lies ahead of the clock; touch it"
 
 
+def _run_folders(results: Results) -> list[Path]:
+    """Folders that are named like runs."""
+    found = sorted(Path(results.root).glob("runs/*/*"))
+    return [path for path in found if re.fullmatch(RUN_NAME, path.name)]
+
+
 def remove(path: Path) -> None:
     """Delete a file; of a link into a shared cache, what it points to as well."""
     with _cannot_be_deleted(path):
@@ -174,13 +193,35 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def remove_folder(folder: Path) -> None:
-    """Delete the folder of a run; of a link the link alone, not what it points to."""
+def foreign(folder: Path) -> list[Path]:
+    """Files in the folder of a run that the workflow did not write; links are not followed."""
+    if folder.is_symlink():
+        return []
+    files = [path for path in sorted(folder.rglob("*")) if path.is_symlink() or path.is_file()]
+    return [path for path in files if not OWN_FILE.fullmatch(path.relative_to(folder).as_posix())]
+
+
+def remove_run(folder: Path) -> None:
+    """Delete the folder of a run with all that the workflow wrote; of a link the link alone.
+
+    A folder in which something else lies stays, with that.
+
+    Raises
+    ------
+    ArtifactError
+        If a file cannot be deleted.
+    """
     with _cannot_be_deleted(folder):
         if folder.is_symlink():
             folder.unlink()
-        else:
+            return
+        others = foreign(folder)
+        if not others:
             shutil.rmtree(folder)
+            return
+        for path in [path for path in folder.rglob("*") if not path.is_dir()]:
+            if path not in others:
+                path.unlink()
 
 
 @contextmanager
@@ -214,10 +255,32 @@ def unrecorded(plan: Plan, snakemake: Path = Path(".snakemake")) -> list[str]:
     return lines
 
 
+def flagged(plan: Plan) -> list[str]:
+    """Lines on studies all of whose fits carry a flag, from the provenance of their laws."""
+    lines = []
+    for study in plan.studies.values():
+        path = Path(plan.results.scaling(study.name))
+        if not study.is_stationary or not path.is_file():
+            continue
+        try:
+            metadata = kinds.peek(path)
+        except ArtifactError as error:
+            lines.append(str(error))
+            continue
+        flags = metadata.get("flags", {})
+        if flags and sum(flags.values()) == metadata["blocks"]:
+            text, count = max(flags.items(), key=lambda item: item[1])
+            lines.append(
+                f"study {study.name!r}: all {metadata['blocks']} fits carry a flag, {count} of "
+                f"them: {text} (column `flag` of the fits)"
+            )
+    return lines
+
+
 def orphans(plan: Plan) -> list[Path]:
-    """Folders of runs that no study names."""
+    """Folders of runs that no study names; a folder that is not named like a run is none."""
     named = {Path(plan.results.run(run.MODEL, run.name)) for run in plan.runs.values()}
-    found = [path for path in Path(plan.results.root).glob("runs/*/*") if path.is_dir()]
+    found = [path for path in _run_folders(plan.results) if path.is_dir()]
     return sorted(path for path in found if path not in named)
 
 
@@ -240,7 +303,7 @@ def runs_table(studies: Mapping[str, Sequence[Hyperparameters]], results: Result
     rows = []
     for run, users in named.values():
         rows.append(_row(Path(results.run(run.MODEL, run.name)), run.canonical(), users))
-    for folder in sorted(Path(results.root).glob("runs/*/*")):
+    for folder in _run_folders(results):
         if folder.is_dir() and folder.name not in named:
             rows.append(_row(folder, None, []))
     fields = {field.name: field for field in RUNS_FIELDS}

@@ -25,7 +25,7 @@ from dysonflow.planning.studies import (
 )
 from dysonflow.readers import arrays
 from dysonflow.report import figures
-from dysonflow.results import FITS, SPECTRA, WEIGHTS, Results
+from dysonflow.results import FITS, INCREMENTS, SPECTRA, WEIGHTS, Results
 
 Paths = dict[str, list[str]]
 NOTHING = r"(?!)"
@@ -165,11 +165,14 @@ class Plan:
         study : str
             Its name.
         kind : str
-            `weights`, `spectra` or `fits`.
+            `weights`, `spectra`, `fits`, or `increments` of the runs with lags.
         layer : str
             Only of runs that have this layer; of all if empty.
         """
-        return [self.results.files_of(run)[kind] for run in self.runs_with(study, layer)]
+        runs = self.runs_with(study, layer)
+        if kind == "increments":
+            runs = [run for run in runs if run.lags]
+        return [self.results.files_of(run)[kind] for run in runs]
 
     def runs_with(self, study: str, layer: str = "") -> list[Hyperparameters]:
         """Runs of a study that have a layer; all of them if `layer` is empty."""
@@ -210,6 +213,9 @@ class Plan:
             if study.is_stationary:
                 wanted[self.results.scaling(study.name)] = None
             wanted |= dict.fromkeys(self.run_files(study.name, "spectra"))
+            wanted |= dict.fromkeys(
+                self.results.files_of(run)["increments"] for run in study.runs if run.lags
+            )
         document = [self.results.document] if self.reproduction else []
         return [*wanted, *document, self.results.runs_table]
 
@@ -242,6 +248,7 @@ class Plan:
             "layer": layer or self.studies[study].layers[0],
             "model": model,
             "options": dict(figures.FIGURES[name].options),
+            "style": self.studies[study].figure_style,
             "runs": [run.canonical() for run in self.runs_with(study, layer)],
             "source": sources.source("figure", model, name),
         }
@@ -301,6 +308,8 @@ class Plan:
             arrays.digest if read else kinds.made_from,
         )
         yield Artifact(files["spectra"], said("spectra"), [files["weights"]])
+        if run.lags:
+            yield Artifact(files["increments"], said("increments"), [files["weights"]])
         if run.name in self.fitted:
             yield Artifact(files["fits"], said("fit"), list(self.fit_inputs(run).values()))
 
@@ -309,5 +318,10 @@ def _flat(parts: Iterable[Iterable[str]]) -> list[str]:
     return [path for part in parts for path in part]
 
 
-STATUS = {WEIGHTS: "trained", SPECTRA: "diagonalised", FITS: "fitted"}
+STATUS = {
+    WEIGHTS: "trained",
+    SPECTRA: "diagonalised",
+    INCREMENTS: "diagonalised",
+    FITS: "fitted",
+}
 """How far a run is whose last file is this."""

@@ -1,23 +1,37 @@
-"""Memory and time that a job asks a cluster for, from the hyperparameters of its run.
+"""Memory and time of jobs, from the hyperparameters of their runs.
 
-Estimates on the safe side, measured on slow cores (docs/scaling.md); what a job asks for decides
-when it starts and when it is killed, never a number in its output. Every retry asks for more.
+What a job asks a cluster for is on the safe side, measured on slow cores (docs/scaling.md); it
+decides when the job starts and when it is killed, never a number in its output. Every retry asks
+for more. What people are told to expect is the likely time on a core of today, with no margin.
 """
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
 
+from dysonflow import models
 from dysonflow.hyperparameters import Hyperparameters
 from dysonflow.simulation.base import BLOCK_SIZE
+from dysonflow.simulation.devices import CPU, Device
+from dysonflow.simulation.implementation import choose
 
 BYTES = 8
 """Of one number in double precision."""
 SECONDS = {
     "cpu": {"step": 1e-4, "draw": 5e-9, "operation": 1e-10},
     "cuda": {"step": 1e-3, "draw": 1e-10, "operation": 1e-12},
+    "compiled": {"step": 5e-7, "draw": 2e-10, "operation": 2e-11},
 }
 """Of the small kernels of one SGD step of a block, one normal random number, and one floating-point
-operation. On a CPU: one core, measured. On a GPU: a guess on the safe side for double precision."""
+operation. On a CPU: one core, measured, with torch and with the compiled kernel (half of that on an
+idle core with AVX-512, docs/speed.md). On a GPU: a guess on the safe side for double precision."""
+JOB_SECONDS = 1.5
+"""CPU time of a job beside what it computes: start of Python, imports, files."""
+FIT_SECONDS = 1.0
+"""Of all fits of a run of some thousand matrices."""
+READ_BYTES_PER_SECOND = 20e6
+"""From a slow shared file system."""
 TIME_MARGIN = 4
 """A job is given this many times its estimated time: cores differ, and so do their neighbours."""
 MEMORY_MARGIN = 1.5
@@ -32,6 +46,12 @@ SHORTEST_TABLE = 4
 """Minutes that even the smallest table may take."""
 ROW_BYTES = 400
 """One row of spectra while it is made or read: its columns, copies and the sort."""
+ROW_DISK_BYTES = 12
+"""One row of spectra on the disk, compressed."""
+RUN_DISK_BYTES = 30_000
+"""Of a table of one run or study on the disk, however short it is."""
+FIGURE_DISK_BYTES = 400_000
+"""Of the four files of a figure."""
 
 PART = 2**26
 """Bytes of weights that a job holds at once, `dysonflow.artifacts.weights.PART_BYTES`."""
@@ -40,7 +60,7 @@ PART = 2**26
 def _weight_bytes(run: Hyperparameters, replicas: int) -> int:
     """Bytes of the snapshots of some replicas, all layers together."""
     matrix = sum(rows * columns for rows, columns in run.layers().values())
-    return replicas * run.snapshots * matrix * BYTES
+    return replicas * run.snapshots * (1 + len(run.lags)) * matrix * BYTES
 
 
 def training_seconds(run: Hyperparameters, replicas: int, device: str = "cpu") -> float:
@@ -48,11 +68,104 @@ def training_seconds(run: Hyperparameters, replicas: int, device: str = "cpu") -
 
     Each step of a block costs its kernels, and what the model says of each replica.
     """
-    cost = SECONDS["cuda" if device == "cuda" else "cpu"]
+    return _training_seconds(run, replicas, "cuda" if device == "cuda" else "cpu")
+
+
+def _training_seconds(run: Hyperparameters, replicas: int, with_what: str) -> float:
+    cost = SECONDS[with_what]
     step = run.cost()
-    blocks = 1 if device == "cuda" else math.ceil(replicas / BLOCK_SIZE)
+    blocks = 1 if with_what == "cuda" else math.ceil(replicas / BLOCK_SIZE)
     each = replicas * (step.draws * cost["draw"] + step.operations * cost["operation"])
-    return int(run.steps) * (blocks * cost["step"] + each)
+    return run.frame_steps[-1] * (blocks * cost["step"] + each)
+
+
+def expected_training_seconds(run: Hyperparameters, replicas: int, device: str = "cpu") -> float:
+    """Likely time of training, of a job as a whole, with what would train it on this machine.
+
+    Parameters
+    ----------
+    run : Hyperparameters
+        The run.
+    replicas : int
+        Replicas trained by this job.
+    device : str
+        As in the configuration; `auto` counts as `cpu`.
+    """
+    kind = "cuda" if device == "cuda" else "cpu"
+    place = Device(kind, kind) if kind == "cuda" else CPU
+    is_compiled = choose(models.load(run.MODEL), place).is_compiled
+    return JOB_SECONDS + _training_seconds(run, replicas, "compiled" if is_compiled else kind)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What jobs are likely to take.
+
+    Attributes
+    ----------
+    seconds : float
+        Of one core, or of one GPU that trains.
+    size : float
+        Bytes of the files that stay.
+    """
+
+    seconds: float = 0.0
+    size: float = 0.0
+
+    def __add__(self, other: Self) -> Self:
+        return type(self)(self.seconds + other.seconds, self.size + other.size)
+
+    def __str__(self) -> str:
+        size, unit = (self.size / 1e9, "GB") if self.size >= 1e9 else (self.size / 1e6, "MB")
+        hours = max(self.seconds / 3600, 0.01)
+        # Two digits; `g` alone would write 290 as 2.9e+02.
+        return f"{float(f'{hours:.2g}'):g} core-hours and {float(f'{max(size, 0.1):.2g}'):g} {unit}"
+
+
+def expected(
+    stage: str,
+    runs: Sequence[Hyperparameters],
+    replicas: int = 0,
+    device: str = "cpu",
+    is_kept: bool = True,
+) -> Expected:
+    """What a job is likely to take.
+
+    Parameters
+    ----------
+    stage : str
+        Name of its rule.
+    runs : sequence of Hyperparameters
+        Runs that it makes or reads.
+    replicas : int
+        Replicas that it trains.
+    device : str
+        As in the configuration.
+    is_kept : bool
+        Whether its output stays.
+    """
+    if stage.startswith("train"):
+        (run,) = runs
+        seconds = expected_training_seconds(run, replicas, device)
+        return Expected(seconds, is_kept * _weight_bytes(run, replicas))
+    if stage in ("join", "read_weights"):
+        size = sum(_weight_bytes(run, run.replicas) for run in runs)
+        return Expected(JOB_SECONDS + size / READ_BYTES_PER_SECOND, is_kept * size)
+    if stage == "spectra":
+        rows = sum(
+            run.replicas * run.snapshots * columns
+            for run in runs
+            for _, columns in run.layers().values()
+        )
+        seconds = JOB_SECONDS + sum(map(_spectra_seconds, runs))
+        return Expected(seconds, RUN_DISK_BYTES + rows * ROW_DISK_BYTES)
+    if stage == "fit":
+        seconds = FIT_SECONDS + sum(map(_spectra_seconds, runs))
+        return Expected(JOB_SECONDS + seconds, RUN_DISK_BYTES)
+    if stage == "increments":
+        return Expected(JOB_SECONDS + sum(map(_increments_seconds, runs)), RUN_DISK_BYTES)
+    size = FIGURE_DISK_BYTES if stage == "figure" else RUN_DISK_BYTES
+    return Expected(JOB_SECONDS, size)
 
 
 def training(
@@ -93,7 +206,9 @@ def joining(run: Hyperparameters, attempt: int = 1) -> dict[str, int]:
     """What the job that joins the shards of a run asks for; shape as of `training`."""
     size = _weight_bytes(run, run.replicas)
     # One snapshot of a shard at a time. Read and written on a slow shared file system: 20 MB/s.
-    return _grown(TABLE_MB, min(3 * size, 4 * PART), SHORTEST_TABLE, size / 20e6, attempt)
+    return _grown(
+        TABLE_MB, min(3 * size, 4 * PART), SHORTEST_TABLE, size / READ_BYTES_PER_SECOND, attempt
+    )
 
 
 def reading(run: Hyperparameters, attempt: int = 1) -> dict[str, int]:
@@ -101,7 +216,32 @@ def reading(run: Hyperparameters, attempt: int = 1) -> dict[str, int]:
     sizes = [path.stat().st_size for path in run.sources]
     there = max(sum(sizes), _weight_bytes(run, run.replicas))
     # All of one file, and as much again while it is brought into order; torch for its own format.
-    return _grown(TRAIN_MB, 4 * max(sizes, default=0), SHORTEST_TABLE, there / 20e6, attempt)
+    return _grown(
+        TRAIN_MB, 4 * max(sizes, default=0), SHORTEST_TABLE, there / READ_BYTES_PER_SECOND, attempt
+    )
+
+
+def _increments_seconds(run: Hyperparameters) -> float:
+    """Time of one core for the increments of a run: 3 us for each pair of levels and lag.
+
+    Theory goes through every step of a lag.
+    """
+    samples, sizes = run.replicas * run.snapshots, [n for _, n in run.layers().values()]
+    pairs = sum(samples * n**2 * 3e-6 for n in sizes) * len(run.lags)
+    return pairs + sum(run.lags) * samples * max(sizes) ** 3 * 1e-8
+
+
+def increments(run: Hyperparameters, attempt: int = 1) -> dict[str, int]:
+    """What a job asks for that measures the increments of a run.
+
+    Shape as of `training`. The samples of one layer and lag are held at once, with some arrays of
+    their pairs.
+    """
+    largest = max(columns for _, columns in run.layers().values())
+    samples = run.replicas * run.snapshots
+    size = 40 * samples * largest**2 * BYTES
+    seconds = _increments_seconds(run)
+    return _grown(TABLE_MB, size, SHORTEST_TABLE, seconds, attempt)
 
 
 def table(runs: Sequence[Hyperparameters], attempt: int = 1) -> dict[str, int]:
@@ -114,13 +254,18 @@ def table(runs: Sequence[Hyperparameters], attempt: int = 1) -> dict[str, int]:
         matrices = run.replicas * run.snapshots
         # One layer at a time is held.
         size += matrices * max(columns for _, columns in run.layers().values()) * ROW_BYTES
-        for rows, columns in run.layers().values():
-            # The singular values, then a few microseconds for each row.
-            decomposition = 20 * rows * columns * min(rows, columns)
-            decomposition_seconds = decomposition * SECONDS["cpu"]["operation"]
-            seconds += matrices * (decomposition_seconds + 1e-5 + 5e-6 * columns)
+        seconds += _spectra_seconds(run)
         size += min(2 * _weight_bytes(run, run.replicas), 4 * PART)
     return _grown(TABLE_MB, size, SHORTEST_TABLE, seconds, attempt)
+
+
+def _spectra_seconds(run: Hyperparameters) -> float:
+    """Time of the singular values of a run, and a few microseconds for each row of its table."""
+    matrices, seconds = run.replicas * run.snapshots, 0.0
+    for rows, columns in run.layers().values():
+        decomposition = 20 * rows * columns * min(rows, columns) * SECONDS["cpu"]["operation"]
+        seconds += matrices * (decomposition + 1e-5 + 5e-6 * columns)
+    return seconds
 
 
 def _grown(

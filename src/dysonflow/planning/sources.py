@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 WORDS = ("dysonflow.errors", "dysonflow.wording", "dysonflow.logs")
 """Modules of words for people, which decide no number."""
-STYLE = "report/figures/dysonflow.mplstyle"
+STYLES = ("report/figures/dysonflow.mplstyle", "report/figures/column.mplstyle")
 CACHE_VERSION = 1
 """Raised when this file makes something else of a source file."""
 TEXT_ARGUMENTS = {"quantity": ("symbol", "unit"), "Law": ("text",)}
@@ -302,18 +302,21 @@ def source(stage: str, model: str, figure: str = "") -> str:
     Parameters
     ----------
     stage : str
-        One of `STAGES`. The first of a model that is not trained reads its weights from files.
+        One of `STAGES`, or `increments`. The first of a model that is not trained reads its weights
+        from files.
     model : str
         Name of the system.
     figure : str
         Name of the figure, for the last stage.
     """
-    executed = list(STAGES[: STAGES.index(stage) + 1])
+    after = {"increments": ("train", "increments")}
+    executed = list(after.get(stage) or STAGES[: STAGES.index(stage) + 1])
     is_trained = models.load(model).is_trained
     roots = {
         "train": [f"dysonflow.models.{model}", "dysonflow.artifacts.weights"],
         "spectra": ["dysonflow.analysis.spectra"],
         "fit": ["dysonflow.analysis.fits", *_theory_of(model)],
+        "increments": ["dysonflow.analysis.increments", *_theory_of(model)],
         "scaling": ["dysonflow.analysis.scaling"],
     }
     if is_trained:
@@ -324,6 +327,8 @@ def source(stage: str, model: str, figure: str = "") -> str:
         # What shows no fits is not made from them.
         if "fits" not in kind.inputs and "scaling" not in kind.inputs:
             executed = ["train", "spectra", "figure"]
+        if "increments" in kind.inputs:
+            executed.insert(1, "increments")
     # Of the stages only the functions themselves: the others do not run.
     first = ["join", "train"] if is_trained else ["read_weights"]
     names = ["_parse", "_lists", *first, *executed[1:]]
@@ -333,7 +338,7 @@ def source(stage: str, model: str, figure: str = "") -> str:
         return source_digest(modules, functions=functions)
     # The legends show the symbols, which count for nothing else.
     symbols = json.dumps(models.hyperparameters_of(model).symbols())
-    return _joint([source_digest(modules, [STYLE], functions=functions), symbols])
+    return _joint([source_digest(modules, STYLES, functions=functions), symbols])
 
 
 def _theory_of(model: str) -> list[str]:

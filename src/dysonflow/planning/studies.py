@@ -13,11 +13,13 @@ from dysonflow import models, theory
 from dysonflow.errors import ConfigError
 from dysonflow.hyperparameters import Hyperparameters
 from dysonflow.report import figures
+from dysonflow.report.figures import Style
 from dysonflow.report.roles import ROLES
 from dysonflow.simulation.base import BLOCK_SIZE
+from dysonflow.statistics.levels import MINIMUM_REPLICAS
 from dysonflow.wording import breaks_lines, did_you_mean, plain
 
-NAME_PATTERN = r"[A-Za-z][A-Za-z0-9_]+"
+NAME_PATTERN = r"[A-Za-z][A-Za-z0-9_]*"
 RUN_PATTERN = r"[A-Za-z0-9_.+-]+"
 ENDLESS = r"(.+)\1{19}$"
 """What Snakemake takes for a wildcard that grows without end."""
@@ -48,6 +50,8 @@ class StudyConfig(BaseModel):
     figures: list[str] | Literal["auto"] = "auto"
     """Figures to draw; `auto`: all that fit a stationary study, or its spectrum alone where theory
     does not say which levels there are."""
+    figure_style: Style = "screen"
+    """`column`: one column of a journal, 3.4 inches wide, with text of 6 and 7 points."""
     keep_weights: bool = True
     """`false`: weights are deleted once spectra, fits and figures are made of them. Another theory,
     or another analysis of the weights, then means to train again."""
@@ -97,6 +101,8 @@ class Study:
         Whether weights are kept once all is made of them.
     small_noise : float or None
         Largest learning_rate / batch_size of the runs in the laws of small noise.
+    figure_style : str
+        What figures are drawn for: `screen`, or `column` of a journal.
     """
 
     name: str
@@ -105,6 +111,7 @@ class Study:
     figures: tuple[str, ...]
     keep_weights: bool
     small_noise: float | None
+    figure_style: str = "screen"
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -115,11 +122,40 @@ class Study:
     def is_stationary(self) -> bool:
         """Whether the study is fitted.
 
-        One that draws only the evolution from the start is not, nor one without levels to fit.
+        One that draws only figures of levels in time is not, nor one without levels to fit.
         """
         names = {split_figure(figure)[1] for figure in self.figures}
-        drawn = not names or bool(names - set(figures.FROM_THE_START))
+        drawn = not names or bool(names - set(figures.IN_TIME))
         return drawn and _is_fitted(self.model, self.runs)
+
+
+def _has_replicas(run: Hyperparameters) -> bool:
+    """Whether a run has replicas enough for errors."""
+    return run.replicas >= MINIMUM_REPLICAS
+
+
+def too_few_replicas(studies: Mapping[str, Study]) -> list[str]:
+    """Lines on what can be made but will hold less than a user expects of it.
+
+    Parameters
+    ----------
+    studies : mapping of Study
+        By name.
+    """
+    lines = []
+    for name, study in studies.items():
+        few = [run for run in study.runs if not _has_replicas(run)]
+        if not few or not study.is_stationary:
+            continue
+        fewest = min(run.replicas for run in few)
+        runs = f"{len(study.runs)} run(s)"
+        count = "none" if len(few) == len(study.runs) else f"{len(study.runs) - len(few)}"
+        without = ", or no centres for spectra alone" if study.model == "checkpoints" else ""
+        lines.append(
+            f"study {name!r}: replicas = {fewest}: a fit takes at least {MINIMUM_REPLICAS} "
+            f"replicas, so {count} of its {runs} will be fitted; give more{without}"
+        )
+    return lines
 
 
 def _is_fitted(model: str, runs: Sequence[Hyperparameters]) -> bool:
@@ -226,7 +262,8 @@ def grid(sweep: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _expand(name: str, content: StudyConfig) -> Study:
     if not re.fullmatch(NAME_PATTERN, name) or len(name) > LONGEST_NAME:
         raise ConfigError(
-            f"a study's name is made of letters, digits and _, from two to {LONGEST_NAME} of them"
+            "a study's name is made of letters, digits and _, begins with a letter, and has at "
+            f"most {LONGEST_NAME} of them"
         )
     if re.search(ENDLESS, name):
         raise ConfigError("a study's name may not end with the same text twenty times over")
@@ -266,7 +303,7 @@ def _expand(name: str, content: StudyConfig) -> Study:
         else f"without a theory of {content.model}: leave it out, or give figures: auto"
     )
     wanted = list(figures.STATIONARY) if content.figures == "auto" else content.figures
-    if content.figures == "auto" and not fitted:
+    if content.figures == "auto" and (not fitted or not any(map(_has_replicas, runs))):
         wanted = [figure for figure in wanted if not figures.needs_fits(figure)]
     for figure in wanted:
         if figure not in known:
@@ -274,6 +311,16 @@ def _expand(name: str, content: StudyConfig) -> Study:
             continue
         if figures.needs_fits(figure) and not fitted:
             problems.append(f"figures: {figure!r} shows fits, and nothing is fitted {why}")
+        if figures.needs_lags(figure) and not any(run.lags for run in runs):
+            problems.append(
+                f"figures: {figure!r} shows increments, and no run has lags; give some under "
+                "hyperparameters, such as lags: [1, 4]"
+            )
+        if figures.FIGURES[figure].needs_spectrum_laws and not _knows_spectrum(content.model):
+            problems.append(
+                f"figures: {figure!r} needs a law of all levels together, and none is known of "
+                f"{content.model}: leave it out"
+            )
         # A figure that compares the values of a hyperparameter needs a model that has it.
         over = figures.FIGURES[figure].options.get("over")
         if over and over not in hyperparameters.model_fields:
@@ -281,7 +328,13 @@ def _expand(name: str, content: StudyConfig) -> Study:
     if problems:
         raise ConfigError("\n".join(dict.fromkeys(problems)))
     study = Study(
-        name, content.model, tuple(runs), tuple(wanted), content.keep_weights, content.small_noise
+        name,
+        content.model,
+        tuple(runs),
+        tuple(wanted),
+        content.keep_weights,
+        content.small_noise,
+        content.figure_style,
     )
     if len(study.layers) > 1:
         several = [f"{layer}/{figure}" for figure in wanted for layer in study.layers]
@@ -298,6 +351,10 @@ def _unfit_values(run: Hyperparameters) -> Iterator[str]:
             yield f"{name} = {value!r}: holds a letter that no line can show; rename what it names"
         elif isinstance(value, str) and re.search(MARKUP, value):
             yield f"{name} = {value!r}: would be markup in the report; rename what it names"
+
+
+def _knows_spectrum(model: str) -> bool:
+    return theory.exists(model) and theory.load(model).knows_spectrum
 
 
 def shards(run: Hyperparameters, shard_size: int) -> list[range]:

@@ -1,9 +1,12 @@
 """Laws of a study as a page of the report."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
+from dysonflow.analysis.laws import LAWS
 from dysonflow.report import html
+from dysonflow.report.quoting import quote
 
 
 def scaling_page(study: str, rows: Sequence[dict[str, Any]]) -> str:
@@ -17,7 +20,8 @@ def scaling_page(study: str, rows: Sequence[dict[str, Any]]) -> str:
         Rows of `scaling.parquet`; their layer is shown where there are several.
     """
     several = len({row["layer"] for row in rows}) > 1
-    heads = ["law", "points", "slope", "theory", "pull", "exponent", "theory", "chi2/dof", "p"]
+    heads = ["law", "points", "slope", "law says", "full theory", "exponent", "law says"]
+    heads += ["full theory", "pull", "verdict", "chi2/dof", "p"]
     return html.page(
         "Scaling laws",
         f"<h3>Scaling laws of study {study}</h3>\n"
@@ -25,9 +29,18 @@ def scaling_page(study: str, rows: Sequence[dict[str, Any]]) -> str:
             [*(["layer"] if several else []), *heads],
             [[*([row["layer"]] if several else []), *_cells(row)] for row in rows],
         )
-        + "<p>slope: weighted fit through the origin; pull: its distance from theory in errors; "
+        + "<p>In parentheses the error in the last two digits. slope: weighted fit through the "
+        "origin, of the pairs at which the full theory is taken at its word; full theory: what the "
+        "same fit finds through its predictions; pull: distance of the slope, or else of the "
+        "exponent, from what the law says, in errors; "
         "chi2/dof and p: of the points about the fitted line; exponent: of the stochasticity "
-        "(learning rate / batch size).</p>",
+        "(learning rate / batch size).</p>\n"
+        + "\n".join(
+            f"<p>{law.name}: {html.code(law.text)}</p>"
+            for law in LAWS
+            if any(row["law"] == law.name for row in rows)
+        )
+        + "\n",
     )
 
 
@@ -36,13 +49,15 @@ def _cells(row: dict[str, Any]) -> list[str]:
         return "" if row.get(name) is None else format(row[name], pattern)
 
     def pair(name: str) -> str:
-        return f"{show(name)} ± {show(name + '_error')}" if show(name) else ""
+        if row.get(name) is None:
+            return ""
+        error = row.get(f"{name}_error")
+        return quote(row[name], math.nan if error is None else error)
 
     return [
         *(row["law"], str(row["points"])),
-        pair("slope"),
-        *(show("slope_theory"), show("pull", "+.1f")),
-        pair("exponent"),
-        *(show("exponent_theory", ".1f"), f"{show('chi2', '.1f')}/{show('dof', 'd')}".strip("/")),
-        show("p_value", ".2g"),
+        *(pair("slope"), show("slope_theory"), show("slope_full_theory")),
+        *(pair("exponent"), show("exponent_theory", ".1f"), show("exponent_full_theory")),
+        *(show("pull", "+.1f"), row.get("verdict") or ""),
+        *(f"{show('chi2', '.1f')}/{show('dof', 'd')}".strip("/"), show("p_value", ".2g")),
     ]

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TextIO
 
 import numpy as np
@@ -29,14 +29,14 @@ class Sink(Protocol):
     def put(
         self,
         first: int,
-        snapshot: int,
+        frame: int,
         weights: Mapping[str, np.ndarray],
         loss: np.ndarray | None = None,
     ) -> int:
-        """Keep one snapshot of the replicas from `first` on; returns its checksum."""
+        """Keep one frame of the replicas from `first` on; returns its checksum."""
         ...
 
-    def checksum(self, first: int, snapshot: int, count: int) -> int:
+    def checksum(self, first: int, frame: int, count: int) -> int:
         """Checksum of what was kept, in this process or in one before it."""
         ...
 
@@ -57,11 +57,15 @@ class Ensemble:
         SGD step of each snapshot, shape (snapshot,).
     loss : np.ndarray
         Shape (replica, snapshot).
+    lagged : dict of np.ndarray
+        Layer to the weights `lags` SGD steps after each snapshot, shape
+        (replica, snapshot, lag, M, N).
     """
 
     layers: dict[str, np.ndarray]
     step: np.ndarray
     loss: np.ndarray
+    lagged: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def weights(self) -> np.ndarray:
@@ -79,23 +83,33 @@ class Memory:
             layer: np.zeros((*shape, *matrix), dtype)
             for layer, matrix in hyperparameters.layers().items()
         }
+        self.lags = len(hyperparameters.lags)
+        self.lagged = {
+            layer: np.zeros((*shape, self.lags, *matrix), dtype)
+            for layer, matrix in hyperparameters.layers().items()
+        }
         self.loss = np.full(shape, np.nan)
 
     def put(
         self,
         first: int,
-        snapshot: int,
+        frame: int,
         weights: Mapping[str, np.ndarray],
         loss: np.ndarray | None = None,
     ) -> int:
-        """Keep one snapshot of the replicas from `first` on."""
+        """Keep one frame of the replicas from `first` on."""
+        snapshot, lag = divmod(frame, 1 + self.lags)
         for layer, array in weights.items():
-            self.layers[layer][first : first + len(array), snapshot] = array
+            here = slice(first, first + len(array))
+            if lag:
+                self.lagged[layer][here, snapshot, lag - 1] = array
+                continue
+            self.layers[layer][here, snapshot] = array
             if loss is not None:
-                self.loss[first : first + len(array), snapshot] = loss
+                self.loss[here, snapshot] = loss
         return 0
 
-    def checksum(self, first: int, snapshot: int, count: int) -> int:
+    def checksum(self, first: int, frame: int, count: int) -> int:
         """Nothing is ever taken up again."""
         return 0
 
@@ -113,7 +127,9 @@ def train(
     threads: int = 1,
     checkpoint: Checkpoint | None = None,
 ) -> float:
-    """Train the replicas of a run, or some of them, and hand on their snapshots.
+    """Train the replicas of a run, or some of them, and hand on their frames.
+
+    A frame is a snapshot, or the weights some SGD steps after one where the run has `lags`.
 
     Which replicas are trained in one call does not change a single number on a CPU. A GPU wants
     many replicas side by side: there all of a call share one stream.
@@ -153,7 +169,7 @@ def train(
     if members.start % BLOCK_SIZE:
         raise ValueError(f"replica {members.start} does not start a block of {BLOCK_SIZE}")
     block_size = BLOCK_SIZE * threads if device.kind == "cpu" else len(members)
-    times = hyperparameters.snapshot_steps
+    times = hyperparameters.frame_steps
     began = time.perf_counter()
     progress_of = _Progress(sink, members, block_size, len(times))
     saved = progress_of.take_up(checkpoint)
@@ -183,15 +199,15 @@ def train(
                 bar.update(replicas * block.step)
                 kept = int(saved["kept"][0])
             try:
-                for snapshot in range(kept, len(times)):
-                    while block.step < times[snapshot]:
-                        stride = min(times[snapshot] - block.step, LONGEST_STRIDE)
+                for frame in range(kept, len(times)):
+                    while block.step < times[frame]:
+                        stride = min(times[frame] - block.step, LONGEST_STRIDE)
                         block.advance(stride)
                         bar.update(stride * replicas)
                         if checkpoint is not None and checkpoint.is_due:
                             seconds = spent + time.perf_counter() - began
-                            checkpoint.write(progress_of.state(first, snapshot, seconds, block))
-                    progress_of.put(number, first, snapshot, block)
+                            checkpoint.write(progress_of.state(first, frame, seconds, block))
+                    progress_of.put(number, first, frame, block)
             except DivergedError as error:
                 if checkpoint:
                     checkpoint.remove()
@@ -200,14 +216,14 @@ def train(
 
 
 class _Progress:
-    """Which snapshots of which blocks were handed on, with a checksum of each."""
+    """Which frames of which blocks were handed on, with a checksum of each."""
 
-    def __init__(self, sink: Sink, members: range, block_size: int, snapshots: int):
+    def __init__(self, sink: Sink, members: range, block_size: int, frames: int):
         self.sink, self.members, self.block_size = sink, members, block_size
         blocks = len(members[::block_size])
-        self.checksums = np.zeros((blocks, snapshots), dtype=np.uint32)
+        self.checksums = np.zeros((blocks, frames), dtype=np.uint32)
 
-    def put(self, number: int, first: int, snapshot: int, block: Simulation) -> None:
+    def put(self, number: int, first: int, frame: int, block: Simulation) -> None:
         """Hand on what a block of replicas is now."""
         weights = block.layers()
         for layer, array in weights.items():
@@ -216,8 +232,8 @@ class _Progress:
                 reason = f"a weight of layer {layer} is not finite; lower learning_rate"
                 raise DivergedError(int(bad.argmax()), block.step, reason)
         here = first - self.members.start
-        checksum = self.sink.put(here, snapshot, weights, block.loss())
-        self.checksums[number, snapshot] = checksum
+        checksum = self.sink.put(here, frame, weights, block.loss())
+        self.checksums[number, frame] = checksum
 
     def state(
         self, first: int, kept: int, seconds: float, block: Simulation
@@ -249,14 +265,11 @@ class _Progress:
     def _is_whole(self, saved: Mapping[str, np.ndarray]) -> bool:
         for number, first in enumerate(self.members[:: self.block_size]):
             before = first < saved["first"][0]
-            snapshots = self.checksums.shape[1] if before else int(saved["kept"][0])
+            frames = self.checksums.shape[1] if before else int(saved["kept"][0])
             count = min(self.block_size, self.members.stop - first)
             here = first - self.members.start
-            for snapshot in range(snapshots):
-                if (
-                    self.sink.checksum(here, snapshot, count)
-                    != saved["checksums"][number, snapshot]
-                ):
+            for frame in range(frames):
+                if self.sink.checksum(here, frame, count) != saved["checksums"][number, frame]:
                     return False
             if not before:
                 break
@@ -276,4 +289,4 @@ def train_in_memory(
     memory = Memory(hyperparameters, count)
     train(simulation, hyperparameters, memory, device, log, members, threads)
     step = np.array(hyperparameters.snapshot_steps, dtype=np.int64)
-    return Ensemble(memory.layers, step, memory.loss)
+    return Ensemble(memory.layers, step, memory.loss, memory.lagged)

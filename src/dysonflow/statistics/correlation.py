@@ -37,7 +37,7 @@ def autocorrelation_time(levels: ArrayLike) -> tuple[float, float]:
         If a value is not finite, zero or tied, or nothing fluctuates.
     """
     x = checked_levels(levels, 2)
-    times = [_integrated_time(series) for series in _slow_motions(x)]
+    times = [integrated_time(series) for series in _slow_motions(x)]
     return max(times, key=lambda pair: pair[0])
 
 
@@ -79,7 +79,19 @@ def _slow_motions(x: FloatArray) -> list[FloatArray]:
     return [mean, np.log(spread)]
 
 
-def _integrated_time(series: FloatArray) -> tuple[float, float]:
+def integrated_time(series: FloatArray) -> tuple[float, float]:
+    """Integrated autocorrelation time of one observable, as `autocorrelation_time` takes it.
+
+    Parameters
+    ----------
+    series : numpy.ndarray
+        Shape (replica, snapshot).
+
+    Returns
+    -------
+    time, error : float
+        In units of snapshots, 1/2 for independent ones; the error is a jackknife over replicas.
+    """
     replicas, snapshots = series.shape
     if snapshots == 1:
         return float("nan"), float("nan")
@@ -118,7 +130,7 @@ def independent_stride(motions: list[FloatArray]) -> int:
         return 1
     stride = 1
     for series in motions:
-        time, error = _integrated_time(series)
+        time, error = integrated_time(series)
         # A time within two errors of 1/2 is no sign of memory.
         if not time - 2 * error > 0.5:
             continue

@@ -20,7 +20,7 @@ from dysonflow.statistics.coulomb_gas import (
 )
 from dysonflow.statistics.jackknife import jackknife_error, leave_one_out_means
 from dysonflow.statistics.laws import invert_increasing
-from dysonflow.statistics.levels import InsufficientData, checked_levels
+from dysonflow.statistics.levels import MINIMUM_REPLICAS, InsufficientData, checked_levels
 
 special = LazyModule("scipy.special")
 
@@ -79,7 +79,7 @@ def fit_block(
     *,
     dyson_index: float | None = 1.0,
     centre: float | None = None,
-    minimum_replicas: int = 30,
+    minimum_replicas: int = MINIMUM_REPLICAS,
 ) -> BlockFit:
     """Fit the Coulomb gas to a block of levels, by joint maximum likelihood.
 
@@ -175,7 +175,7 @@ def _fit_likelihood(
     if dyson_index is not None or n == 1:
         beta = np.full(square.shape, 1.0 if dyson_index is None else dyson_index)
     else:
-        beta = _solve_dyson_index(n, means[:, 2] - 0.25 * n * (n - 1) * np.log(square))
+        beta = likelihood_dyson_index(n, means[:, 2] - 0.25 * n * (n - 1) * np.log(square))
     sigma = np.sqrt(square / degrees_of_freedom(n, beta))
     estimates = np.stack([origin + means[:, 0], sigma, beta, means[:, 3]], axis=-1)
     return estimates[0], estimates[1:]
@@ -189,21 +189,60 @@ def _neighbour_gap(x: FloatArray) -> FloatArray:
     return (x[..., -1] - x[..., 0]) / (n - 1)
 
 
-def _solve_dyson_index(levels: int, repulsion: FloatArray) -> FloatArray:
-    """Maximum-likelihood Dyson index from <sum log |x_i - x_j|> with sigma eliminated.
+def expected_repulsion(levels: int, dyson_index: ArrayLike) -> FloatArray:
+    """What the Dyson index is estimated from, in the gas: E[log V] - n (n - 1)/4 log E[SS].
 
-    `repulsion` is that mean less n(n-1)/4 log <sum (x - c)^2>; its expectation rises with beta
-    from minus infinity at -2/n to a finite limit for rigid levels.
+    V is the product of |x_i - x_j| over pairs and SS the sum of squares about the centre, so that
+    sigma drops out. It rises with beta from minus infinity at -2/n to a finite limit for rigid
+    levels.
+
+    Parameters
+    ----------
+    levels : int
+        Number n of levels in a block, at least 2.
+    dyson_index : array_like
+        Repulsion beta, above -2/n.
+
+    Returns
+    -------
+    numpy.ndarray
+        In the shape of `dyson_index`.
     """
+    j = np.arange(1, levels + 1)
+    half = 0.5 * np.asarray(dyson_index, dtype=float)[..., None]
+    gamma = 0.5 * (j * special.digamma(1 + half * j) - special.digamma(1 + half)).sum(axis=-1)
+    pairs = 0.25 * levels * (levels - 1)
+    return gamma - pairs * np.log(degrees_of_freedom(levels, 2 * half[..., 0]))
+
+
+def likelihood_dyson_index(levels: int, repulsion: ArrayLike) -> FloatArray:
+    """Maximum-likelihood Dyson index of levels whose `expected_repulsion` is the given one.
+
+    Parameters
+    ----------
+    levels : int
+        Number n of levels in a block, at least 2.
+    repulsion : array_like
+        <log V> - n (n - 1)/4 log <SS>, means over the blocks of a data set, or of a law.
+
+    Returns
+    -------
+    numpy.ndarray
+        In the shape of `repulsion`.
+
+    Raises
+    ------
+    InsufficientData
+        If no Dyson index belongs to a value.
+    """
+    repulsion = np.asarray(repulsion, dtype=float)
     j = np.arange(1, levels + 1)
     pairs = 0.25 * levels * (levels - 1)
     lowest = -2.0 / levels
 
     # In t = log(beta + 2/n) the equation is nearly linear over many decades.
     def expectation(t: FloatArray) -> FloatArray:
-        half = 0.5 * (lowest + np.exp(t))[..., None]
-        gamma = 0.5 * (j * special.digamma(1 + half * j) - special.digamma(1 + half)).sum(axis=-1)
-        return gamma - pairs * np.log(degrees_of_freedom(levels, 2 * half[..., 0]))
+        return expected_repulsion(levels, lowest + np.exp(t))
 
     def slope(t: FloatArray) -> FloatArray:
         half = 0.5 * (lowest + np.exp(t))[..., None]
@@ -221,9 +260,10 @@ def _solve_dyson_index(levels: int, repulsion: FloatArray) -> FloatArray:
         )
     if np.any(repulsion <= expectation(np.array(low))):
         raise InsufficientData("the levels of a block cling together: no gas fits them")
-    first = invert_increasing(expectation, slope, repulsion[:1], low, high, absolute=1e-12)
-    t = invert_increasing(expectation, slope, repulsion, low, high, 1e-12, start=first)
-    return lowest + np.exp(t)
+    flat = repulsion.reshape(-1)
+    first = invert_increasing(expectation, slope, flat[:1], low, high, absolute=1e-12)
+    t = invert_increasing(expectation, slope, flat, low, high, 1e-12, start=first)
+    return lowest + np.exp(t).reshape(repulsion.shape)
 
 
 def _mean_gap_bound(

@@ -9,8 +9,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from dysonflow.statistics.arrays import FloatArray
 
+MINIMUM_REPLICAS = 30
+"""Fewest replicas of which errors and tests are made by default."""
 LARGEST_LEVEL = 1e100
 """Levels beyond are as good as infinite."""
+SMALLEST_LEVEL = 1e-100
+"""Levels all below are as good as zero."""
 
 
 class InsufficientData(ValueError):
@@ -36,7 +40,8 @@ def checked_levels(levels: ArrayLike, minimum_replicas: int) -> FloatArray:
     ------
     InsufficientData
         If there are too few replicas, a value is not finite or exactly zero (a rank-deficient
-        matrix), two levels of a block are tied, or nothing fluctuates.
+        matrix), all are too small for their squares, two levels of a block are tied, or nothing
+        fluctuates.
     ValueError
         If the shape is another or levels are not ascending.
     """
@@ -51,6 +56,12 @@ def checked_levels(levels: ArrayLike, minimum_replicas: int) -> FloatArray:
     # Squares of levels must not overflow either.
     _refuse(~(np.abs(x) < LARGEST_LEVEL), "is not finite")
     _refuse(x == 0.0, "is exactly zero, as of a rank-deficient matrix")
+    if np.abs(x).max() < SMALLEST_LEVEL:
+        # Their squares would be lost.
+        raise InsufficientData(
+            f"all levels are below {SMALLEST_LEVEL:g}, where squares are lost: give them in a "
+            "smaller unit"
+        )
     if np.ptp(x) <= 1e-13 * np.abs(x).max():
         raise InsufficientData(f"all levels are equal ({x.flat[0]:.6g}): nothing fluctuates")
     gap = np.diff(x, axis=-1)

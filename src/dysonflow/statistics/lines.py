@@ -1,4 +1,10 @@
-"""Straight lines, powers and means through points with errors."""
+"""Straight lines, powers and means through points with errors.
+
+An error that is estimated from a point goes with its value: that of a Dyson index, for one, is
+small where the value happens to be low. Weights from such errors would pull every mean down, so
+weights are given, from the information that is expected of a point, and the errors only tell how
+well the result is known.
+"""
 
 from dataclasses import dataclass
 
@@ -41,45 +47,49 @@ class Line:
     p_value: float
 
 
-def fit_line(variable: np.ndarray, value: np.ndarray, error: np.ndarray) -> Line:
+def fit_line(
+    variable: np.ndarray, value: np.ndarray, error: np.ndarray, weight: np.ndarray
+) -> Line:
     """Fit a line through the origin, and a power law.
 
     Parameters
     ----------
     variable, value, error : np.ndarray
         The points and the standard errors of `value`, shape (points,), all > 0.
+    weight : np.ndarray
+        Expected inverse squares of the relative errors, up to a factor, shape (points,), all > 0.
 
     Returns
     -------
     Line
-        Weighted least squares. The weights are the relative errors: an absolute error that is
-        estimated from a point is small where the point happens to lie low, and would pull the
-        line down.
+        Weighted means; their errors are from the errors of the points, right also where these are
+        not as expected.
 
     Raises
     ------
     ValueError
         If there is no point, or one is not positive.
     """
-    points = np.stack([variable, value, error])
+    points = np.stack([variable, value, error, weight])
     if points.size == 0 or not (points > 0).all():
         raise ValueError("a scaling law needs at least one point, and positive numbers throughout")
     relative = error / value
-    weight = relative**-2.0
     ratio = value / variable
-    slope = float(np.average(ratio, weights=weight))
+    slope, slope_error = weighted_mean(ratio, relative * ratio, weight)
     pulls = (ratio / slope - 1.0) / relative
     chi2, dof = float((pulls**2).sum()), len(value) - 1
     x, y = np.log(variable**2), np.log(value)
-    centred = x - np.average(x, weights=weight)
-    spread = float((weight * centred**2).sum())
+    centred = weight * (x - np.average(x, weights=weight))
+    spread = float((centred * x).sum())
     steep = spread > 1e-12 * weight.sum()
     return Line(
         points=len(value),
         slope=slope,
-        slope_error=float(slope / np.sqrt(weight.sum())),
-        exponent=float((weight * centred * y).sum() / spread) if steep else np.nan,
-        exponent_error=float(spread**-0.5) if steep else np.nan,
+        slope_error=slope_error,
+        exponent=float((centred * y).sum() / spread) if steep else np.nan,
+        exponent_error=float(np.sqrt((centred**2 * relative**2).sum()) / spread)
+        if steep
+        else np.nan,
         chi2=chi2,
         dof=dof,
         p_value=chi2_p_value(chi2, dof),
@@ -87,7 +97,7 @@ def fit_line(variable: np.ndarray, value: np.ndarray, error: np.ndarray) -> Line
 
 
 def least_squares(
-    design: np.ndarray, value: np.ndarray, error: np.ndarray
+    design: np.ndarray, value: np.ndarray, error: np.ndarray, weight: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, float, int]:
     """Weighted linear least squares.
 
@@ -97,28 +107,36 @@ def least_squares(
         Shape (points, parameters), of full rank.
     value, error : np.ndarray
         Shape (points,).
+    weight : np.ndarray
+        Expected inverse squares of the errors, up to a factor, shape (points,).
 
     Returns
     -------
     parameters, covariance, chi2, dof
         The covariance is that of the given errors.
     """
-    scaled = design / error[:, None]
-    covariance = np.linalg.inv(scaled.T @ scaled)
-    parameters = covariance @ scaled.T @ (value / error)
+    scaled = design * weight[:, None]
+    linear = np.linalg.solve(scaled.T @ design, scaled.T)
+    parameters = linear @ value
+    covariance = (linear * error**2) @ linear.T
     chi2 = float((((value - design @ parameters) / error) ** 2).sum())
     return parameters, covariance, chi2, len(value) - design.shape[1]
 
 
-def weighted_mean(values: npt.ArrayLike, errors: npt.ArrayLike) -> tuple[float, float]:
-    """Mean with inverse squared errors as weights, and its error; without what is NaN.
+def weighted_mean(
+    values: npt.ArrayLike, errors: npt.ArrayLike, weights: npt.ArrayLike
+) -> tuple[float, float]:
+    """Mean with given weights, and its error; without what is NaN.
 
     Parameters
     ----------
     values, errors : array-like
         The values and their standard errors, shape (points,).
+    weights : array-like
+        Expected inverse squares of the errors, up to a factor, shape (points,).
     """
     value, error = np.asarray(values, dtype=float), np.asarray(errors, dtype=float)
+    weight = np.asarray(weights, dtype=float)
     known = ~(np.isnan(value) | np.isnan(error))
-    value, weight = value[known], 1.0 / error[known] ** 2
-    return float((value * weight).sum() / weight.sum()), float(weight.sum() ** -0.5)
+    share = weight[known] / weight[known].sum()
+    return float(share @ value[known]), float(np.sqrt((share**2) @ error[known] ** 2))

@@ -1,12 +1,16 @@
 """What a theory says of a system: the interface, and the prediction for one block of levels."""
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import numpy as np
 
 from dysonflow.hyperparameters import Hyperparameters
+from dysonflow.statistics.gas_of_blocks import GasOfBlocks
+from dysonflow.statistics.increments import Kick
 
 H = TypeVar("H", bound=Hyperparameters)
 
@@ -34,10 +38,20 @@ class Block:
         The same times the square root of the corrections to sigma^2 that are known exactly.
     stochasticity : float
         learning_rate / batch_size.
+    dyson_index : float
+        What the likelihood of the Coulomb gas estimates as beta: 1 for a GOE block, other where the
+        block is not exactly one. NaN for a single level, and where it is not known.
+    gap_excess : float
+        E[S^4] / (2 E[S^2]^2) - 1 of the gap S of a pair, 0 for the Wigner surmise: the first
+        coefficient by which the law of the gap differs from it.
     centre_uncertainty, sigma_uncertainty, mean_gap_uncertainty : float
         Standard errors of `centre`, `sigma` and `mean_gap` where these are Monte Carlo integrals.
+    dyson_index_uncertainty, gap_ratio_uncertainty : float
+        The same of `dyson_index` and `gap_ratio`.
     flag : str
         Why the block cannot be fitted; empty where it can.
+    beyond : str
+        Why the theory is not to be taken at its word for this block; empty where it is.
     """
 
     first: int
@@ -51,15 +65,47 @@ class Block:
     variable: float
     finite_step_variable: float
     stochasticity: float
+    dyson_index: float = math.nan
+    gap_excess: float = 0.0
     centre_uncertainty: float = 0.0
     sigma_uncertainty: float = 0.0
     mean_gap_uncertainty: float = 0.0
+    dyson_index_uncertainty: float = 0.0
+    gap_ratio_uncertainty: float = 0.0
     flag: str = ""
+    beyond: str = ""
+
+    @property
+    def gap_ratio(self) -> float:
+        """<S> / (sqrt(pi) sigma) of a pair that fluctuates, 1 for a GOE block; else NaN."""
+        if self.multiplicity != 2 or not self.sigma > 0:
+            return math.nan
+        return self.mean_gap / (math.sqrt(math.pi) * self.sigma)
 
     @property
     def positions(self) -> slice:
         """Positions of the block's levels."""
         return slice(self.first, self.first + self.multiplicity)
+
+
+@dataclass(frozen=True)
+class SpectrumLaws:
+    """Laws of all fluctuating levels of a run together, each by the name that tables give it.
+
+    Attributes
+    ----------
+    positions : np.ndarray
+        Which of the ascending levels fluctuate, shape (n,).
+    gases : mapping of str to GasOfBlocks
+        Coulomb gases of these levels.
+    matrices : mapping of str to callable
+        Functions of a number of groups and a random generator that draw the levels of random
+        matrices, ascending, shape (group, member, n); groups are independent of each other.
+    """
+
+    positions: np.ndarray
+    gases: Mapping[str, GasOfBlocks]
+    matrices: Mapping[str, Callable[[int, np.random.Generator], np.ndarray]]
 
 
 class Theory(ABC, Generic[H]):
@@ -77,8 +123,8 @@ class Theory(ABC, Generic[H]):
     """Slope of the mean gap of a pair of degenerate levels against the variable."""
     centre_symbol: str = r"\kappa"
     """LaTeX symbol, without dollar signs, of where a block would be without noise."""
-    reach: float = float("inf")
-    """Largest learning_rate / batch_size at which the theory is taken at its word."""
+    knows_spectrum: bool = False
+    """Whether it has laws of all levels together."""
 
     @abstractmethod
     def level_name(self, h: H, layer: str) -> str:
@@ -149,6 +195,30 @@ class Theory(ABC, Generic[H]):
         """
         return None
 
+    def relaxation_rate(self, h: H, layer: str, block: Block) -> float | None:
+        """Rate per SGD step at which the matrix entries of a block relax; None if not known."""
+        return None
+
+    def kick(
+        self, h: H, layer: str, weights: np.ndarray, steps: np.ndarray, lag: int
+    ) -> Kick | None:
+        """Moments of the change of X = W^T W over some SGD steps; None if not known.
+
+        Parameters
+        ----------
+        h : Hyperparameters
+            Of the run.
+        layer : str
+            Name of the weight matrix.
+        weights : np.ndarray
+            Weights before, shape (sample, M, N).
+        steps : np.ndarray
+            SGD step of each sample, shape (sample,).
+        lag : int
+            SGD steps.
+        """
+        return None
+
     def noise_free(
         self, h: H, layer: str, weights: np.ndarray, steps: np.ndarray
     ) -> np.ndarray | None:
@@ -170,4 +240,8 @@ class Theory(ABC, Generic[H]):
         np.ndarray
             Levels, ascending, shape (replica, T, N).
         """
+        return None
+
+    def spectrum_laws(self, h: H, layer: str) -> SpectrumLaws | None:
+        """Laws of all levels together; None where none is worked out for the run."""
         return None

@@ -6,7 +6,8 @@ import numpy as np
 
 from dysonflow.models.checkpoints import CheckpointHyperparameters
 from dysonflow.theory.base import Block, Theory
-from dysonflow.theory.blocks import multiplets, unit_mean_gap
+from dysonflow.theory.blocks import crowding, multiplets, why_crowded
+from dysonflow.theory.tails import unit_mean_gap
 from dysonflow.theory.teacher_student import predictions
 
 
@@ -23,8 +24,11 @@ def blocks(h: CheckpointHyperparameters) -> list[Block]:
         return predictions.blocks(h.student())
     ratio = h.learning_rate / h.batch_size
     sigma = h.noise_scale * math.sqrt(ratio)
+    centres = np.array(h.centres)
+    places = multiplets(centres)
+    near = crowding(np.full(len(places), sigma), centres, places)
     found = []
-    for first, count in multiplets(np.array(h.centres)):
+    for (first, count), crowded in zip(places, near.tolist(), strict=True):
         centre, gap = float(h.centres[first]), sigma * unit_mean_gap(count)
         found.append(
             Block(
@@ -39,6 +43,8 @@ def blocks(h: CheckpointHyperparameters) -> list[Block]:
                 variable=sigma,
                 finite_step_variable=sigma,
                 stochasticity=ratio,
+                dyson_index=1.0 if count > 1 else math.nan,
+                beyond=why_crowded(crowded),
             )
         )
     return found

@@ -7,7 +7,7 @@ can be planned without it. No figure imports the dictionary: one more figure dra
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -19,16 +19,22 @@ class Kind:
     module : str
         File that draws it.
     inputs : tuple of str
-        What it reads of its study: `spectra`, `fits`, `weights`, `scaling`.
+        What it reads of its study: `spectra`, `fits`, `weights`, `increments`, `scaling`.
     options : mapping
         Keyword arguments of the file's `draw`; `over` names the hyperparameter whose values the
         figure compares.
+    needs_spectrum_laws : bool
+        Whether it needs a theory with laws of all levels together.
     """
 
     module: str
     inputs: tuple[str, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
+    needs_spectrum_laws: bool = False
 
+
+Style = Literal["screen", "column"]
+"""Pages that figures can be drawn for: a screen, or one column of a journal, 3.4 inches wide."""
 
 SWEPT = ("learning_rate", "batch_size", "noise_scale")
 """Hyperparameters over which gap distributions can be compared."""
@@ -49,6 +55,10 @@ _DEFAULT = {
 FIGURES: dict[str, Kind] = {
     **_DEFAULT,
     "evolution": Kind("evolution", ("spectra", "weights")),
+    "motion": Kind("motion", ("weights", "increments")),
+    "dyson_index": Kind("dyson_index", ("increments",)),
+    "paths": Kind("paths", ("spectra",)),
+    "autocorrelation": Kind("autocorrelation", ("spectra",)),
     "spectrum_lambda": Kind("spectrum", ("spectra",), {"over": "learning_rate"}),
     "spectrum_x": Kind("spectrum", ("spectra",), {"over": "learning_rate", "axis": "eigenvalue"}),
     **{
@@ -61,14 +71,20 @@ FIGURES: dict[str, Kind] = {
     "centre": Kind("centre", ("fits",)),
     "semicircle": Kind("semicircle", ("spectra", "fits")),
     "shared_data": Kind("shared_data", ("fits",)),
+    "gas_against_matrix": Kind("gas_against_matrix", ("spectra",), needs_spectrum_laws=True),
 }
 """All figures by name."""
 
-FROM_THE_START = ("evolution",)
-"""Figures of the approach to stationarity: their runs are not fitted."""
+IN_TIME = ("evolution", "motion", "dyson_index", "paths", "autocorrelation")
+"""Figures of levels in time: a study that draws no others is not fitted."""
 
 STATIONARY = tuple(_DEFAULT)
 """Figures of the stationary state that a study draws by default."""
+
+
+def needs_lags(name: str) -> bool:
+    """Whether a figure reads the increments of its runs."""
+    return "increments" in FIGURES[name].inputs
 
 
 def needs_fits(name: str) -> bool:

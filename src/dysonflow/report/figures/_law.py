@@ -1,16 +1,18 @@
 """Points of a scaling law with the line of theory and the fitted one."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from dysonflow.analysis.laws import Law, at_small_noise
+from dysonflow.report.figures._page import logarithmic, plain_ticks
 from dysonflow.report.figures._study import (
-    STYLE,
     Drawing,
     StudyData,
     colours,
@@ -20,6 +22,10 @@ from dysonflow.report.figures._study import (
 from dysonflow.report.quoting import quote
 
 MARKERS = "osD^vP*Xhp"
+STRAIGHT = "0.4"
+"""Grey of the line of the leading order."""
+WIDE = 4.0
+"""Largest over smallest abscissa from which on the axes are logarithmic."""
 
 
 def draw_law(
@@ -49,65 +55,100 @@ def draw_law(
     if pairs.empty:
         return nothing_fitted(data)
     numbers, sentences = [], []
-    with mpl.rc_context(fname=STYLE):
-        figure = Figure(figsize=(4.6 * len(panels) + 0.4, 5.4))
-        axes = figure.subplots(2, len(panels), sharex="col", squeeze=False, height_ratios=[3, 1])
-        for (top, bottom), (law, xlabel) in zip(axes.T, panels, strict=True):
+    shown: dict[str, tuple[str, str]] = {}
+    with data.page.look():
+        figure, frames = _frames(data, len(panels))
+        for (top, bottom), (law, xlabel) in zip(frames, panels, strict=True):
             variable, has_theory = law.variable, law.slope is None
             line = data.laws.loc[law.name]
-            x_end = 1.05 * (factor_of(variable) * pairs[variable]).max()
-            x_line = np.array([0.0, x_end])
+            shown[variable] = (xlabel, ylabel)
+            ends = _ends(factor_of(variable) * pairs[variable])
+            x_line = np.geomspace(*ends, 50) if ends[0] > 0 else np.array(ends)
+            points: list[Any] = []
+            lines: list[Any] = []
+            look: dict[str, Any]
             for group, colour, marker in _groups(pairs):
                 x = factor_of(variable) * group[variable]
                 y, dy = factor * group[value], factor * group[error]
-                style = {"fmt": marker, "color": colour}
-                name = f"${data.centre_symbol} = {group['centre_block_formula'].iloc[0]:.4g}$"
-                top.errorbar(x, y, dy, label=name, **style)
+                style: dict[str, Any] = {"fmt": marker, "color": colour}
+                centre = f"{group['centre_block_formula'].iloc[0]:.4g}"
+                name = f"{data.centre_name} = {centre}"
+                label = f"${data.centre_symbol} = {centre}$"
+                points.append(top.errorbar(x, y, dy, label=label, **style))
                 reference = line["slope_theory"] * x
                 bottom.errorbar(x, y / reference, dy / reference, **style)
-                numbers.append(curve(variable, name.strip("$"), x, y, y_error=dy))
+                numbers.append(curve(variable, name, x, y, y_error=dy))
                 if has_theory:
                     full = factor * group[f"{value}_theory"]
-                    look = {"marker": "_", "ls": "none", "color": "black", "ms": 9}
-                    top.plot(x, full, zorder=5, **look)
+                    look = {"marker": "_", "ls": "none", "color": "black", "mew": 1.2}
+                    look["ms"] = 2.2 * mpl.rcParams["lines.markersize"]
+                    lines = top.plot(x, full, zorder=5, label="full theory of each point", **look)
                     bottom.plot(x, full / reference, zorder=5, **look)
-                    numbers.append(curve(variable, f"{name.strip('$')} full theory", x, full))
-            if has_theory:
-                top.plot([], [], label="full theory of each point (no free parameter)", **look)
-            top.plot(
-                x_line,
-                line["slope_theory"] * x_line,
-                color="black",
-                label=f"theory, slope {line['slope_theory']:.4f} (no free parameter)",
-            )
-            bottom.axhline(1.0, color="black")
-            drawn = [(law, f"fit, slope {quote(line['slope'], line['slope_error'])}", "-.")]
+                    numbers.append(curve(variable, f"{name}, full theory", x, full))
+            # Grey and thin, so that nobody takes it for what the black dashes belong to.
+            straight: dict[str, Any] = {"color": STRAIGHT, "lw": 1.0, "zorder": 1}
+            theory = "leading-order theory" if has_theory else "Wigner surmise"
+            label = f"{theory}, slope {line['slope_theory']:.5g}"
+            lines += top.plot(x_line, line["slope_theory"] * x_line, label=label, **straight)
+            bottom.axhline(1.0, **straight)
+            numbers.append(curve(variable, theory, x_line, line["slope_theory"] * x_line))
+            drawn = [(law, "fit", "-.")]
             small = at_small_noise(law)
             if small is not None and small.name in data.laws.index:
-                quiet = data.laws.loc[small.name]
-                text = f"fit at small noise, slope {quote(quiet['slope'], quiet['slope_error'])}"
-                drawn.append((small, text, ":"))
+                drawn.append((small, "fit at small noise", ":"))
             for fitted, text, dashes in drawn:
-                slope = data.laws.loc[fitted.name, "slope"]
+                found = data.laws.loc[fitted.name]
+                if np.isnan(found["slope"]):
+                    # No point is within the range of the theory.
+                    continue
                 look = {"color": "tab:red", "ls": dashes}
-                top.plot(x_line, slope * x_line, label=text, **look)
-                bottom.axhline(slope / line["slope_theory"], **look)
-                numbers.append(curve(variable, text, x_line, slope * x_line))
+                label = f"{text}, slope {quote(found['slope'], found['slope_error'])}"
+                lines += top.plot(x_line, found["slope"] * x_line, label=label, **look)
+                bottom.axhline(found["slope"] / line["slope_theory"], **look)
+                numbers.append(curve(variable, text, x_line, found["slope"] * x_line))
                 sentences.append(_sentence(data, fitted))
-            theory_line = curve(variable, "theory", x_line, line["slope_theory"] * x_line)
-            numbers.append(theory_line)
             top.set_ylabel(ylabel)
-            bottom.set_ylabel("ratio to theory")
+            bottom.set_ylabel("ratio to\nleading order" if has_theory else "ratio")
             bottom.set_xlabel(xlabel)
-            top.set_ylim(bottom=0.0)
-            top.set_xlim(0.0, x_end)
-            top.xaxis.set_major_locator(MaxNLocator(6))
-            top.legend(loc="upper left")
+            if ends[0] > 0:
+                steps = (1.0, 2.0, 5.0) if ends[1] < 100 * ends[0] else (1.0,)
+                logarithmic(top, steps)
+                bottom.set_xscale("log")
+                plain_ticks(bottom.xaxis, steps)
+            else:
+                top.set_ylim(bottom=0.0)
+                top.xaxis.set_major_locator(MaxNLocator(6))
+            top.set_xlim(*ends)
+            # The points lie on the diagonal, which leaves two corners.
+            top.add_artist(top.legend(handles=lines, loc="upper left"))
+            top.legend(handles=points, loc="lower right")
     caption = (
         f"Study {data.title}, {len(pairs)} pairs of degenerate levels in "
-        f"{pairs['run'].nunique()} runs. Error bars: from whole replicas. {' '.join(sentences)}"
+        f"{pairs['run'].nunique()} runs. Error bars: from whole replicas. No theory has a free "
+        f"parameter. {' '.join(sentences)}"
     )
-    return Drawing(figure, caption, numbers)
+    return Drawing(figure, caption, numbers, shown)
+
+
+def _frames(data: StudyData, count: int) -> tuple[Figure, list[tuple[Axes, Axes]]]:
+    """A figure with frames of `count` panels, each for the points and their ratio to a line."""
+    if not data.page.is_column:
+        figure = data.page.figure(4.6 * count + 0.4, 5.4)
+        frames = figure.subplots(2, count, sharex="col", squeeze=False, height_ratios=[3, 1])
+        return figure, [(top, bottom) for top, bottom in frames.T]
+    figure = data.page.figure(0.0, 0.0, 3.2 * count)
+    flat = figure.subplots(2 * count, 1, height_ratios=[3, 1] * count)
+    found = list(zip(flat[::2], flat[1::2], strict=True))
+    for top, bottom in found:
+        top.sharex(bottom)
+        top.tick_params(labelbottom=False)
+    return figure, found
+
+
+def _ends(x: pd.Series) -> tuple[float, float]:
+    """Ends of an axis: from 0, or logarithmic where points would pile up there."""
+    low, high = float(x.min()), float(x.max())
+    return (0.0, 1.05 * high) if high < WIDE * low else (low / 1.25, high * 1.25)
 
 
 def factor_of(variable: str) -> float:

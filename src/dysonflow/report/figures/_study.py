@@ -3,10 +3,10 @@
 import importlib
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -23,9 +23,13 @@ from dysonflow.artifacts.pictures import checksums
 from dysonflow.artifacts.weights import read_snapshot
 from dysonflow.errors import ConfigError
 from dysonflow.hyperparameters import Hyperparameters
+from dysonflow.report.figures._page import Page
 from dysonflow.theory.base import Block, Theory
 
-STYLE = Path(__file__).with_name("dysonflow.mplstyle")
+PLAIN_SIGNS = {r"\\langle ?": "<", r" ?\\rangle": ">", r"\\times": "x", r"\\,": " "}
+"""Plain text for signs of LaTeX, by regular expression."""
+LIGHTEST = 0.64
+"""Part of the colour map that has a contrast of at least 3:1 on white (WCAG 2.1, 1.4.11)."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +44,14 @@ class StudyData:
         In the order of the configuration.
     layer : str
         Weight matrix that is shown; the first of the first run if not given.
+    page : Page
+        What the figure is drawn for.
     spectra, fits, weights : sequence of path
         Files of the runs, in the same order; empty where the figure does not need them.
     scaling : path, optional
         Table of the study's laws.
+    increments : sequence of path
+        Files of the runs with lags, in their order.
     """
 
     name: str
@@ -52,7 +60,9 @@ class StudyData:
     fits: Sequence[str] = ()
     weights: Sequence[str] = ()
     scaling: str | None = None
+    increments: Sequence[str] = ()
     layer: str = ""
+    page: Page = Page()
 
     def __post_init__(self) -> None:
         """Take the first layer if none is named."""
@@ -220,6 +230,11 @@ class StudyData:
         """Fits of the layer of all runs of the study."""
         return tables.read_table(self.fits, layer=self.layer)
 
+    @cached_property
+    def increment_table(self) -> pd.DataFrame:
+        """Increments of the layer of all runs of the study that have lags."""
+        return tables.read_table(self.increments, layer=self.layer)
+
     @property
     def pairs(self) -> pd.DataFrame:
         """Fits of the pairs of degenerate levels that could be fitted."""
@@ -246,11 +261,18 @@ class Drawing:
         are error bars, `x_error, y_error`.
     caption : str
         In reStructuredText, quoting fitted numbers.
+    axes : mapping
+        What x and y of each panel in `numbers` are, labels of axes; under "" of all that are not
+        named. Dimensionless where no unit stands in brackets.
+    page : Page
+        What it was drawn for.
     """
 
     figure: Figure
     caption: str
     numbers: list[pd.DataFrame] = field(default_factory=list)
+    axes: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    page: Page = Page()
 
     def save(
         self, png: str, pdf: str, csv: str, caption: str, metadata: Mapping[str, Any] | None = None
@@ -259,21 +281,40 @@ class Drawing:
 
         The PNG file comes last and holds `metadata` and the checksums of the others.
         """
-        with mpl.rc_context(fname=STYLE):
+        with self.page.look():
             # Laid out once for both files, which takes as long as to draw one of them.
             self.figure.draw_without_rendering()
-            frame = self.figure.get_tightbbox().padded(mpl.rcParams["savefig.pad_inches"])
+            picture: dict[str, Any] = {"bbox_inches": self.page.frame(self.figure)}
             self.figure.set_layout_engine("none")
-            picture: dict[str, Any] = {"bbox_inches": frame}
             with atomic(pdf) as path:
                 self.figure.savefig(path, format="pdf", metadata={"CreationDate": None}, **picture)
             with atomic(csv) as path:
-                pd.concat(self.numbers, ignore_index=True).to_csv(path, index=False)
+                table = pd.concat(self.numbers, ignore_index=True).to_csv(index=False)
+                path.write_text(self.header() + table, encoding="utf-8")
             with atomic(caption) as path:
                 path.write_text(self.caption + os.linesep, encoding="utf-8")
             text = envelope({**(metadata or {}), "files": checksums(png)})
             with atomic(png) as path:
                 self.figure.savefig(path, format="png", metadata={"dysonflow": text}, **picture)
+
+    def header(self) -> str:
+        """First lines of the CSV file: what x and y are, in which units."""
+        lines = ["pandas.read_csv(path, comment='#') reads this table"]
+        panels = dict.fromkeys(str(name) for table in self.numbers for name in table["panel"])
+        for panel in panels if self.axes.keys() - {""} else [""]:
+            where = f" of panel {panel}" if panel else ""
+            labels = self.axes[panel] if panel in self.axes else self.axes[""]
+            for axis, label in zip("xy", labels, strict=True):
+                unit = "" if label.endswith("]") else " [1]"
+                lines.append(f"{axis}{where}: {plain(label)}{unit}")
+        return "".join(f"# {line}\n" for line in lines)
+
+
+def plain(label: str) -> str:
+    """Label of an axis without the signs of LaTeX."""
+    for sign, text in PLAIN_SIGNS.items():
+        label = re.sub(sign, text, label)
+    return " ".join(re.sub(r"[$\\]", "", label).split())
 
 
 def draw_figure(module: str, data: StudyData, options: Mapping[str, Any]) -> Drawing:
@@ -290,8 +331,9 @@ def draw_figure(module: str, data: StudyData, options: Mapping[str, Any]) -> Dra
     """
     package = __name__.rpartition(".")[0]
     drawing: Drawing = importlib.import_module(f"{package}.{module}").draw(data, **options)
+    drawing = replace(drawing, page=data.page)
     if data.has_several_layers:
-        with mpl.rc_context(fname=STYLE):
+        with data.page.look():
             drawing.figure.suptitle(f"layer {data.layer}", x=0.01, ha="left")
     return drawing
 
@@ -331,19 +373,19 @@ def spread(values: np.ndarray) -> np.ndarray:
 
 def nothing_fitted(data: StudyData, what: str = "pair of degenerate levels") -> Drawing:
     """What is drawn where a figure shows fits of `what`, and there are none."""
-    with mpl.rc_context(fname=STYLE):
-        figure = Figure(figsize=(6.5, 2.4))
+    with data.page.look():
+        figure = data.page.figure(6.5, 2.4)
         text = f"no {what} could be fitted"
         figure.text(0.5, 0.5, text, ha="center", va="center")
     caption = (
         f"In study {data.title} {text}: there is none, or the column ``flag`` of the fits says why."
     )
-    return Drawing(figure, caption, [curve("none", "none", [], [])])
+    return Drawing(figure, caption, [curve("none", "none", [], [])], {"": ("none", "none")})
 
 
 def colours(count: int) -> list[tuple[float, float, float, float]]:
     """Colours for an ordered sequence, dark to light, readable without colour vision."""
-    return [tuple(c) for c in mpl.colormaps["viridis"](np.linspace(0.0, 0.85, count))]
+    return [tuple(c) for c in mpl.colormaps["plasma"](np.linspace(0.0, LIGHTEST, count))]
 
 
 def name_of(run: Hyperparameters) -> str:

@@ -1,11 +1,11 @@
 """Density of the two levels of a degenerate pair, with the closed form on it."""
 
-import matplotlib as mpl
-import numpy as np
-from matplotlib.figure import Figure
+import math
 
+import numpy as np
+
+from dysonflow.report.figures._page import legend_above
 from dysonflow.report.figures._study import (
-    STYLE,
     Drawing,
     StudyData,
     colours,
@@ -29,9 +29,12 @@ def draw(data: StudyData) -> Drawing:
     runs = runs[:1] if len(data.pair_numbers(runs[0])) > 1 else runs
     shown = [(run, n) for run in runs for n in data.pair_numbers(run)][:PANELS]
     numbers, quoted = [], []
-    with mpl.rc_context(fname=STYLE):
-        figure = Figure(figsize=(7.5, 2.5 * ((len(shown) + 1) // 2) + 0.7))
-        panels = figure.subplots((len(shown) + 1) // 2, min(2, len(shown)), squeeze=False).ravel()
+    with data.page.look():
+        # The titles are as wide as a column of a journal.
+        across = 1 if data.page.is_column else min(2, len(shown))
+        down = math.ceil(len(shown) / across)
+        figure = data.page.figure(7.5, 2.5 * down + 0.7, 1.4 * down + 0.4)
+        panels = figure.subplots(down, across, squeeze=False).ravel()
         for panel, (run, number), colour in zip(panels, shown, colours(len(shown)), strict=False):
             block = data.blocks(run)[number]
             fits = data.fit_table
@@ -43,17 +46,20 @@ def draw(data: StudyData) -> Drawing:
             height, error = density(data.levels(run)[..., block.positions], edges)
             panel.errorbar(middle, height, error, fmt="o", color=colour, label="levels")
             curves = {
-                "theory (no free parameter)": BlockDensity(2, block.centre, block.sigma),
-                r"fitted centre and $\sigma$": BlockDensity(2, centre, sigma),
+                "theory": (
+                    "theory (no free parameter)",
+                    BlockDensity(2, block.centre, block.sigma),
+                ),
+                "fit": (r"fitted centre and $\sigma$", BlockDensity(2, centre, sigma)),
             }
-            place = f"{run.name} {data.centre_name}={block.centre_block:.4g}"
+            place = f"{run.name} {data.centre_name} = {block.centre_block:.4g}"
             numbers.append(curve(place, "levels", middle, height, y_error=error))
-            for (name, law), look in zip(
+            for (name, (label, law)), look in zip(
                 curves.items(),
                 ({"color": "black"}, {"color": "tab:red", "ls": "-."}),
                 strict=True,
             ):
-                panel.plot(fine, law.pdf(fine), label=name, **look)
+                panel.plot(fine, law.pdf(fine), label=label, **look)
                 numbers.append(curve(place, name, fine, law.pdf(fine)))
             centre_text = f"${data.centre_symbol} = {block.centre_block:.4g}$"
             panel.set_title(f"{centre_text}; {name_of(run)}", loc="left")
@@ -67,11 +73,11 @@ def draw(data: StudyData) -> Drawing:
         for panel in panels[len(shown) :]:
             panel.set_axis_off()
         handles, labels = panels[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper center", ncols=3)
+        legend_above(figure, handles, labels, 3)
     caption = (
         f"Density of the levels of degenerate pairs of study {data.title}, normalised to one. "
         "Black: the closed form for two levels of a GOE block with the centre and sigma that "
         "theory predicts; red: with the fitted ones. Error bars: standard error over replicas. "
         f"{'; '.join(quoted)}."
     )
-    return Drawing(figure, caption, numbers)
+    return Drawing(figure, caption, numbers, {"": (data.level_label, "density")})

@@ -1,11 +1,9 @@
 """Centre of every block over the one without noise: repulsion between modes moves the levels."""
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from dysonflow.report.figures._study import STYLE, Drawing, StudyData, colours, curve
+from dysonflow.report.figures._page import legend_above, plain_ticks
+from dysonflow.report.figures._study import Drawing, StudyData, colours, curve
 
 MARKERS = "osD^vP*Xhp"
 
@@ -16,8 +14,8 @@ def draw(data: StudyData) -> Drawing:
     fits = fits[fits["centre"].notna()].sort_values("stochasticity")
     blocks = sorted(fits["centre_block_formula"].unique())
     numbers = []
-    with mpl.rc_context(fname=STYLE):
-        figure = Figure(figsize=(6.8, 5.8))
+    with data.page.look():
+        figure = data.page.figure(6.8, 5.8)
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1.3])
         for number, (kappa, colour) in enumerate(zip(blocks, colours(len(blocks)), strict=True)):
             rows = fits[fits["centre_block_formula"] == kappa]
@@ -26,27 +24,30 @@ def draw(data: StudyData) -> Drawing:
             y, dy = rows["centre"] / kappa, rows["centre_error"] / kappa
             theory = rows["centre_theory"] / kappa
             kind = "single" if rows["multiplicity"].iloc[0] == 1 else "pair"
-            name = f"${data.centre_symbol} = {kappa:.4g}$ ({kind})"
+            name = f"{data.centre_name} = {kappa:.4g} ({kind})"
+            label = f"${data.centre_symbol} = {kappa:.4g}$ ({kind})"
             look = {"fmt": MARKERS[number % len(MARKERS)], "color": colour}
-            top.errorbar(x, y, dy, label=name, **look)
+            top.errorbar(x, y, dy, label=label, **look)
             top.plot(x, theory, color=colour, lw=1.0)
             bottom.errorbar(x, y - theory, dy, **look)
             numbers += [
-                curve("centre", name.replace("$", ""), rows["stochasticity"], y, y_error=dy),
-                curve("centre", f"{name.replace('$', '')} theory", rows["stochasticity"], theory),
+                curve("centre", name, rows["stochasticity"], y, y_error=dy),
+                curve("centre", f"{name} theory", rows["stochasticity"], theory),
             ]
         top.plot([], [], color="black", lw=1.0, label="theory (no free parameter)")
         top.axhline(1.0, color="black", lw=0.7, ls=":", zorder=0)
         bottom.axhline(0.0, color="black", lw=0.7, ls=":", zorder=0)
         bottom.set_xscale("log")
-        bottom.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
-        bottom.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-        bottom.xaxis.set_minor_formatter(NullFormatter())
-        bottom.set_xlabel(r"learning rate / batch size, $\alpha/B$")
-        top.set_ylabel(rf"fitted centre $/\ {data.centre_symbol}$")
+        plain_ticks(bottom.xaxis)
+        labels = (
+            r"learning rate / batch size, $\alpha/B$",
+            rf"fitted centre / ${data.centre_symbol}$",
+        )
+        bottom.set_xlabel(labels[0])
+        top.set_ylabel(labels[1])
         bottom.set_ylabel("minus theory")
-        handles, labels = top.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper center", ncols=3)
+        handles, names = top.get_legend_handles_labels()
+        legend_above(figure, handles, names, columns=3)
     pulls = fits["pull_centre"].dropna()
     caption = (
         f"Fitted centre of the {len(blocks)} distinct modes of study {data.title} over the one "
@@ -55,4 +56,4 @@ def draw(data: StudyData) -> Drawing:
         f"chi2/dof of all {len(pulls)} centres about theory: {np.square(pulls).sum():.1f}/"
         f"{len(pulls)}, largest distance {pulls.abs().max():.1f} errors."
     )
-    return Drawing(figure, caption, numbers)
+    return Drawing(figure, caption, numbers, {"": labels})

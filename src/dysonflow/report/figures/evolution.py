@@ -1,10 +1,7 @@
 """Levels from the random start to stationarity, beside training without noise."""
 
-import matplotlib as mpl
-from matplotlib.figure import Figure
-
+from dysonflow.report.figures._page import legend_above
 from dysonflow.report.figures._study import (
-    STYLE,
     Drawing,
     StudyData,
     colours,
@@ -17,8 +14,8 @@ from dysonflow.report.figures._study import (
 def draw(data: StudyData) -> Drawing:
     """Draw mean and spread of the ordered levels, one panel per run."""
     numbers = []
-    with mpl.rc_context(fname=STYLE):
-        figure = Figure(figsize=(7.2, 4.4 * len(data.runs)))
+    with data.page.look():
+        figure = data.page.figure(7.2, 4.4 * len(data.runs), 2.8 * len(data.runs))
         panels = figure.subplots(len(data.runs), 1, squeeze=False)[:, 0]
         for panel, run in zip(panels, data.runs, strict=True):
             levels, steps = data.levels(run), data.steps(run)
@@ -53,12 +50,13 @@ def draw(data: StudyData) -> Drawing:
                     zorder=0,
                     label=f"theory centre ${data.centre_symbol}$" if number == 0 else None,
                 )
-            panel.set_title(f"{name_of(run)}\n{len(levels)} replicas", loc="left", pad=34)
+            panel.set_title(f"{name_of(run)}\n{len(levels)} replicas", loc="left")
             panel.set_xlabel("SGD step")
             panel.set_ylabel(data.level_label)
             if len(steps) > 1:
                 panel.set_xlim(steps[0], steps[-1])
-            panel.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2)
+        handles, names = panels[0].get_legend_handles_labels()
+        legend_above(figure, handles, names, columns=2)
     dashed = (
         ""
         if drift is None
@@ -71,4 +69,4 @@ def draw(data: StudyData) -> Drawing:
         "mean and standard deviation over replicas of each ordered level. "
         f"{dashed}{dotted}"
     )
-    return Drawing(figure, caption, numbers)
+    return Drawing(figure, caption, numbers, {"": ("step [SGD steps]", data.level_label)})

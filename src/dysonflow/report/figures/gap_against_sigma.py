@@ -12,4 +12,4 @@ def draw(data: StudyData) -> Drawing:
     joint = fits["mean_gap"] * fits["gap_ratio_error"] / fits["gap_ratio"]
     fits["joint_error"] = joint
     panels = [(laws.GAP_OVER_SIGMA, r"$\sqrt{\pi}\,\sigma$")]
-    return draw_law(data, "mean_gap", "joint_error", panels, r"$\langle S \rangle$")
+    return draw_law(data, "mean_gap", "joint_error", panels, r"mean gap $\langle S\rangle$")

@@ -2,14 +2,12 @@
 
 import math
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.figure import Figure
 
 from dysonflow.errors import ConfigError
 from dysonflow.hyperparameters import Hyperparameters
+from dysonflow.report.figures._page import legend_above, logarithmic
 from dysonflow.report.figures._study import (
-    STYLE,
     Drawing,
     StudyData,
     colours,
@@ -22,6 +20,9 @@ from dysonflow.statistics.laws import WignerSurmise
 
 RUNS = 4
 BINS = np.linspace(0.0, 3.2, 17)
+RAW = ("gap $S$", "$P(S)$")
+RESCALED = (r"$s = S / \langle S \rangle$", "$P(s)$")
+"""Labels of the axes."""
 
 
 def draw(data: StudyData, over: str | None = None, pair: int | None = None) -> Drawing:
@@ -52,9 +53,10 @@ def draw(data: StudyData, over: str | None = None, pair: int | None = None) -> D
     fine = np.linspace(0.0, BINS[-1], 200)
     middle = 0.5 * (BINS[1:] + BINS[:-1])
     numbers = [curve("rescaled", "wigner_surmise", fine, surmise.pdf(fine))]
-    with mpl.rc_context(fname=STYLE):
+    axes = {"rescaled": RESCALED}
+    with data.page.look():
         tall = 2.3 * len(pairs) + 0.8 if pair is None else 3.9
-        figure = Figure(figsize=(7.5, tall))
+        figure = data.page.figure(7.5, tall, 0.62 * tall)
         panels = figure.subplots(len(pairs), 2, squeeze=False)
         for (raw, rescaled), number in zip(panels, pairs, strict=True):
             there = [run for run in runs if number in data.pair_numbers(run)]
@@ -72,7 +74,8 @@ def draw(data: StudyData, over: str | None = None, pair: int | None = None) -> D
                 rescaled.errorbar(middle, height, error, label=name_of(run), **dots)
                 theory = surmise.pdf(fine * unit / block.mean_gap) / block.mean_gap
                 raw.plot(fine * unit, theory, color=colour, lw=1.0)
-                place = f"{data.centre_name}={block.centre_block:.4g}"
+                place = f"{data.centre_name} = {block.centre_block:.4g}"
+                axes |= {f"{place} raw": RAW, f"{place} rescaled": RESCALED}
                 numbers += [
                     curve(
                         f"{place} raw", run.name, middle * unit, height / unit, y_error=error / unit
@@ -81,29 +84,26 @@ def draw(data: StudyData, over: str | None = None, pair: int | None = None) -> D
                     curve(f"{place} rescaled", run.name, middle, height, y_error=error),
                 ]
             rescaled.plot(fine, surmise.pdf(fine), color="black", label="Wigner surmise")
-            raw.set_xscale("log")
-            raw.set_yscale("log")
+            logarithmic(raw, (1.0,), 4 if data.page.is_column else 6)
             raw.set_xlim(
                 left=0.5 * middle[0] * min(data.blocks(run)[number].mean_gap for run in there)
             )
-            raw.set_ylabel("$P(S)$")
-            rescaled.set_ylabel("$P(s)$")
+            raw.set_ylabel(RAW[1])
+            rescaled.set_ylabel(RESCALED[1])
             for panel in (raw, rescaled):
                 panel.set_title(f"${data.centre_symbol} = {block.centre_block:.4g}$", loc="left")
-        panels[-1, 0].set_xlabel("gap $S$")
-        panels[-1, 1].set_xlabel(r"$s = S / \langle S \rangle$")
+        panels[-1, 0].set_xlabel(RAW[0])
+        panels[-1, 1].set_xlabel(RESCALED[0])
         named = [panel.get_legend_handles_labels() for panel in panels[:, 1]]
         look = {label: handle for found in named for handle, label in zip(*found, strict=True)}
-        figure.legend(
-            look.values(), look.keys(), loc="outside upper center", ncols=math.ceil(len(look) / 2)
-        )
+        legend_above(figure, list(look.values()), list(look), math.ceil(len(look) / 2))
     caption = (
         f"Gaps of the {len(pairs)} degenerate pair(s) of study {data.title}. Left: as measured; "
         "the lines are the Wigner surmise with the mean gap that theory predicts (no free "
         "parameter). Right: over the measured mean gap, all on one Wigner surmise. Error bars: "
         f"standard error over replicas. {_agreement(data, runs, pairs)}"
     )
-    return Drawing(figure, caption, numbers)
+    return Drawing(figure, caption, numbers, axes)
 
 
 def _agreement(data: StudyData, runs: list[Hyperparameters], pairs: list[int]) -> str:

@@ -11,4 +11,4 @@ def draw(data: StudyData) -> Drawing:
         (laws.MEAN_GAP, data.physics.variable),
         (laws.MEAN_GAP_FINITE_STEP, data.physics.finite_step_variable),
     ]
-    return draw_law(data, "mean_gap", "mean_gap_error", panels, r"$\langle S \rangle$")
+    return draw_law(data, "mean_gap", "mean_gap_error", panels, r"mean gap $\langle S\rangle$")

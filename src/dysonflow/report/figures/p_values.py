@@ -1,11 +1,8 @@
 """P-values of the tests of every block, which are uniform if the law holds."""
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.figure import Figure
 
 from dysonflow.report.figures._study import (
-    STYLE,
     Drawing,
     StudyData,
     colours,
@@ -19,6 +16,7 @@ TESTS = {
     "density_p_value": "levels on the block density",
     "angle_p_value": "eigenvectors of a pair uniform",
 }
+AXES = ("expected p-value", "sorted p-value")
 FALSE_DISCOVERY_RATE = 0.01
 
 
@@ -28,8 +26,8 @@ def draw(data: StudyData) -> Drawing:
     if fits[list(TESTS)].isna().all(axis=None):
         return nothing_fitted(data, "block")
     numbers, sentences = [], []
-    with mpl.rc_context(fname=STYLE):
-        figure = Figure(figsize=(5.2, 4.8))
+    with data.page.look():
+        figure = data.page.figure(5.2, 4.8, 3.0)
         axes = figure.subplots()
         looks = zip(TESTS.items(), colours(len(TESTS)), "os^", strict=True)
         for (column, name), colour, marker in looks:
@@ -42,8 +40,8 @@ def draw(data: StudyData) -> Drawing:
             numbers.append(curve(column, "sorted", expected, values))
             sentences.append(f"{name}: {rejected} of {len(values)}")
         axes.plot([0, 1], [0, 1], color="black", label="uniform")
-        axes.set_xlabel("expected p-value")
-        axes.set_ylabel("sorted p-value")
+        axes.set_xlabel(AXES[0])
+        axes.set_ylabel(AXES[1])
         axes.legend(loc="upper left")
     caption = (
         f"P-values of study {data.title}, one for each run and block. The tests fit scale "
@@ -52,4 +50,4 @@ def draw(data: StudyData) -> Drawing:
         f"{'; '.join(sentences)}. The density is that of a block on its own: at strong noise the "
         "repulsion of other levels distorts it, most for blocks with a near neighbour."
     )
-    return Drawing(figure, caption, numbers)
+    return Drawing(figure, caption, numbers, {"": AXES})

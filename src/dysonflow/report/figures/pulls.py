@@ -1,20 +1,19 @@
 """Distance of every estimate from theory, in errors."""
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from dysonflow.report.figures._page import legend_above, plain_ticks
 from dysonflow.report.figures._study import (
-    STYLE,
     Drawing,
     StudyData,
     colours,
     curve,
     nothing_fitted,
 )
+from dysonflow.report.quoting import quote
 
 QUANTITIES = {"pull_centre": "centre", "pull_sigma": r"$\sigma$", "pull_gap": "mean gap"}
+AXES = ("learning rate / batch size", "(estimate - theory) / error")
 LARGEST = 6.0
 """Pulls beyond this are drawn at the edge, as arrows."""
 
@@ -25,8 +24,8 @@ def draw(data: StudyData) -> Drawing:
     if fits[list(QUANTITIES)].isna().all(axis=None):
         return nothing_fitted(data, "block")
     numbers, sentences = [], []
-    with mpl.rc_context(fname=STYLE):
-        figure = Figure(figsize=(8.5, 4.2))
+    with data.page.look():
+        figure = data.page.figure(8.5, 4.2)
         left, right = figure.subplots(1, 2, sharey=True, width_ratios=[3, 1])
         edges = np.arange(-LARGEST, LARGEST + 0.5, 0.5)
         looks = zip(QUANTITIES.items(), colours(len(QUANTITIES)), "os^", strict=True)
@@ -38,10 +37,12 @@ def draw(data: StudyData) -> Drawing:
             # Side by side, or points of one run would hide each other.
             x = rows["stochasticity"] * 1.04 ** (number - 1)
             inside = np.abs(pull) <= LARGEST
-            left.plot(x[inside], pull[inside], marker, color=colour, label=name, alpha=0.8)
+            left.plot(x[inside], pull[inside], marker, color=colour, label=name)
             edge = np.clip(pull[~inside], -LARGEST, LARGEST)
             for sign, arrow in ((1, "^"), (-1, "v")):
                 shown = np.sign(edge) == sign
+                if not shown.any():
+                    continue
                 left.plot(
                     x[~inside][shown], edge[shown], arrow, color=colour, mfc="white", clip_on=False
                 )
@@ -55,11 +56,12 @@ def draw(data: StudyData) -> Drawing:
             )
             numbers.append(curve("pulls", column, rows["stochasticity"], pull))
             error = 1 / np.sqrt(len(pull))
-            variance = f"{pull.var(ddof=1):.2f}" if len(pull) > 1 else "unknown"
+            variance = "unknown"
+            if len(pull) > 1:
+                variance = quote(pull.var(ddof=1), np.sqrt(2) * error)
             sentences.append(
-                f"{column.removeprefix('pull_')}: mean {pull.mean():+.2f} ± {error:.2f}, variance "
-                f"{variance} ± {np.sqrt(2) * error:.2f}, largest "
-                f"{np.abs(pull).max():.1f} of {len(pull)}"
+                f"{column.removeprefix('pull_')}: mean {quote(pull.mean(), error, '+')}, variance "
+                f"{variance}, largest {np.abs(pull).max():.1f} of {len(pull)}"
             )
         grid = np.linspace(-LARGEST, LARGEST, 200)
         right.plot(
@@ -68,19 +70,16 @@ def draw(data: StudyData) -> Drawing:
         for level in (-3, 0, 3):
             left.axhline(level, color="black", lw=0.7, ls="-" if level == 0 else ":", zorder=0)
         left.set_xscale("log")
-        # Over less than two decades matplotlib labels the minor ticks too, and they collide.
-        left.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
-        left.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-        left.xaxis.set_minor_formatter(NullFormatter())
-        left.set_xlabel("learning rate / batch size")
-        left.set_ylabel("(estimate - theory) / error")
+        plain_ticks(left.xaxis)
+        left.set_xlabel(AXES[0])
+        left.set_ylabel(AXES[1])
         right.set_xlabel("density")
         handles, labels = left.get_legend_handles_labels()
         more, names = right.get_legend_handles_labels()
-        figure.legend(handles + more, labels + names, loc="outside upper center", ncols=4)
+        legend_above(figure, handles + more, labels + names, 4)
     caption = (
         f"Pulls of study {data.title}: distance of every estimate from the full theory, which "
         "has no free parameter, in errors. Dotted: three errors. Open arrows: beyond the frame. "
         f"{'; '.join(sentences)}."
     )
-    return Drawing(figure, caption, numbers)
+    return Drawing(figure, caption, numbers, {"": AXES})

@@ -2,12 +2,11 @@
 
 import math
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.figure import Figure
 
 from dysonflow.errors import ConfigError
-from dysonflow.report.figures._study import STYLE, Drawing, StudyData, colours, curve, density
+from dysonflow.report.figures._page import legend_above
+from dysonflow.report.figures._study import Drawing, StudyData, colours, curve, density
 from dysonflow.statistics.laws import BlockDensity, Semicircle
 
 PANELS = 3
@@ -28,8 +27,9 @@ def draw(data: StudyData) -> Drawing:
     middle = 0.5 * (BINS[1:] + BINS[:-1])
     fine = np.linspace(BINS[0], BINS[-1], 600)
     numbers, sentences = [], []
-    with mpl.rc_context(fname=STYLE):
-        figure = Figure(figsize=(3.6 * len(shown) + 0.8, 5.4))
+    label = rf"$(s - {data.centre_symbol}) / \sigma\,\sqrt{{2n}}$"
+    with data.page.look():
+        figure = data.page.figure(3.6 * len(shown) + 0.8, 5.4, 2.9)
         axes = figure.subplots(
             2, len(shown), sharex=True, sharey="row", squeeze=False, height_ratios=[3, 1.3]
         )
@@ -55,7 +55,7 @@ def draw(data: StudyData) -> Drawing:
             )
             bottom.axhline(0.0, color="black", lw=0.8)
             top.set_title(f"$n = {n}$", loc="left")
-            bottom.set_xlabel(rf"$(s - {data.centre_symbol})\ /\ \sigma\sqrt{{2n}}$")
+            bottom.set_xlabel(label)
             place = f"n={n}"
             numbers += [
                 curve(place, "levels", middle, height, y_error=error),
@@ -72,11 +72,11 @@ def draw(data: StudyData) -> Drawing:
             )
         axes[0, 0].set_ylabel("density")
         axes[1, 0].set_ylabel("minus exact law")
-        handles, labels = axes[0, 0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper center", ncols=3)
+        handles, names = axes[0, 0].get_legend_handles_labels()
+        legend_above(figure, handles, names, columns=3)
     caption = (
         f"Density of equal levels of study {data.title}, over the radius of the semicircle. "
         "Centre and sigma are those of theory: no curve has a free parameter. Error bars: standard "
         f"error over replicas. {'; '.join(sentences)}."
     )
-    return Drawing(figure, caption, numbers)
+    return Drawing(figure, caption, numbers, {"": (label, "density")})

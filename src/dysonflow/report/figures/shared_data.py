@@ -1,11 +1,10 @@
 """Runs on one training set for all replicas: the drawn inputs decide the width of a pair."""
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.figure import Figure
 
 from dysonflow.errors import ConfigError
-from dysonflow.report.figures._study import STYLE, Drawing, StudyData, colours, curve, name_of
+from dysonflow.report.figures._page import legend_above
+from dysonflow.report.figures._study import Drawing, StudyData, colours, curve, name_of
 
 
 def draw(data: StudyData) -> Drawing:
@@ -25,9 +24,13 @@ def draw(data: StudyData) -> Drawing:
     count = int(order.max()) + 1
     x = place + 0.6 * ((order + 0.5) / count - 0.5)
     tone = colours(2)[0]
-    with mpl.rc_context(fname=STYLE):
-        figure = Figure(figsize=(9.6, 4.6))
-        left, right = figure.subplots(1, 2, width_ratios=[2.2, 1])
+    label = r"$\langle S\rangle$ / small-step formula"
+    with data.page.look():
+        figure = data.page.figure(9.6, 4.6, 5.4)
+        if data.page.is_column:
+            left, right = figure.subplots(2, 1, height_ratios=[1, 1])
+        else:
+            left, right = figure.subplots(1, 2, width_ratios=[2.2, 1])
         look = {"fmt": "o", "color": tone, "ms": 4}
         left.errorbar(x, measured, error, label="measured, one drawn training set each", **look)
         dash = {"marker": "_", "ls": "none", "ms": 9}
@@ -38,16 +41,17 @@ def draw(data: StudyData) -> Drawing:
             place, fresh, color="tab:red", label="theory for fresh inputs", **dash | {"ms": 22}
         )
         left.axhline(1.0, color="grey", lw=0.8, ls=":", label="small-step formula")
-        left.set_xticks(range(len(points)), points, rotation=60, ha="right", fontsize=7)
-        left.set_ylabel(r"$\langle S\rangle$ / small-step formula")
+        size = None if data.page.is_column else 7
+        left.set_xticks(range(len(points)), points, rotation=60, ha="right", fontsize=size)
+        left.set_ylabel(label)
         right.errorbar(given, measured, error, **look)
         ends = np.array([min(given.min(), measured.min()), max(given.max(), measured.max())])
         ends = ends + np.array([-0.05, 0.05]) * np.ptp(ends)
         right.plot(ends, ends, color="black", lw=1.0)
         right.set_xlabel("theory given the inputs")
         right.set_ylabel("measured")
-        handles, labels = left.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper center", ncols=2)
+        handles, names = left.get_legend_handles_labels()
+        legend_above(figure, handles, names, columns=2)
     pulls = pairs["pull_gap"]
     caption = (
         f"Mean gap of study {data.title} over the formula for a small step. All replicas of a "
@@ -61,4 +65,4 @@ def draw(data: StudyData) -> Drawing:
         curve("runs", "theory given the inputs", pairs.index, given),
         curve("runs", "theory for fresh inputs", pairs.index, fresh),
     ]
-    return Drawing(figure, caption, numbers)
+    return Drawing(figure, caption, numbers, {"": ("name of the run []", label)})

@@ -1,11 +1,9 @@
 """Density of the levels over the centres that theory predicts, for three strengths of noise."""
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.figure import Figure
 
+from dysonflow.report.figures._page import legend_above
 from dysonflow.report.figures._study import (
-    STYLE,
     Drawing,
     StudyData,
     colours,
@@ -15,6 +13,9 @@ from dysonflow.report.figures._study import (
 )
 
 BINS = 160
+"""Over the whole range, where there is nothing narrow."""
+BINS_OF_A_PEAK = 8
+"""Fewest across the two standard deviations to either side of a level."""
 PANELS = 3
 
 
@@ -36,11 +37,8 @@ def draw(data: StudyData, over: str | None = None, axis: str = "level") -> Drawi
     values = [data.levels(run) if is_level else data.eigenvalues(run) for run in runs]
     low, high = min(x.min() for x in values), max(x.max() for x in values)
     margin = 0.02 * (high - low)
-    edges = np.linspace(low - margin, high + margin, BINS + 1)
-    if not is_level:
-        # No eigenvalue of W^T W is negative, nor is an edge of a bin.
-        edges = np.linspace(max(low - margin, 0.0), high + margin, BINS + 1)
-    middle = 0.5 * (edges[1:] + edges[:-1])
+    # No eigenvalue of W^T W is negative, nor is an edge of a bin.
+    ends = (low - margin if is_level else max(low - margin, 0.0), high + margin)
     label = data.level_label if is_level else r"eigenvalue $x$ of $W^T W$"
     numbers = []
     predicted = bool(data.blocks(runs[0]))
@@ -49,10 +47,13 @@ def draw(data: StudyData, over: str | None = None, axis: str = "level") -> Drawi
         "noise. "
     )
     lines = lines if predicted else ""
-    with mpl.rc_context(fname=STYLE):
-        figure = Figure(figsize=(6.5, 1.7 * len(runs) + 0.9))
+    with data.page.look():
+        figure = data.page.figure(6.5, 1.7 * len(runs) + 0.9)
         panels = figure.subplots(len(runs), 1, sharex=True, squeeze=False)[:, 0]
         for panel, run, x, colour in zip(panels, runs, values, colours(len(runs)), strict=True):
+            edges = bins(x, *ends)
+            middle = 0.5 * (edges[1:] + edges[:-1])
+            sides = {"x_low": edges[:-1], "x_high": edges[1:]}
             height, error = (part * x.shape[-1] for part in density(x, edges))
             panel.stairs(height, edges, color=colour, fill=True, alpha=0.35)
             panel.stairs(height, edges, color=colour)
@@ -62,7 +63,7 @@ def draw(data: StudyData, over: str | None = None, axis: str = "level") -> Drawi
                 panel.plot(
                     middle, theory, color="black", lw=1.0, label="theory (no free parameter)"
                 )
-                numbers.append(curve(run.name, "theory", middle, theory))
+                numbers.append(curve(run.name, "theory", middle, theory, **sides))
             centres = np.array([block.centre_block for block in data.blocks(run)])
             if not is_level and len(centres):
                 centres = data.physics.eigenvalues(run, data.layer, centres)
@@ -73,20 +74,53 @@ def draw(data: StudyData, over: str | None = None, axis: str = "level") -> Drawi
             panel.set_ylabel("levels per unit")
             panel.set_ylim(bottom=0.0)
             numbers += [
-                curve(run.name, "density", middle, height, y_error=error),
+                curve(run.name, "density", middle, height, y_error=error, **sides),
                 curve(run.name, "centre_theory", centres, np.nan),
             ]
         panels[-1].set_xlabel(label)
         if predicted:
             handles, labels = panels[0].get_legend_handles_labels()
-            figure.legend(handles, labels, loc="outside upper center", ncols=2)
+            legend_above(figure, handles, labels, 2)
     caption = (
         f"Density of the {'levels' if is_level else 'eigenvalues of X = W^T W'} "
         f"({data.level_name}) of study {data.title}, from {values[0].shape[0]} replica(s) "
         f"with {values[0].shape[1]} snapshot(s) each. {lines}Error bars: standard error over "
         "replicas."
     )
-    return Drawing(figure, caption, numbers)
+    return Drawing(figure, caption, numbers, {"": (label, "levels per unit")})
+
+
+def bins(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Edges of bins that are narrow where levels lie close, and wide elsewhere.
+
+    Parameters
+    ----------
+    values : np.ndarray
+        Ascending levels, shape (replica, snapshot, level).
+    low, high : float
+        Ends of the range.
+
+    Returns
+    -------
+    np.ndarray
+        Ascending, shape (bins + 1,): no bin is wider than the range over `BINS`, and
+        `BINS_OF_A_PEAK` lie between two standard deviations below and above the mean of any level.
+    """
+    flat = values.reshape(-1, values.shape[-1])
+    centre, width = flat.mean(axis=0), flat.std(axis=0)
+    # A level that does not fluctuate has no width to be divided.
+    centre, width = centre[width > 0], width[width > 0]
+    coarse, fine = (high - low) / BINS, 4.0 * width / BINS_OF_A_PEAK
+    edges = [low]
+    # Sums of many bins end a little beside the end.
+    while edges[-1] < high - 1e-6 * coarse:
+        x = edges[-1]
+        start, end = centre - 4.0 * width - x, centre + 4.0 * width - x
+        within, ahead = (start <= 0) & (end > 0), start > 0
+        # A wide bin must not end in the midst of a peak, nor be a sliver before it.
+        widest = [fine[within], np.maximum(start, fine)[ahead], [coarse]]
+        edges.append(x + np.concatenate(widest).min())
+    return np.array(edges)
 
 
 def _three(runs: list) -> list:

@@ -6,9 +6,9 @@ Every number in it is computed from tables of the workflow; the text around them
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from dysonflow import theory
+from dysonflow.analysis.laws import AGREES, DIFFERS
 from dysonflow.report import html
-from dysonflow.report.reproduction.checks import AGREES, DIFFERS, FALSE_DISCOVERY_RATE, Check
+from dysonflow.report.reproduction.checks import FALSE_DISCOVERY_RATE, Check
 from dysonflow.report.reproduction.departures import departures
 from dysonflow.report.reproduction.overviews import cost_table, point_table, pull_table
 from dysonflow.report.reproduction.sections import SECTIONS
@@ -83,9 +83,10 @@ def document(studies: Mapping[str, StudyTables]) -> list[str | Table]:
             ["study", "stands for"],
             [[f"`{study.name}`", ROLES[role].text] for role, study in studies.items()],
         ),
-        "Formulas for a small step or weak noise are compared at all points of the paper, also "
-        "where they are expected to differ: other rows compare the same numbers with a theory that "
-        "should hold there.",
+        "Formulas for a small step or weak noise are compared at all points of the paper at which "
+        "the full theory is taken at its word, also where they are expected to differ: `as "
+        f"expected` if that theory, fitted in the same way, is within {AGREES:g} errors of what "
+        "was measured.",
     ]
     for role, study in studies.items():
         for title, checks in SECTIONS[role](study):
@@ -101,9 +102,9 @@ def document(studies: Mapping[str, StudyTables]) -> list[str | Table]:
     parts += [
         "## Pulls over all runs and blocks",
         "(estimate - theory) / error should be a standard normal number; p is that of a "
-        f"Kolmogorov-Smirnov test. RBM: a/B up to {theory.load('gaussian_rbm').reach:g}, where the "
-        "theory of the whole matrix holds. The theory of released weights is that for fresh "
-        "inputs, which they did not have.",
+        "Kolmogorov-Smirnov test. Blocks beyond the range of their theory have none (`flag` in "
+        "`fits.parquet`). The theory of released weights is that for fresh inputs, which they did "
+        "not have.",
         Table(
             ["study", "quantity", "number", "mean", "variance", "largest", "p"], pull_table(studies)
         ),

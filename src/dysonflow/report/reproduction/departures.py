@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from dysonflow.analysis.fits import within_theory
 from dysonflow.report.reproduction.checks import Check, estimate
 from dysonflow.report.reproduction.study import StudyTables
 from dysonflow.statistics.lines import weighted_mean
@@ -37,8 +38,8 @@ def departures(studies: Mapping[str, StudyTables]) -> list[Check]:
 
 
 def _strong_noise(study: StudyTables) -> list[Check]:
-    """Mean gaps over the block formula at the strongest noise within the reach of theory."""
-    pairs = study.within_theory(study.pairs)
+    """Mean gaps over the block formula at the strongest noise within the range of the theory."""
+    pairs = within_theory(study.pairs)
     rows = pairs[pairs["stochasticity"] == pairs["stochasticity"].max()]
     found = []
     for _, row in rows.sort_values("centre_block_formula").iterrows():
@@ -68,12 +69,13 @@ def _persistent_chains(chains: StudyTables, independent: StudyTables) -> list[Ch
         both["sigma_error_independent"] / both["sigma_independent"],
     )
     theory = both["sigma_theory"] / both["sigma_theory_independent"]
+    weight = 1.0 / (1.0 / both["samples"] + 1.0 / both["samples_independent"])
     points = ", ".join(
         f"a = {a:g}, B = {b:g}"
         for a, b in both[["learning_rate", "batch_size"]].drop_duplicates().to_numpy()
     )
-    value = weighted_mean(ratio, error)
-    expected = float((theory / error**2).sum() / (1.0 / error**2).sum())
+    value = weighted_mean(ratio, error, weight)
+    expected, _ = weighted_mean(theory, 0.0 * error, weight)
     return [
         estimate(
             f"Persistent chains, RBM, {points}: sigma over that of independent samples, mean of "

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from dysonflow.analysis.fits import QUANTITIES
 from dysonflow.report.quoting import quote
 from dysonflow.report.reproduction.study import StudyTables
 
@@ -16,9 +17,8 @@ def pull_table(studies: Mapping[str, StudyTables]) -> list[list[str]]:
 
     rows = []
     for study in studies.values():
-        fits = study.within_theory(study.fits)
-        for column, name in (("centre", "centre"), ("sigma", "sigma"), ("gap", "mean gap")):
-            pulls = fits[f"pull_{column}"].dropna()
+        for column, name in QUANTITIES.items():
+            pulls = study.fits[f"pull_{column}"].dropna()
             if len(pulls) < 2:
                 continue
             error = 1.0 / math.sqrt(len(pulls))
@@ -26,7 +26,7 @@ def pull_table(studies: Mapping[str, StudyTables]) -> list[list[str]]:
             rows.append(
                 [
                     study.name,
-                    name,
+                    name.replace("_", " "),
                     str(len(pulls)),
                     f"{pulls.mean():+.2f} ± {error:.2f}",
                     f"{pulls.var(ddof=1):.2f} ± {math.sqrt(2.0) * error:.2f}",
@@ -51,7 +51,7 @@ def point_table(study: StudyTables) -> list[list[str]]:
                 f"{row['centre_block_formula']:.4g}",
                 quote(row["mean_gap"] / small, row["mean_gap_error"] / small),
                 f"{row['mean_gap_theory'] / small:.4f}",
-                f"{row['pull_gap']:+.1f}",
+                f"{row['pull_gap']:+.1f}" if pd.notna(row["pull_gap"]) else "",
                 f"{row['surmise_p_value']:.2g}",
             ]
         )

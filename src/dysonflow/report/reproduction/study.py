@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from dysonflow import theory
 from dysonflow.analysis.columns import fitted_pairs
 
 
@@ -37,12 +36,3 @@ class StudyTables:
     def pairs(self) -> pd.DataFrame:
         """Fits of degenerate pairs."""
         return fitted_pairs(self.fits)
-
-    @property
-    def reach(self) -> float:
-        """Largest a/B up to which the theory of the study's model is taken at its word."""
-        return theory.load(self.fits["model"].iloc[0]).reach
-
-    def within_theory(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """Rows of fits at which the theory of the study's model is taken at its word."""
-        return rows[rows["stochasticity"] <= self.reach * (1 + 1e-9)]

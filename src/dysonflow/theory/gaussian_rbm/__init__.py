@@ -5,8 +5,9 @@ import math
 import numpy as np
 
 from dysonflow.models.gaussian_rbm import GaussianRBMHyperparameters, precision_matrix
-from dysonflow.theory.base import Block, Theory
-from dysonflow.theory.gaussian_rbm import predictions
+from dysonflow.statistics.increments import Kick
+from dysonflow.theory.base import Block, SpectrumLaws, Theory
+from dysonflow.theory.gaussian_rbm import motion, predictions, spectrum
 
 
 class GaussianRBMTheory(Theory[GaussianRBMHyperparameters]):
@@ -17,9 +18,8 @@ class GaussianRBMTheory(Theory[GaussianRBMHyperparameters]):
         r"$\sqrt{(\alpha/B)\,\kappa^2\,\Omega}$ $\times$ finite-step and persistent-chain factors"
     )
     slope = math.sqrt(2.0 * math.pi)
-    reach = 0.0125
-    """The next order in a/B is 2.5 % of the widths there and 9 % at twice that
-    (docs/physics.md)."""
+
+    knows_spectrum = True
 
     def level_name(self, h: GaussianRBMHyperparameters, layer: str) -> str:
         """What a level is, in words."""
@@ -62,6 +62,23 @@ class GaussianRBMTheory(Theory[GaussianRBMHyperparameters]):
         modes = np.linalg.eigh(precision_matrix(h))[1]
         return modes[:, first : first + 2], first
 
+    def relaxation_rate(
+        self, h: GaussianRBMHyperparameters, layer: str, block: Block
+    ) -> float | None:
+        """Of the slower of the two motions that matrix and chains have together."""
+        return motion.relaxation_rate(h, block.first)
+
+    def kick(
+        self,
+        h: GaussianRBMHyperparameters,
+        layer: str,
+        weights: np.ndarray,
+        steps: np.ndarray,
+        lag: int,
+    ) -> Kick | None:
+        """Moments of the change of X, averaged over the chains; None where modes are not learnt."""
+        return motion.kick(h, weights, lag)
+
     def noise_free(
         self, h: GaussianRBMHyperparameters, layer: str, weights: np.ndarray, steps: np.ndarray
     ) -> np.ndarray:
@@ -82,6 +99,10 @@ class GaussianRBMTheory(Theory[GaussianRBMHyperparameters]):
             now = int(step)
             kept.append(np.linalg.eigvalsh(gram))
         return self.levels(h, layer, np.stack(kept, axis=1))
+
+    def spectrum_laws(self, h: GaussianRBMHyperparameters, layer: str) -> SpectrumLaws | None:
+        """The random matrix and the Coulomb gases that compete with it."""
+        return spectrum.laws(h)
 
 
 THEORY = GaussianRBMTheory()

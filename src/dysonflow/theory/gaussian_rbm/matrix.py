@@ -16,7 +16,7 @@ All maps are polynomials; `cumulants` sends cumulants through them. Left out is 
 order 1/B^3, with it the fourth cumulant.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -69,6 +69,14 @@ class Machine:
         """1 + a (1/kappa_i - R_i): 1 for a mode that is learnt."""
         return 1.0 + self.rate * (1.0 / self.kappa - self.covariance)
 
+    @property
+    def memory(self) -> Array:
+        """(x_i / mu^2)^k: what is left of a sample of mode i after one SGD step, shape (N,)."""
+        if not self.sweeps:
+            return np.zeros(len(self.fixed))
+        found: Array = (self.fixed / self.mass) ** self.sweeps
+        return found
+
     def free(self) -> Array:
         """Pairs of equal modes one of which was cut for want of a hidden unit, shape (N, N).
 
@@ -93,26 +101,45 @@ class Moments:
         w_ik, shape (N, N), further part of Cov(y_ii, y_kk).
     third : np.ndarray
         t_pqr, shape (N, N, N), symmetric.
+    second_order : bool
+        Whether the corrections of order 1/B^2 are contained.
+    correction : float
+        Largest of them to a variance of two learnt modes, relative to its first order.
     """
 
     mean: Array
     variance: Array
     cross: Array
     third: Array
+    second_order: bool = False
+    correction: float = 0.0
 
 
 def moments(machine: Machine) -> Moments:
     """Cumulants to second order in 1/B, or to first order where modes are cut."""
     if (machine.free() & (machine.fixed == 0)).any() or (machine.gain > 1.0 + FREE).any():
-        return linear_noise(machine)
+        learnt = machine.fixed > 0
+        alone = replace(machine, kappa=machine.kappa[learnt], fixed=machine.fixed[learnt])
+        return replace(linear_noise(machine), correction=_second_order(alone).correction)
+    return _second_order(machine)
+
+
+def _second_order(machine: Machine) -> Moments:
     samples = _gibbs_sweep(machine) if machine.sweeps else _independent_samples(machine)
     found = stationary([*[samples] * max(machine.sweeps, 1), _learning_step(machine)])
     y = MATRIX
+    first = found.pair[y, y]
+    # The variance of a diagonal entry is 2 v_ii + w_ii.
+    more = found.pair_next[y, y] + np.diag(np.diagonal(found.cross[y, y])) / 2.0
+    learnt = machine.fixed > 0
+    both = np.outer(learnt, learnt)
     return Moments(
         found.mean[y] + found.mean_next[y],
-        found.pair[y, y] + found.pair_next[y, y],
+        first + found.pair_next[y, y],
         found.cross[y, y],
         found.third[y, y, y],
+        second_order=True,
+        correction=float(np.abs(more[both] / first[both]).max()),
     )
 
 
@@ -198,28 +225,12 @@ def linear_noise(machine: Machine) -> Moments:
     """
     x, a, batch = machine.fixed, machine.rate, machine.batch
     size = len(x)
-    response = machine.covariance
-    memory = (x / machine.mass) ** machine.sweeps if machine.sweeps else np.zeros(size)
+    response, memory = machine.covariance, machine.memory
     one = 1.0 + np.eye(size)
     r, rho = np.outer(response, response), np.outer(memory, memory)
-    gain = machine.gain
-    keep = np.outer(gain, gain)
-    kick = a * ((x * gain)[:, None] + (x * gain)[None, :])
     free = machine.free()
-    # Entries that nothing drives: any contraction will do.
-    keep = np.where(free | (kick == 0), 0.0, keep)
-    kick = np.where(free, 0.0, kick)
-    step = np.empty((size, size, 2, 2))
-    step[..., 0, 0] = keep - kick * (1.0 - rho) * r
-    step[..., 0, 1] = -kick * rho
-    step[..., 1, 0] = (1.0 - rho) * r
-    step[..., 1, 1] = rho
-    push = np.stack([-kick, np.ones_like(kick)], axis=-1)
-    source = ((1.0 - rho**2) * r / batch)[..., None, None] * push[..., :, None] * push[..., None, :]
-    both = np.einsum("ijab,ijcd->ijacbd", step, step).reshape(size, size, 4, 4)
-    solved = np.linalg.solve(np.eye(4) - both, source.reshape(size, size, 4, 1))
-    covariance = solved.reshape(size, size, 2, 2)
-    variance = np.where(free, 0.0, covariance[..., 0, 0])
+    covariance = linear_covariance(machine)
+    variance = covariance[..., 0, 0]
     samples = covariance[..., 1, 1]
     # d = C - R(Y): what the chains do not yet know of Y.
     lag = np.where(free, 0.0, covariance[..., 0, 1] - r * variance)
@@ -242,6 +253,52 @@ def linear_noise(machine: Machine) -> Moments:
     mean = np.where(learnt, known / rates, 0.0)
     none = np.zeros((size, size))
     return Moments(mean, variance, none, np.zeros((size, size, size)))
+
+
+def linear_covariance(machine: Machine) -> Array:
+    """Stationary covariance of (y_ij, s_ij) of `linear_noise`, shape (N, N, 2, 2).
+
+    That of entries off the diagonal; half of it on the diagonal.
+    """
+    batch, size = machine.batch, len(machine.fixed)
+    response, memory = machine.covariance, machine.memory
+    r, rho = np.outer(response, response), np.outer(memory, memory)
+    step, kick = linear_step(machine)
+    push = np.stack([-kick, np.ones_like(kick)], axis=-1)
+    source = ((1.0 - rho**2) * r / batch)[..., None, None] * push[..., :, None] * push[..., None, :]
+    both = np.einsum("ijab,ijcd->ijacbd", step, step).reshape(size, size, 4, 4)
+    solved = np.linalg.solve(np.eye(4) - both, source.reshape(size, size, 4, 1))
+    found: Array = solved.reshape(size, size, 2, 2)
+    found[machine.free(), 0, 0] = 0.0
+    return found
+
+
+def linear_step(machine: Machine) -> tuple[Array, Array]:
+    """One SGD step of (y_ij, s_ij) of `linear_noise`, noise aside.
+
+    Returns
+    -------
+    step : np.ndarray
+        Map of the two variables, shape (N, N, 2, 2).
+    kick : np.ndarray
+        What the new samples' noise is multiplied with on its way to y, less its sign; (N, N).
+    """
+    x, a, size = machine.fixed, machine.rate, len(machine.fixed)
+    response, memory = machine.covariance, machine.memory
+    r, rho = np.outer(response, response), np.outer(memory, memory)
+    gain = machine.gain
+    keep = np.outer(gain, gain)
+    kick = a * ((x * gain)[:, None] + (x * gain)[None, :])
+    free = machine.free()
+    # Entries that nothing drives: any contraction will do.
+    keep = np.where(free | (kick == 0), 0.0, keep)
+    kick = np.where(free, 0.0, kick)
+    step = np.empty((size, size, 2, 2))
+    step[..., 0, 0] = keep - kick * (1.0 - rho) * r
+    step[..., 0, 1] = -kick * rho
+    step[..., 1, 0] = (1.0 - rho) * r
+    step[..., 1, 1] = rho
+    return step, kick
 
 
 PART = 2**14

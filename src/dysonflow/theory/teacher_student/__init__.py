@@ -5,8 +5,9 @@ import math
 import numpy as np
 
 from dysonflow.models.teacher_student import TeacherStudentHyperparameters, teacher
+from dysonflow.statistics.increments import Kick
 from dysonflow.theory.base import Block, Theory
-from dysonflow.theory.teacher_student import predictions
+from dysonflow.theory.teacher_student import motion, predictions
 
 
 class TeacherStudentTheory(Theory[TeacherStudentHyperparameters]):
@@ -46,6 +47,23 @@ class TeacherStudentTheory(Theory[TeacherStudentHyperparameters]):
         """Plane of a pair of equal teacher eigenvalues, and where its lower level is."""
         vectors = np.linalg.eigh(teacher(h))[1]
         return vectors[:, first : first + 2], h.size - 1 - first
+
+    def relaxation_rate(
+        self, h: TeacherStudentHyperparameters, layer: str, block: Block
+    ) -> float | None:
+        """-log(1 - a): D' = D (1 - a C) + noise, and C is 1 on average."""
+        return -math.log1p(-h.learning_rate) if h.learning_rate < 1 else None
+
+    def kick(
+        self,
+        h: TeacherStudentHyperparameters,
+        layer: str,
+        weights: np.ndarray,
+        steps: np.ndarray,
+        lag: int,
+    ) -> Kick | None:
+        """Moments of the change of X, exact in mean; None for large students."""
+        return motion.kick(h, weights, steps, lag)
 
     def noise_free(
         self, h: TeacherStudentHyperparameters, layer: str, weights: np.ndarray, steps: np.ndarray
