@@ -36,7 +36,7 @@ BATCH = 500
 HANGING = 600
 """Seconds after which a case is taken to hang, on the slowest machine."""
 LARGEST = 200 * 2**20
-"""Bytes that a process may grow by: every file is smaller than 100 kB."""
+"""Bytes that a process may grow by: every file is smaller than 200 kB."""
 ROOM = 2**34
 """Bytes of addresses that a process may ask for, so that a failure harms no one else."""
 HUGE = [0, 1, 2, 3, 7, 8, 127, 255, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1, 10**12]

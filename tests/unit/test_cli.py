@@ -168,8 +168,8 @@ def folder(made, monkeypatch):
     with tempfile.TemporaryDirectory() as place:
         copy = Path(place, "copy")
         shutil.copytree(made, copy)
-        for path in (Path(place), copy):
-            path.chmod(0o755)
+        for path in (Path(place), copy, *copy.rglob("*")):
+            path.chmod(0o755 if path.is_dir() else 0o644)
         monkeypatch.chdir(copy)
         yield Path("results")
         # Whatever a test forbade.

@@ -1,5 +1,6 @@
 import atexit
 import functools
+import os
 import shlex
 import sys
 from dataclasses import replace
@@ -13,8 +14,10 @@ from dysonflow.planning.studies import load_config, too_few_replicas
 from dysonflow.report import figures
 from dysonflow.results import FITS, INCREMENTS, RUN_NAME, SPECTRA, WEIGHTS, Results
 
-# Snakemake puts the path of Python as it is into the shell commands of its jobs.
-sys.executable = shlex.quote(sys.executable)
+# Snakemake puts the path of Python as it is into the shell commands of its jobs. What is quoted
+# already, where this file is included twice, is no path.
+if os.path.exists(sys.executable):
+    sys.executable = shlex.quote(sys.executable)
 
 # It takes what stands in braces for a wildcard, also in the path of a script of its own.
 if set("{}") & set(workflow.basedir):
