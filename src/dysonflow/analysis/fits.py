@@ -12,6 +12,8 @@ from dysonflow.analysis.columns import RUN_FIELDS, hyperparameter_fields, run_co
 from dysonflow.artifacts.arrow import arrow_array
 from dysonflow.hyperparameters import Hyperparameters
 from dysonflow.statistics import angles, correlation, estimators, goodness
+from dysonflow.statistics.coulomb_gas import degrees_of_freedom, mean_pair_gap
+from dysonflow.statistics.laws import BlockDensity
 from dysonflow.theory.base import Block, Theory
 
 FITS_FIELDS = [
@@ -24,11 +26,11 @@ FITS_FIELDS = [
         for name in ("centre", "sigma", "mean_gap")
         for suffix in ("", "_error", "_theory", "_block_formula")
     ],
-    *[pa.field(f"pull_{name}", pa.float64()) for name in ("centre", "sigma", "gap")],
+    *[pa.field(f"pull_{name}", pa.float64()) for name in ("centre", "sigma", "gap", "dyson_index")],
     *[
         pa.field(name, pa.float64())
         for name in (
-            *("dyson_index", "dyson_index_error"),
+            *("dyson_index", "dyson_index_error", "dyson_index_theory"),
             *("surmise_p_value", "density_p_value", "angle_p_value"),
             *("autocorrelation_time", "autocorrelation_time_error"),
         )
@@ -62,13 +64,15 @@ def fits_schema(hyperparameters: type[Hyperparameters]) -> pa.Schema:
     return pa.schema([*FITS_FIELDS, *hyperparameter_fields(hyperparameters)])
 
 
-def gap_ratio(levels: np.ndarray) -> tuple[float, float]:
-    """Mean gap of pairs over the one that their sigma implies, <S> / (sqrt(pi) sigma).
+def gap_ratio(levels: np.ndarray, dyson_index: float = 1.0) -> tuple[float, float]:
+    """Mean gap of pairs over the one that their sigma implies, <S> / (sqrt(pi) sigma) at beta = 1.
 
     Parameters
     ----------
     levels : np.ndarray
         Ascending pairs, shape (replica, snapshot, 2).
+    dyson_index : float
+        Repulsion beta of the law that sigma is that of.
 
     Returns
     -------
@@ -79,9 +83,11 @@ def gap_ratio(levels: np.ndarray) -> tuple[float, float]:
     gap = (levels[..., 1] - levels[..., 0]).mean(axis=1)
     squares = ((levels - levels.mean()) ** 2).sum(axis=2).mean(axis=1)
     replicas = len(gap)
+    square_of_unit = math.pi if dyson_index == 1.0 else mean_pair_gap(dyson_index) ** 2
+    freedom = float(degrees_of_freedom(2, dyson_index))
 
     def ratio(gap: Any, squares: Any) -> Any:
-        return gap / np.sqrt(math.pi * squares / 3.0)
+        return gap / np.sqrt(square_of_unit * squares / freedom)
 
     without = ratio((gap.sum() - gap) / (replicas - 1), (squares.sum() - squares) / (replicas - 1))
     spread = np.sqrt((replicas - 1) * without.var())
@@ -130,13 +136,14 @@ def fit_run(
             "variable": block.variable,
             "finite_step_variable": block.finite_step_variable,
             "stochasticity": block.stochasticity,
+            "dyson_index_theory": block.dyson_index if block.multiplicity > 1 else math.nan,
             "quantity": physics.level_name(hyperparameters, layer),
             "flag": block.flag,
         }
         if not block.flag:
-            row |= _estimates(levels[..., block.positions])
+            row |= _estimates(levels[..., block.positions], block.dyson_index)
             if row["flag"] == "" or "sigma" in row:
-                row |= _tests(levels[..., block.positions])
+                row |= _tests(levels[..., block.positions], block.dyson_index)
                 if weights is not None and block.multiplicity == 2:
                     row |= _angles(physics, hyperparameters, layer, block, weights)
             row |= _pulls(row, block)
@@ -165,10 +172,10 @@ def _angles(
     return {"angle_p_value": goodness.angle_p_value(np.concatenate(found))}
 
 
-def _estimates(levels: np.ndarray) -> dict[str, Any]:
-    """Estimates for one block, or the reason why there are none."""
+def _estimates(levels: np.ndarray, dyson_index: float) -> dict[str, Any]:
+    """Estimates for one block at the index of its theory, or the reason why there are none."""
     try:
-        fit = estimators.fit_block(levels)
+        fit = estimators.fit_block(levels, dyson_index=dyson_index)
     except ValueError as error:
         return {"flag": f"not fitted: {error}"}
     row = {
@@ -179,12 +186,16 @@ def _estimates(levels: np.ndarray) -> dict[str, Any]:
         )
     }
     if levels.shape[-1] == 2:
-        row["gap_ratio"], row["gap_ratio_error"] = gap_ratio(levels)
+        row["gap_ratio"], row["gap_ratio_error"] = gap_ratio(levels, dyson_index)
     return row
 
 
-def _tests(levels: np.ndarray) -> dict[str, float]:
-    """Dyson index and tests of the block's law, none of which knows what theory predicts."""
+def _tests(levels: np.ndarray, dyson_index: float) -> dict[str, float]:
+    """Dyson index and tests of the block's law, none of which knows what theory predicts of it.
+
+    The law is the gas of the index that theory says; where its density is not known in closed form,
+    the density is not tested.
+    """
     # The null laws are simulated: a fixed seed makes the p-value a function of the data alone.
     rng = np.random.default_rng(0)
     free = estimators.fit_block(levels, dyson_index=None)
@@ -192,12 +203,15 @@ def _tests(levels: np.ndarray) -> dict[str, float]:
     found = {
         "dyson_index": free.dyson_index,
         "dyson_index_error": free.dyson_index_error,
-        "density_p_value": goodness.density_p_value(levels, rng),
         "autocorrelation_time": time,
         "autocorrelation_time_error": time_error,
     }
-    if levels.shape[-1] == 2:
-        found["surmise_p_value"] = goodness.surmise_p_value(levels, rng)
+    if BlockDensity.is_known(levels.shape[-1], dyson_index):
+        found["density_p_value"] = goodness.density_p_value(levels, rng, dyson_index=dyson_index)
+    if levels.shape[-1] == 2 and dyson_index in (1.0, 2.0, 4.0):
+        found["surmise_p_value"] = goodness.surmise_p_value(
+            levels, rng, dyson_index=int(dyson_index)
+        )
     return found
 
 
@@ -209,6 +223,9 @@ def _pulls(row: dict[str, Any], block: Block) -> dict[str, float]:
             continue
         error = math.hypot(row[f"{name}_error"], getattr(block, f"{name}_uncertainty"))
         pulls[f"pull_{column}"] = (row[name] - getattr(block, name)) / error
+    if row.get("dyson_index_error", 0.0) > 0:
+        away = row["dyson_index"] - block.dyson_index
+        pulls["pull_dyson_index"] = away / row["dyson_index_error"]
     return pulls
 
 

@@ -56,9 +56,11 @@ def scaling_laws(
     Returns
     -------
     list of dict
-        One for each layer and law of `dysonflow.analysis.laws`. `pull` is the distance from theory
-        in errors.
+        One for each layer and law of `dysonflow.analysis.laws`; none of a model without
+        learning_rate and batch_size. `pull` is the distance from theory in errors.
     """
+    if not {"learning_rate", "batch_size"} <= set(hyperparameters):
+        return []
     rows = []
     for layer in fits["layer"].unique():
         pairs = fitted_pairs(fits[fits["layer"] == layer])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dysonflow.simulation.base import Simulation
-from dysonflow.simulation.devices import Device
+from dysonflow.simulation.devices import CPU, Device
 
 if TYPE_CHECKING:
     from dysonflow.models.base import System
@@ -48,8 +48,9 @@ def choose(system: System, device: Device) -> Implementation:
     """
     if system.simulation is None:
         raise ValueError(f"{system.name} is not trained here, its weights are read from files")
+    library = system.simulation.LIBRARY
     if device.kind != "cpu":
-        return Implementation(system.simulation, "torch", False)
+        return Implementation(system.simulation, library, False)
     if system.compiled is None:
         why = "the model has no compiled kernel"
     else:
@@ -57,4 +58,11 @@ def choose(system: System, device: Device) -> Implementation:
         if not why:
             name = f"compiled kernel ({system.compiled.instruction_set()})"
             return Implementation(system.compiled, name, True)
-    return Implementation(system.simulation, f"torch ({why})", False)
+    return Implementation(system.simulation, f"{library} ({why})", False)
+
+
+def place_of(system: System, device: Device) -> Device:
+    """The device, or the CPU where a model does not run on it."""
+    if system.simulation is None or device.kind in system.simulation.DEVICES:
+        return device
+    return CPU

@@ -23,19 +23,22 @@ class Block:
         Mean of the block's levels.
     sigma : float
         Width that the likelihood of the Coulomb gas estimates, sqrt(E[SS] / d) with SS the sum of
-        squares about the centre and d = n + n (n - 1) / 2; NaN where the levels do not fluctuate.
+        squares about the centre and d = n + beta n (n - 1) / 2; NaN where the levels do not
+        fluctuate.
     mean_gap : float
         Mean distance of neighbouring levels; NaN for a single level.
     centre_block, sigma_block, mean_gap_block : float
         The same from the formula for a block on its own, to leading order in the noise.
     variable : float
-        Variable of the paper's scaling law for the block.
+        Variable of the paper's scaling law for the block; NaN where it has none.
     finite_step_variable : float
         The same times the square root of the corrections to sigma^2 that are known exactly.
     stochasticity : float
-        learning_rate / batch_size.
+        learning_rate / batch_size; NaN where nothing is learnt.
     centre_uncertainty, sigma_uncertainty, mean_gap_uncertainty : float
         Standard errors of `centre`, `sigma` and `mean_gap` where these are Monte Carlo integrals.
+    dyson_index : float
+        Repulsion beta of the block's gas.
     flag : str
         Why the block cannot be fitted; empty where it can.
     """
@@ -54,6 +57,7 @@ class Block:
     centre_uncertainty: float = 0.0
     sigma_uncertainty: float = 0.0
     mean_gap_uncertainty: float = 0.0
+    dyson_index: float = 1.0
     flag: str = ""
 
     @property

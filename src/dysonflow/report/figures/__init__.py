@@ -23,11 +23,14 @@ class Kind:
     options : mapping
         Keyword arguments of the file's `draw`; `over` names the hyperparameter whose values the
         figure compares.
+    model : str, optional
+        The only model whose studies it can show.
     """
 
     module: str
     inputs: tuple[str, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
+    model: str | None = None
 
 
 SWEPT = ("learning_rate", "batch_size", "noise_scale")
@@ -61,10 +64,13 @@ FIGURES: dict[str, Kind] = {
     "centre": Kind("centre", ("fits",)),
     "semicircle": Kind("semicircle", ("spectra", "fits")),
     "shared_data": Kind("shared_data", ("fits",)),
+    "dyson_levels": Kind("dyson_levels", ("spectra",), model="dyson"),
+    "hermite_zeros": Kind("hermite_zeros", ("spectra",), model="dyson"),
+    "dyson_index": Kind("dyson_index", ("fits",), model="dyson"),
 }
 """All figures by name."""
 
-FROM_THE_START = ("evolution",)
+FROM_THE_START = ("evolution", "dyson_levels", "hermite_zeros")
 """Figures of the approach to stationarity: their runs are not fitted."""
 
 STATIONARY = tuple(_DEFAULT)
@@ -74,3 +80,8 @@ STATIONARY = tuple(_DEFAULT)
 def needs_fits(name: str) -> bool:
     """Whether a figure reads the fits of its runs, or laws made of them."""
     return bool({"fits", "scaling"} & set(FIGURES[name].inputs))
+
+
+def shows_laws(name: str) -> bool:
+    """Whether a figure shows laws of a study, which are laws in learning_rate and batch_size."""
+    return "scaling" in FIGURES[name].inputs

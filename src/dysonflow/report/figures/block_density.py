@@ -34,6 +34,7 @@ def draw(data: StudyData) -> Drawing:
         panels = figure.subplots((len(shown) + 1) // 2, min(2, len(shown)), squeeze=False).ravel()
         for panel, (run, number), colour in zip(panels, shown, colours(len(shown)), strict=False):
             block = data.blocks(run)[number]
+            beta = block.dyson_index
             fits = data.fit_table
             row = fits[(fits["run"] == run.name) & (fits["block"] == data.block_number(run, block))]
             centre, sigma = row["centre"].iloc[0], row["sigma"].iloc[0]
@@ -43,8 +44,8 @@ def draw(data: StudyData) -> Drawing:
             height, error = density(data.levels(run)[..., block.positions], edges)
             panel.errorbar(middle, height, error, fmt="o", color=colour, label="levels")
             curves = {
-                "theory (no free parameter)": BlockDensity(2, block.centre, block.sigma),
-                r"fitted centre and $\sigma$": BlockDensity(2, centre, sigma),
+                "theory (no free parameter)": BlockDensity(2, block.centre, block.sigma, beta),
+                r"fitted centre and $\sigma$": BlockDensity(2, centre, sigma, beta),
             }
             place = f"{run.name} {data.centre_name}={block.centre_block:.4g}"
             numbers.append(curve(place, "levels", middle, height, y_error=error))
@@ -70,7 +71,7 @@ def draw(data: StudyData) -> Drawing:
         figure.legend(handles, labels, loc="outside upper center", ncols=3)
     caption = (
         f"Density of the levels of degenerate pairs of study {data.title}, normalised to one. "
-        "Black: the closed form for two levels of a GOE block with the centre and sigma that "
+        "Black: the closed form for two levels of a block with the centre and sigma that "
         "theory predicts; red: with the fitted ones. Error bars: standard error over replicas. "
         f"{'; '.join(quoted)}."
     )

@@ -2,6 +2,7 @@
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
@@ -24,6 +25,9 @@ def draw(data: StudyData) -> Drawing:
     fits = data.fit_table
     if fits[list(QUANTITIES)].isna().all(axis=None):
         return nothing_fitted(data, "block")
+    learns = fits["stochasticity"].notna().any()
+    # Where nothing is learnt, the runs stand in the order of the configuration.
+    noise = fits["stochasticity"] if learns else pd.Series(range(1, len(fits) + 1), fits.index)
     numbers, sentences = [], []
     with mpl.rc_context(fname=STYLE):
         figure = Figure(figsize=(8.5, 4.2))
@@ -36,7 +40,8 @@ def draw(data: StudyData) -> Drawing:
             if not len(pull):
                 continue
             # Side by side, or points of one run would hide each other.
-            x = rows["stochasticity"] * 1.04 ** (number - 1)
+            x = noise[rows.index]
+            x = x * 1.04 ** (number - 1) if learns else x + 0.15 * (number - 1)
             inside = np.abs(pull) <= LARGEST
             left.plot(x[inside], pull[inside], marker, color=colour, label=name, alpha=0.8)
             edge = np.clip(pull[~inside], -LARGEST, LARGEST)
@@ -53,7 +58,7 @@ def draw(data: StudyData) -> Drawing:
                 color=colour,
                 density=True,
             )
-            numbers.append(curve("pulls", column, rows["stochasticity"], pull))
+            numbers.append(curve("pulls", column, noise[rows.index], pull))
             error = 1 / np.sqrt(len(pull))
             variance = f"{pull.var(ddof=1):.2f}" if len(pull) > 1 else "unknown"
             sentences.append(
@@ -67,12 +72,13 @@ def draw(data: StudyData) -> Drawing:
         )
         for level in (-3, 0, 3):
             left.axhline(level, color="black", lw=0.7, ls="-" if level == 0 else ":", zorder=0)
-        left.set_xscale("log")
-        # Over less than two decades matplotlib labels the minor ticks too, and they collide.
-        left.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
-        left.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-        left.xaxis.set_minor_formatter(NullFormatter())
-        left.set_xlabel("learning rate / batch size")
+        if learns:
+            left.set_xscale("log")
+            # Over less than two decades matplotlib labels the minor ticks too, and they collide.
+            left.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+            left.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+            left.xaxis.set_minor_formatter(NullFormatter())
+        left.set_xlabel("learning rate / batch size" if learns else "run")
         left.set_ylabel("(estimate - theory) / error")
         right.set_xlabel("density")
         handles, labels = left.get_legend_handles_labels()
