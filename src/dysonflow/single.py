@@ -93,7 +93,7 @@ def train(
         step = np.asarray(system.read(run, memory.put))
         return Run(run, memory.layers, step, memory.loss, "read from files")
     place = place_of(system, choose_device(device))
-    how = choose(system, place)
+    how = choose(system, place, run)
     threads = threads if how.is_compiled else 1
     found = ensemble.train_in_memory(how.simulation, run, place, progress, threads=threads)
     return Run(run, found.layers, found.step, found.loss, how.name)

@@ -14,19 +14,29 @@ from scipy import integrate, stats
 import dysonflow
 from dysonflow.errors import ConfigError
 from dysonflow.models import hyperparameters_of, load
-from dysonflow.models.dyson import DysonSimulation, potential
+from dysonflow.models.dyson import (
+    CompiledLevels,
+    DysonSimulation,
+    potential,
+    step_coefficients,
+)
 from dysonflow.planning.studies import load_studies
 from dysonflow.simulation import ensemble
 from dysonflow.simulation.base import Block
 from dysonflow.simulation.devices import CPU, Device
-from dysonflow.simulation.implementation import place_of
+from dysonflow.simulation.implementation import choose, place_of
 from dysonflow.simulation.implicit_levels import ordered_levels
+from dysonflow.simulation.kernel import library
+from dysonflow.simulation.kernel.dyson import DysonKernel
 from dysonflow.statistics.coulomb_gas import hermite_zeros, log_vandermonde, mean_pair_gap, sample
 
 DYSON = hyperparameters_of("dyson")
 FIVE_SIGMA = 5.0
 INDICES = (0.5, 1, 2, 4)
 REPLICAS = 500
+needs_kernel = pytest.mark.skipif(
+    not library.knows("dyson"), reason="there is no compiled kernel, or an older one"
+)
 
 
 def configured(**values):
@@ -105,6 +115,66 @@ def test_the_implicit_step_solves_its_equation_one_replica_at_a_time():
         assert (ordered_levels(stiffness, force[alone], start[alone]) == y[alone]).all()
     other = ordered_levels(stiffness, force, start * [1, 2, 3, 4, 5] + [0, 9, 99, 999, 9999])
     np.testing.assert_allclose(other, y, rtol=1e-11, atol=1e-12)
+
+
+@needs_kernel
+@pytest.mark.parametrize("size", [1, 2, 5])
+@pytest.mark.parametrize("beta", [0.5, 2, "infinity"])
+@pytest.mark.parametrize("start", ["auto", "equal"])
+def test_the_kernel_takes_the_same_step(size, beta, start):
+    h = configured(
+        size=size,
+        beta=beta,
+        time_step=0.05,
+        confinement=0.7,
+        initial_levels=[0.5] * size if start == "equal" else "auto",
+    )
+    coefficients, replicas, steps = step_coefficients(h), 21, 4
+    noise = np.random.default_rng(4).standard_normal((replicas, steps, size))
+    levels = np.tile(h.start(), (replicas, 1))
+    stiffness, memory, pull, kick = coefficients
+    for step in range(steps):
+        force = memory * levels + pull + kick * noise[:, step]
+        guess = levels + (0.1 * np.arange(size) if start == "equal" and step == 0 else 0.0)
+        levels = ordered_levels(stiffness, force, guess)
+    for name in library.instruction_sets():
+        kernel = DysonKernel(
+            coefficients=coefficients, levels=h.start(), replicas=replicas, instruction_set=name
+        )
+        kernel.advance(steps, noise=noise)
+        np.testing.assert_allclose(kernel.weights[:, 0], levels, rtol=1e-12, atol=1e-12)
+
+
+@needs_kernel
+def test_the_kernel_has_the_law_of_the_gas():
+    h = configured(beta=2, time_step=0.02)
+    block = CompiledLevels.start(h, Block(0, 4 * REPLICAS))
+    block.advance(150)
+    levels = block.layers()["M"][:, 0]
+    exact = sample(4, 2, 20_000, np.random.default_rng(1), sigma=0.5**0.5)
+    for observable in (lambda x: x[:, 2] - x[:, 1], lambda x: gap_ratios(x).mean(axis=1)):
+        assert stats.ks_2samp(observable(levels), observable(exact)).pvalue > FALSE_ALARM
+    squares = (levels**2).sum(axis=1)
+    assert abs(squares.mean() - 8) < FIVE_SIGMA * squares.std() / math.sqrt(len(squares))
+
+
+@needs_kernel
+def test_the_kernel_goes_on_bit_for_bit_and_serves_the_levels_alone(monkeypatch):
+    h = configured(beta=1.5)
+    block, other = (CompiledLevels.start(h, Block(3, 20)) for _ in range(2))
+    block.advance(7)
+    other.load(block.state())
+    for one in (block, other):
+        one.advance(5)
+    assert block.step == other.step == 12
+    assert block.layers()["M"].tobytes() == other.layers()["M"].tobytes()
+    system = load("dyson")
+    assert choose(system, CPU, h).is_compiled
+    found = choose(system, CPU, configured(dynamics="matrix"))
+    assert found.simulation is DysonSimulation and not found.is_compiled
+    assert found.name == "numpy (the compiled kernel has no dynamics: matrix)"
+    monkeypatch.setattr(library, "knows", lambda name: False)
+    assert "older than this model" in choose(system, CPU, h).name
 
 
 @pytest.mark.parametrize(("size", "theta"), [(1, 1.0), (2, 1.0), (4, 1.0), (7, 2.5), (20, 0.3)])

@@ -36,7 +36,10 @@ from dysonflow.hyperparameters import (
 )
 from dysonflow.models.base import System
 from dysonflow.simulation.base import Block, Simulation
+from dysonflow.simulation.compiled import CompiledSimulation, kernel_arguments
 from dysonflow.simulation.implicit_levels import ordered_levels
+from dysonflow.simulation.kernel import library
+from dysonflow.simulation.kernel.dyson import DysonKernel
 from dysonflow.simulation.numpy_noise import NumPyNoise
 from dysonflow.statistics.coulomb_gas import hermite_zeros, log_vandermonde, sample
 
@@ -246,6 +249,31 @@ def potential(h: DysonHyperparameters, levels: np.ndarray) -> np.ndarray:
     return confined - log_vandermonde(levels)
 
 
+def step_coefficients(h: DysonHyperparameters) -> np.ndarray:
+    """Coefficients of the implicit step of the levels, `LevelMotion`, divided by t_k.
+
+        stiffness_k l'_k - sum_{j != k} 1 / (l'_k - l'_j) = memory_k l_k + pull_k + kick_k xi_k
+
+    Parameters
+    ----------
+    h : DysonHyperparameters
+        Of the run.
+
+    Returns
+    -------
+    np.ndarray
+        Rows stiffness, memory, pull and kick, shape (4, n); finite for any step.
+    """
+    rates, step = h.rates(), h.time_step
+    moving = rates > 0
+    theta = np.where(moving, rates, 1.0)
+    gone = -np.expm1(-theta * step)
+    stiffness = np.where(moving, theta / gone, 1 / step)
+    memory = np.where(moving, theta * np.exp(-theta * step) / gone, 1 / step)
+    squared = np.where(moving, theta * (2.0 - gone) / gone, 2 / step)
+    return np.stack([stiffness, memory, rates * h.rest(), np.sqrt(squared / h.dyson_index)])
+
+
 class DysonSimulation(Simulation):
     """A block of replicas of Dyson Brownian motion, in NumPy.
 
@@ -378,16 +406,7 @@ class LevelMotion(DysonSimulation):
         super().__init__(hyperparameters, block)
         h = self.h
         self.levels = np.tile(h.start(), (self.replicas, 1))
-        rates, step = h.rates(), h.time_step
-        moving = rates > 0
-        theta = np.where(moving, rates, 1.0)
-        # The equation of the step over t_k: what is left of each level, its confinement, its noise.
-        gone = -np.expm1(-theta * step)
-        self.stiffness = np.where(moving, theta / gone, 1 / step)
-        self.memory = np.where(moving, theta * np.exp(-theta * step) / gone, 1 / step)
-        self.pull = rates * h.rest()
-        squared = np.where(moving, theta * (2.0 - gone) / gone, 2 / step)
-        self.kick = np.sqrt(squared / h.dyson_index)
+        self.stiffness, self.memory, self.pull, self.kick = step_coefficients(h)
 
     def advance(self, steps: int) -> None:
         """Take `steps` time steps.
@@ -441,4 +460,36 @@ DYNAMICS: dict[str, Callable[[DysonHyperparameters, Block], DysonSimulation]] = 
 }
 """The three dynamics by the word for them."""
 
-SYSTEM = System(DysonHyperparameters, DysonSimulation)
+
+class CompiledLevels(CompiledSimulation):
+    """The levels alone, `LevelMotion`, advanced by the compiled kernel."""
+
+    @classmethod
+    def why_not(cls, hyperparameters: DysonHyperparameters) -> str:
+        """The kernel has the motion of the levels alone."""
+        if hyperparameters.dynamics != "levels":
+            return f"the compiled kernel has no dynamics: {hyperparameters.dynamics}"
+        if not library.knows("dyson"):
+            return "the compiled kernel is older than this model: install again"
+        return ""
+
+    @classmethod
+    def start(cls, hyperparameters: DysonHyperparameters, block: Block) -> Self:
+        """A block of replicas at time 0."""
+        h = hyperparameters
+        arguments = kernel_arguments(h, block)
+        # It moves in float64 in any case.
+        del arguments["dtype"]
+        kernel = DysonKernel(coefficients=step_coefficients(h), levels=h.start(), **arguments)
+        return cls(h, kernel)
+
+    def layers(self) -> dict[str, np.ndarray]:
+        """Levels now, shape (replica, 1, n)."""
+        return {"M": self.kernel.weights.astype(self.h.dtype)}
+
+    def loss(self) -> np.ndarray:
+        """The potential of each replica, shape (replica,)."""
+        return potential(self.h, self.kernel.weights[:, 0])
+
+
+SYSTEM = System(DysonHyperparameters, DysonSimulation, CompiledLevels)
