@@ -7,8 +7,10 @@ import io
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from gases import FALSE_ALARM
+from in_process import make
 from scipy import integrate, stats
 
 import dysonflow
@@ -20,7 +22,10 @@ from dysonflow.models.dyson import (
     potential,
     step_coefficients,
 )
+from dysonflow.planning.graph import Plan
 from dysonflow.planning.studies import load_studies
+from dysonflow.report.figures._study import StudyData, draw_figure
+from dysonflow.results import Results
 from dysonflow.simulation import ensemble
 from dysonflow.simulation.base import Block
 from dysonflow.simulation.devices import CPU, Device
@@ -379,6 +384,42 @@ def test_the_potential_is_confinement_less_log_vandermonde():
     levels = np.array([[0.0, 1.0, 2.0, 5.0]])
     expected = 0.5 * (5 - 3) ** 2 / (2 * 2**2) - log_vandermonde(levels)
     np.testing.assert_allclose(potential(h, levels), expected)
+
+
+def test_all_figures_of_a_study_are_drawn(tmp_path):
+    start = {"burn_in": 0, "steps": 40, "snapshots": 21, "replicas": 2, "time_step": 0.1}
+    pairs = {"size": 2, "dynamics": "stationary", "replicas": 60, "snapshots": 1}
+    flow = {**start, "initial_levels": [0, 0, 0, 2]}
+    config = {
+        "one": {"model": "dyson", "hyperparameters": pairs, "sweep": {"beta": [0.5, 2]}},
+        "two": {"model": "dyson", "hyperparameters": flow, "sweep": {"beta": [1, "infinity"]}},
+    }
+    config["one"]["figures"] = [*load_studies({"studies": config})["one"].figures, "dyson_index"]
+    config["two"]["figures"] = ["dyson_levels", "hermite_zeros", "spectrum"]
+    plan = Plan.from_config({"studies": config}, Results(str(tmp_path)))
+    make(plan)
+
+    def numbers(study, figure):
+        return pd.read_csv(plan.results.figure("csv", study, figure))
+
+    assert set(numbers("one", "dyson_index")["curve"]) == {"stationary"}
+    # Of the index 1/2 there is no surmise.
+    gaps = numbers("one", "gap_distribution")
+    assert set(gaps[gaps["curve"].str.startswith("wigner")]["curve"]) == {
+        r"wigner_surmise, $\beta = 2$"
+    }
+    flow = numbers("two", "hermite_zeros")
+    climbed = flow[flow["curve"] == "log Vandermonde less confinement"]["y"].dropna()
+    assert len(climbed) == 20 and (climbed.diff().dropna() > 0).all()
+    distance = flow[flow["curve"] == "largest distance"]["y"]
+    assert distance.iloc[-1] < 0.1 < distance.iloc[0]
+    levels = numbers("two", "dyson_levels")
+    assert {f"level {i}" for i in range(4)} <= set(levels["curve"])
+    assert pd.read_parquet(plan.results.scaling("one")).empty
+    with pytest.raises(ConfigError, match="no run has beta = infinity"):
+        (run, _) = plan.studies["two"].runs
+        spectra = [plan.results.files_of(run)["spectra"]]
+        draw_figure("hermite_zeros", StudyData("mine", [run], spectra=spectra), {})
 
 
 def test_figures_of_laws_are_for_models_that_learn():

@@ -81,6 +81,8 @@ class Theory(ABC, Generic[H]):
     """Slope of the mean gap of a pair of degenerate levels against the variable."""
     centre_symbol: str = r"\kappa"
     """LaTeX symbol, without dollar signs, of where a block would be without noise."""
+    centre_meaning: str = "centre without noise"
+    """The same in words, for legends."""
     reach: float = float("inf")
     """Largest learning_rate / batch_size at which the theory is taken at its word."""
 

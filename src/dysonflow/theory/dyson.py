@@ -89,6 +89,7 @@ class DysonTheory(Theory[DysonHyperparameters]):
     finite_step_variable = r"$1/\sqrt{\beta\theta}$"
     slope = math.nan
     centre_symbol = "c"
+    centre_meaning = "centre of the confinement"
 
     def level_name(self, h: DysonHyperparameters, layer: str) -> str:
         """What a level is, in words."""

@@ -40,9 +40,10 @@ def draw(data: StudyData) -> Drawing:
                 numbers.append(curve(run.name, "hermite zeros", time[-1], rest))
             panel.set_title(name_of(run), loc="left")
             panel.set_ylabel(data.level_label)
-            if levels.shape[1] > 1:
-                smallest = float(np.diff(levels, axis=1).min())
-                closest.append(f"{name_of(run)}: {smallest:.2g}")
+            # Levels may begin as one.
+            gaps = np.diff(levels[time > 0], axis=1)
+            if gaps.size:
+                closest.append(f"{gaps.min():.2g} at beta = {run.beta}")
         panels[-1].set_xlabel("time $t$")
         panels[-1].set_xlim(time[0], time[-1])
         handles, labels = panels[0].get_legend_handles_labels()
@@ -50,7 +51,7 @@ def draw(data: StudyData) -> Drawing:
             figure.legend(handles, labels, loc="outside upper center")
     caption = (
         f"Levels of the first replica of study {data.title} against time, steps times time_step. "
-        "Dashed: where they rest at beta = infinity. Smallest gap among the snapshots shown: "
-        f"{'; '.join(closest)}."
+        "Dashed: where they rest at beta = infinity. Smallest gap of the snapshots after the "
+        f"start: {', '.join(closest)}."
     )
     return Drawing(figure, caption, numbers)

@@ -89,9 +89,9 @@ def draw(data: StudyData, over: str | None = None, pair: int | None = None) -> D
                     ),
                     curve(f"{place} rescaled", run.name, middle, height, y_error=error),
                 ]
-            for beta, surmise in surmises.items():
+            for (beta, surmise), dashes in zip(surmises.items(), ("-", "--", ":"), strict=False):
                 name = _name_of_surmise(beta, "Wigner surmise")
-                rescaled.plot(fine, surmise.pdf(fine), color="black", label=name)
+                rescaled.plot(fine, surmise.pdf(fine), color="black", ls=dashes, label=name)
             raw.set_xscale("log")
             raw.set_yscale("log")
             raw.set_xlim(

@@ -77,9 +77,10 @@ def draw(data: StudyData) -> Drawing:
     rising = np.diff(ascended[np.isfinite(ascended)])
     falls = int((rising < -1e-12).sum())
     caption = (
-        f"Study {data.title} at beta = infinity, {name_of(run)}: motion by mean curvature of the "
-        "isospectral orbit, whose volume is the Vandermonde determinant of the levels up to a "
-        "constant, against the confinement. Top: the levels, and the zeros of the Hermite "
+        f"Study {data.title} at beta = infinity, n = {run.size}, theta = {run.confinement:g}, "
+        f"dynamics {run.dynamics}: motion by mean curvature of the isospectral "
+        "orbit, whose volume is the Vandermonde determinant of the levels up to a constant, "
+        "against the confinement. Top: the levels, and the zeros of the Hermite "
         "polynomial over the square root of theta. Middle: the largest distance from them, "
         f"{away[-1]:.1e} at the end. Bottom: logarithm of the Vandermonde determinant, and the "
         f"same less the confinement, which the levels ascend: it falls in {falls} of "
