@@ -103,6 +103,15 @@ def test_levels_keep_their_order_at_any_step_and_equal_ones_separate(beta, time_
         assert (np.diff(block.now(), axis=1) > 0).all() and np.isfinite(block.loss()).all()
 
 
+@pytest.mark.parametrize("start", [[-1e8, 0, 1, 1e8], [1e8, 1e8, 1e8, 1e8]])
+def test_far_levels_end_at_their_rounding(start):
+    # The equation of the step cannot be solved to better than that, and need not be.
+    levels = simulated(20, 64, beta=1, initial_levels=start)
+    assert (np.diff(levels, axis=1) > 0).all()
+    decayed = np.array(start) * math.exp(-0.2)
+    assert (np.abs(levels - decayed) < 10).all()
+
+
 def test_the_implicit_step_solves_its_equation_one_replica_at_a_time():
     rng = np.random.default_rng(2)
     stiffness, force = rng.uniform(1, 300, 5), 100 * rng.standard_normal((40, 5))

@@ -8,6 +8,8 @@ LARGEST_APPROACH = 0.5
 """Share of a gap by which one Newton step may close it."""
 CONVERGED = 1e-7
 """Newton decrement from which one more step, which squares it, is the last."""
+ROUNDING = 16 * float(np.finfo(np.float64).eps)
+"""Newton step, over the largest level, that is nothing but rounding."""
 MOST_ITERATIONS = 10_000
 """Far more than any finite numbers need."""
 
@@ -62,7 +64,8 @@ def ordered_levels(stiffness: np.ndarray, force: np.ndarray, start: np.ndarray) 
         closing = -(step[:, 1:] - step[:, :-1]) / (x[:, 1:] - x[:, :-1])
         fastest = closing.max(axis=1, initial=LARGEST_APPROACH)
         y[active] = x + step * (LARGEST_APPROACH / fastest)[:, None]
-        unfinished = squared_decrement > CONVERGED**2
+        moved = np.abs(step).max(axis=1) > ROUNDING * np.abs(x).max(axis=1)
+        unfinished = (squared_decrement > CONVERGED**2) & moved
         if not unfinished.all():
             active = active[unfinished]
             if not len(active):

@@ -13,6 +13,7 @@ typedef Float64 V;
 // As in implicit_levels.py.
 constexpr double kLargestApproach = 0.5;
 constexpr double kConverged = 1e-7;
+constexpr double kRounding = 16 * 2.220446049250313e-16;
 constexpr int kMostIterations = 10000;
 
 // Rows of `job.target`: coefficients of the step, one column for each level.
@@ -95,6 +96,12 @@ struct Dyson {
             V squared_decrement = V{};
             for (int i = 0; i < n; ++i)
                 squared_decrement = mad(slope[i], step[i], squared_decrement);
+            V moved = V{}, largest = V{};
+            for (int i = 0; i < n; ++i) {
+                const V here = absolute(x[i]), by = absolute(step[i]);
+                largest = where_above(here, largest, here, largest);
+                moved = where_above(by, moved, by, moved);
+            }
             V fastest = broadcast<V>(kLargestApproach);
             for (int i = 1; i < n; ++i) {
                 const V closing = (step[i - 1] - step[i]) / (x[i] - x[i - 1]);
@@ -104,6 +111,7 @@ struct Dyson {
             for (int i = 0; i < n; ++i) x[i] = mad(scale, step[i], x[i]);
             active = where_above(squared_decrement, broadcast<V>(kConverged * kConverged), active,
                                  V{});
+            active = where_above(moved, largest * broadcast<V>(kRounding), active, V{});
             if (all_above(broadcast<V>(0.5), active)) return;
         }
     }
