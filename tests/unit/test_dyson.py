@@ -10,10 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from gases import FALSE_ALARM
-from in_process import make
+from in_process import make_run
 from scipy import integrate, stats
 
 import dysonflow
+from dysonflow.analysis.scaling import scaling_laws
+from dysonflow.artifacts.tables import read_table
 from dysonflow.errors import ConfigError
 from dysonflow.models import hyperparameters_of, load
 from dysonflow.models.dyson import (
@@ -395,7 +397,7 @@ def test_the_potential_is_confinement_less_log_vandermonde():
     np.testing.assert_allclose(potential(h, levels), expected)
 
 
-def test_all_figures_of_a_study_are_drawn(tmp_path):
+def test_figures_of_runs_that_learn_nothing_are_drawn(tmp_path):
     start = {"burn_in": 0, "steps": 40, "snapshots": 21, "replicas": 2, "time_step": 0.1}
     pairs = {"size": 2, "dynamics": "stationary", "replicas": 60, "snapshots": 1}
     flow = {**start, "initial_levels": [0, 0, 0, 2]}
@@ -403,20 +405,24 @@ def test_all_figures_of_a_study_are_drawn(tmp_path):
         "one": {"model": "dyson", "hyperparameters": pairs, "sweep": {"beta": [0.5, 2]}},
         "two": {"model": "dyson", "hyperparameters": flow, "sweep": {"beta": [1, "infinity"]}},
     }
-    config["one"]["figures"] = [*load_studies({"studies": config})["one"].figures, "dyson_index"]
     config["two"]["figures"] = ["dyson_levels", "hermite_zeros", "spectrum"]
     plan = Plan.from_config({"studies": config}, Results(str(tmp_path)))
-    make(plan)
+    for run in plan.runs.values():
+        make_run(plan, run, io.StringIO())
+    kinds = {"one": ("spectra", "fits"), "two": ("spectra",)}
 
     def numbers(study, figure):
-        return pd.read_csv(plan.results.figure("csv", study, figure))
+        files = {kind: plan.run_files(study, kind) for kind in kinds[study]}
+        drawing = draw_figure(figure, StudyData(study, plan.studies[study].runs, **files), {})
+        return pd.concat(drawing.numbers)
 
     assert set(numbers("one", "dyson_index")["curve"]) == {"stationary"}
     # Of the index 1/2 there is no surmise.
     gaps = numbers("one", "gap_distribution")
-    assert set(gaps[gaps["curve"].str.startswith("wigner")]["curve"]) == {
-        r"wigner_surmise, $\beta = 2$"
-    }
+    (surmise,) = {name for name in gaps["curve"] if name.startswith("wigner")}
+    assert surmise.endswith("= 2$")
+    for figure in ("block_density", "pulls", "spectrum"):
+        assert len(numbers("one", figure))
     flow = numbers("two", "hermite_zeros")
     climbed = flow[flow["curve"] == "log Vandermonde less confinement"]["y"].dropna()
     assert len(climbed) == 20 and (climbed.diff().dropna() > 0).all()
@@ -424,7 +430,8 @@ def test_all_figures_of_a_study_are_drawn(tmp_path):
     assert distance.iloc[-1] < 0.1 < distance.iloc[0]
     levels = numbers("two", "dyson_levels")
     assert {f"level {i}" for i in range(4)} <= set(levels["curve"])
-    assert pd.read_parquet(plan.results.scaling("one")).empty
+    laws = scaling_laws("one", read_table(plan.run_files("one", "fits")), 1.0, ["beta"])
+    assert laws == []
     with pytest.raises(ConfigError, match="no run has beta = infinity"):
         (run, _) = plan.studies["two"].runs
         spectra = [plan.results.files_of(run)["spectra"]]
