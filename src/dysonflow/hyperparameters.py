@@ -241,6 +241,15 @@ class Hyperparameters(BaseModel):
             raise ConfigError(f"{self.MODEL}: no layer has a weight matrix")
         return found
 
+    @property
+    def eigenvalues_of(self) -> Literal["gram", "symmetric", "levels"]:
+        """Whose eigenvalues the spectra hold, for a layer W.
+
+        `gram`: those of W^T W; `symmetric`: those of W itself, which is symmetric; `levels`: the
+        one row of W, which holds ascending eigenvalues already.
+        """
+        return "gram"
+
     @planning_only
     def cost(self) -> Cost:
         """What one SGD step of one replica costs; a small model by default."""
@@ -326,9 +335,10 @@ class Hyperparameters(BaseModel):
     def name(self) -> str:
         """Name of the run: a hint for people and the key, such as `lr0.1-B16-8c1f...`."""
         hints = [
-            f"{extra['label']}{getattr(self, name):g}"
+            f"{extra['label']}{value if isinstance(value, str) else format(value, 'g')}"
             for name, extra in self._extras().items()
             if "label" in extra
+            for value in [getattr(self, name)]
         ]
         return "-".join([*hints, self.key])
 

@@ -86,7 +86,7 @@ def train(
     from dysonflow import models
     from dysonflow.simulation import ensemble
     from dysonflow.simulation.devices import choose_device
-    from dysonflow.simulation.implementation import choose
+    from dysonflow.simulation.implementation import choose, place_of
 
     system = models.load(model)
     run = system.hyperparameters.from_config(dict(hyperparameters or {}))
@@ -95,15 +95,15 @@ def train(
         memory = ensemble.Memory(run, run.replicas)
         step = np.asarray(system.read(run, memory.put))
         return Run(run, memory.layers, step, memory.loss, "read from files")
-    place = choose_device(device)
-    how = choose(system, place)
+    place = place_of(system, choose_device(device))
+    how = choose(system, place, run)
     threads = threads if how.is_compiled else 1
     found = ensemble.train_in_memory(how.simulation, run, place, progress, threads=threads)
     return Run(run, found.layers, found.step, found.loss, how.name, found.lagged)
 
 
 def spectra(run: Run) -> "pd.DataFrame":
-    """Eigenvalues of W^T W of a run.
+    """Eigenvalues of W^T W of a run, or of what else its model says.
 
     Returns
     -------
@@ -147,8 +147,11 @@ def fit(run: Run) -> "pd.DataFrame":
     if not (theory.exists(run_of.MODEL) and run_of.fitted):
         raise ConfigError(f"{run_of.MODEL}: no theory says which levels there are; nothing to fit")
     schema = fits_schema(type(run_of))
+    of = run_of.eigenvalues_of
     parts = [
-        pa.table(fit_run(run_of, layer, eigenvalues(weights), MemoryWeights(run)), schema=schema)
+        pa.table(
+            fit_run(run_of, layer, eigenvalues(weights, of), MemoryWeights(run)), schema=schema
+        )
         for layer, weights in run.weights.items()
     ]
     return pa.concat_tables(parts).to_pandas()

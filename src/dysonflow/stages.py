@@ -61,14 +61,15 @@ def train(
     from dysonflow.artifacts.weights import WeightsWriter
     from dysonflow.simulation import ensemble
     from dysonflow.simulation.devices import choose_device
-    from dysonflow.simulation.implementation import choose
+    from dysonflow.simulation.implementation import choose, place_of
     from dysonflow.simulation.resume import Checkpoint, remove_all
 
     run = _parse(model, hyperparameters)
     run.check_sources()
     replicas = range(*members) if members is not None else range(run.replicas)
-    place = choose_device(device)
-    implementation = choose(models.load(model), place)
+    system = models.load(model)
+    place = place_of(system, choose_device(device))
+    implementation = choose(system, place, run)
     # Torch has one thread, so more than one block side by side would not be faster there.
     threads = threads if implementation.is_compiled else 1
     log.info("implementation: %s", implementation.name)

@@ -34,6 +34,8 @@ implementations = pytest.mark.parametrize(
 
 def simulation_of(model, implementation):
     system = load(model)
+    if implementation == "kernel" and system.compiled is None:
+        pytest.skip(f"{model} has no compiled kernel")
     return system.simulation if implementation == "torch" else system.compiled
 
 
@@ -125,12 +127,13 @@ def test_kernel_and_torch_agree_in_law(case, tmp_path):
 @pytest.mark.parametrize("model", trained())
 def test_shapes_and_types(model, implementation, tmp_path):
     run, result = train(model, tmp_path, implementation, replicas=70, dtype="float32", **SHORT)
-    size = run.sites if model == "gaussian_rbm" else run.size
-    assert result.weights.shape == (70, 3, size, size)
+    (shape,) = run.layers().values()
+    assert result.weights.shape == (70, 3, *shape)
     assert result.weights.dtype == np.float32
     assert result.step.tolist() == [0, 10, 20]
     assert result.loss.shape == (70, 3)
-    assert (result.loss > 0).all()
+    # A potential may be negative, a squared error may not.
+    assert (np.isfinite(result.loss) if model == "dyson" else result.loss > 0).all()
 
 
 def test_replicas_runs_and_blocks_share_no_random_numbers():

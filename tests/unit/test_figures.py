@@ -191,6 +191,7 @@ SHOWN = [
     and "learning_rate" not in FIGURES[name].options.values()
     # No law of all levels together is known of students.
     and not FIGURES[name].needs_spectrum_laws
+    and FIGURES[name].model is None
 ]
 
 
@@ -301,7 +302,7 @@ def moving(tmp_path_factory):
                 "model": "teacher_student",
                 "hyperparameters": {"replicas": 64, "snapshots": 16, "lags": [1, 2]},
                 "sweep": {"data": ["fresh", "shared"]},
-                "figures": ["motion", "dyson_index"],
+                "figures": ["motion", "motion_index"],
             },
             "watched": {
                 "model": "teacher_student",
@@ -321,7 +322,7 @@ def moving(tmp_path_factory):
     ("study", "figure", "curves"),
     [
         ("moving", "motion", {"measured", "theory"}),
-        ("moving", "dyson_index", {"moments", "free"}),
+        ("moving", "motion_index", {"moments", "free"}),
         ("watched", "paths", {"level 0", "level 1"}),
         ("watched", "autocorrelation", {"centre 2", "centre 2 theory"}),
     ],

@@ -44,7 +44,7 @@ def test_every_hyperparameter_changes_the_key(model):
     cls = hyperparameters_of(model)
     base = cls.from_config(
         {"steps": 2000000, "burn_in": 10, "size": 3}
-        if model == "teacher_student"
+        if model in ("teacher_student", "dyson")
         else {"steps": 2000000, "burn_in": 10}
     )
     other = {
@@ -56,6 +56,10 @@ def test_every_hyperparameter_changes_the_key(model):
         "sites": 12,
         "hidden_units": 9,
         "lags": [1, 3],
+        "dynamics": "stationary",
+        "centres": [1, 2, 3],
+        "widths": [1, 2, 3],
+        "initial_levels": [0, 1, 5],
     }
     for name, value in base.canonical().items():
         changed = base.canonical() | {
@@ -70,6 +74,8 @@ def test_every_hyperparameter_changes_the_key(model):
         }
         if name == "learning_rate":
             changed[name] = 0.11
+        if name == "size" and "initial_levels" in changed:
+            changed["initial_levels"] = "auto"
         assert cls.from_config(changed).key != base.key, name
 
 

@@ -52,11 +52,19 @@ def run_columns(hyperparameters: Hyperparameters, layer: str, rows: int) -> dict
         "layer": constant(layer, pa.string(), rows),
     }
     for field in hyperparameter_fields(type(hyperparameters)):
-        value = getattr(hyperparameters, field.name)
-        if pa.types.is_list(field.type) and not isinstance(value, list):
-            value = [value]
+        value = in_column(getattr(hyperparameters, field.name), field.type)
         columns[field.name] = constant(value, field.type, rows)
     return columns
+
+
+def in_column(value: Any, column: pa.DataType) -> Any:
+    """A hyperparameter as its column holds it: a list of one where lists are, words as numbers."""
+    if pa.types.is_list(column) and value is not None and not isinstance(value, list):
+        return [value]
+    if pa.types.is_floating(column) and isinstance(value, str):
+        # Such as infinity.
+        return float(value)
+    return value
 
 
 def fitted_pairs(fits: "pd.DataFrame") -> "pd.DataFrame":

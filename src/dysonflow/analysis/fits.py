@@ -12,6 +12,8 @@ from dysonflow.analysis.columns import RUN_FIELDS, hyperparameter_fields, run_co
 from dysonflow.artifacts.arrow import arrow_array
 from dysonflow.hyperparameters import Hyperparameters
 from dysonflow.statistics import angles, correlation, estimators, goodness
+from dysonflow.statistics.coulomb_gas import degrees_of_freedom, mean_pair_gap
+from dysonflow.statistics.laws import BlockDensity
 from dysonflow.statistics.pulls import pull
 from dysonflow.theory.base import Block, Theory
 
@@ -79,13 +81,15 @@ def fits_schema(hyperparameters: type[Hyperparameters]) -> pa.Schema:
     return pa.schema([*FITS_FIELDS, *hyperparameter_fields(hyperparameters)])
 
 
-def gap_ratio(levels: np.ndarray) -> tuple[float, float]:
-    """Mean gap of pairs over the one that their sigma implies, <S> / (sqrt(pi) sigma).
+def gap_ratio(levels: np.ndarray, dyson_index: float = 1.0) -> tuple[float, float]:
+    """Mean gap of pairs over the one that their sigma implies, <S> / (sqrt(pi) sigma) at beta = 1.
 
     Parameters
     ----------
     levels : np.ndarray
         Ascending pairs, shape (replica, snapshot, 2).
+    dyson_index : float
+        Repulsion beta of the law that sigma is that of.
 
     Returns
     -------
@@ -96,9 +100,11 @@ def gap_ratio(levels: np.ndarray) -> tuple[float, float]:
     gap = (levels[..., 1] - levels[..., 0]).mean(axis=1)
     squares = ((levels - levels.mean()) ** 2).sum(axis=2).mean(axis=1)
     replicas = len(gap)
+    square_of_unit = math.pi if dyson_index == 1.0 else mean_pair_gap(dyson_index) ** 2
+    freedom = float(degrees_of_freedom(2, dyson_index))
 
     def ratio(gap: Any, squares: Any) -> Any:
-        return gap / np.sqrt(math.pi * squares / 3.0)
+        return gap / np.sqrt(square_of_unit * squares / freedom)
 
     without = ratio((gap.sum() - gap) / (replicas - 1), (squares.sum() - squares) / (replicas - 1))
     spread = np.sqrt((replicas - 1) * without.var())
@@ -160,9 +166,9 @@ def fit_run(
             "flag": block.flag,
         }
         if not block.flag:
-            row |= _estimates(levels[..., block.positions])
+            row |= _estimates(levels[..., block.positions], block.gas_index)
             if row["flag"] == "" or "sigma" in row:
-                row |= _tests(levels[..., block.positions], block.gap_excess)
+                row |= _tests(levels[..., block.positions], block.gas_index, block.gap_excess)
                 if weights is not None and block.multiplicity == 2:
                     row |= _angles(physics, hyperparameters, layer, block, weights)
             row |= _pulls(row, block, len(levels))
@@ -194,10 +200,10 @@ def _angles(
     return {"angle_p_value": goodness.angle_p_value(np.concatenate(found))}
 
 
-def _estimates(levels: np.ndarray) -> dict[str, Any]:
-    """Estimates for one block, or the reason why there are none."""
+def _estimates(levels: np.ndarray, dyson_index: float) -> dict[str, Any]:
+    """Estimates for one block at the index of its theory, or the reason why there are none."""
     try:
-        fit = estimators.fit_block(levels)
+        fit = estimators.fit_block(levels, dyson_index=dyson_index)
     except ValueError as error:
         return {"flag": f"not fitted: {error}"}
     row = {
@@ -208,12 +214,16 @@ def _estimates(levels: np.ndarray) -> dict[str, Any]:
         )
     }
     if levels.shape[-1] == 2:
-        row["gap_ratio"], row["gap_ratio_error"] = gap_ratio(levels)
+        row["gap_ratio"], row["gap_ratio_error"] = gap_ratio(levels, dyson_index)
     return row
 
 
-def _tests(levels: np.ndarray, gap_excess: float) -> dict[str, float]:
-    """Dyson index and tests of the block's law; only `gap_law_p_value` knows of the theory."""
+def _tests(levels: np.ndarray, gas_index: float, gap_excess: float) -> dict[str, float]:
+    """Dyson index and tests of the block's law; only `gap_law_p_value` knows of the theory.
+
+    The law is the gas of the index that theory says; where its density is not known in closed form,
+    the density is not tested.
+    """
     # The null laws are simulated: a fixed seed makes the p-value a function of the data alone.
     rng = np.random.default_rng(0)
     free = estimators.fit_block(levels, dyson_index=None)
@@ -221,14 +231,17 @@ def _tests(levels: np.ndarray, gap_excess: float) -> dict[str, float]:
     found = {
         "dyson_index": free.dyson_index,
         "dyson_index_error": free.dyson_index_error,
-        "density_p_value": goodness.density_p_value(levels, rng),
         "autocorrelation_time": time,
         "autocorrelation_time_error": time_error,
     }
-    if levels.shape[-1] == 2:
+    if BlockDensity.is_known(levels.shape[-1], gas_index):
+        found["density_p_value"] = goodness.density_p_value(levels, rng, dyson_index=gas_index)
+    if levels.shape[-1] == 2 and gas_index in (1.0, 2.0, 4.0):
         # Both from the same snapshots, where correlated ones are thinned.
         found["surmise_p_value"], found["gap_law_p_value"] = (
-            goodness.surmise_p_value(levels, np.random.default_rng(1), excess=excess)
+            goodness.surmise_p_value(
+                levels, np.random.default_rng(1), dyson_index=int(gas_index), excess=excess
+            )
             for excess in (0.0, gap_excess)
         )
     return found

@@ -60,10 +60,13 @@ def scaling_laws(
     Returns
     -------
     list of dict
-        One for each layer and law of `dysonflow.analysis.laws`. `pull` is the distance from what
-        the law says in errors, `pull_full_theory` that from the same fit through the predictions of
-        the full theory, and `verdict` says both in words.
+        One for each layer and law of `dysonflow.analysis.laws`; none of a model without
+        learning_rate and batch_size. `pull` is the distance from what the law says in errors,
+        `pull_full_theory` that from the same fit through the predictions of the full theory, and
+        `verdict` says both in words.
     """
+    if not {"learning_rate", "batch_size"} <= set(hyperparameters):
+        return []
     rows = []
     for layer in fits["layer"].unique():
         pairs = within_theory(fitted_pairs(fits[fits["layer"] == layer]))

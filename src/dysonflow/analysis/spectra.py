@@ -1,4 +1,4 @@
-"""From weight matrices to eigenvalues of X = W^T W."""
+"""From weight matrices to eigenvalues of X = W^T W, or of what else a model says."""
 
 from collections.abc import Iterator
 
@@ -22,13 +22,16 @@ SPECTRA_FIELDS = [
 ]
 
 
-def eigenvalues(weights: np.ndarray) -> np.ndarray:
+def eigenvalues(weights: np.ndarray, of: str = "gram") -> np.ndarray:
     """Eigenvalues of X = W^T W, ascending, exactly as many as W has columns.
 
     Parameters
     ----------
     weights : np.ndarray
         Shape (..., M, N).
+    of : str
+        `gram`; or `symmetric` for the eigenvalues of a symmetric W itself, or `levels` for a W of
+        one row that holds them: `Hyperparameters.eigenvalues_of`.
 
     Returns
     -------
@@ -47,6 +50,10 @@ def eigenvalues(weights: np.ndarray) -> np.ndarray:
     """
     if not np.isfinite(weights).all():
         raise ValueError("a weight is not finite")
+    if of == "symmetric":
+        return np.linalg.eigvalsh(weights.astype(np.float64))
+    if of == "levels":
+        return weights[..., 0, :].astype(np.float64)
     *shape, rows, columns = weights.shape
     values = np.zeros((*shape, columns))
     singular = np.linalg.svd(weights.astype(np.float64), compute_uv=False)
@@ -81,7 +88,7 @@ def spectra_columns(
     first : int
         Number of the first replica.
     """
-    values = eigenvalues(weights)
+    values = eigenvalues(weights, hyperparameters.eigenvalues_of)
     replica, snapshot, index = np.indices(values.shape).reshape(3, -1)
     return {
         **run_columns(hyperparameters, layer, values.size),

@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 
 from dysonflow import models
-from dysonflow.analysis.columns import hyperparameter_fields
+from dysonflow.analysis.columns import hyperparameter_fields, in_column
 from dysonflow.artifacts import files, kinds, provenance, tables
 from dysonflow.artifacts.weights import UNFINISHED
 from dysonflow.errors import (
@@ -313,11 +313,7 @@ def runs_table(studies: Mapping[str, Sequence[Hyperparameters]], results: Result
     schema = pa.schema(list(fields.values()))
     columns = {}
     for field in schema:
-        values = [row.get(field.name) for row in rows]
-        if pa.types.is_list(field.type):
-            values = [
-                value if value is None or isinstance(value, list) else [value] for value in values
-            ]
+        values = [in_column(row.get(field.name), field.type) for row in rows]
         columns[field.name] = pa.array(values, field.type)
     return pa.table(columns, schema=schema)
 

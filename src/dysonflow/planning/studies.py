@@ -305,9 +305,12 @@ def _expand(name: str, content: StudyConfig) -> Study:
         if theory.exists(content.model)
         else f"without a theory of {content.model}: leave it out, or give figures: auto"
     )
+    learns = {"learning_rate", "batch_size"} <= set(hyperparameters.model_fields)
     wanted = list(figures.STATIONARY) if content.figures == "auto" else content.figures
     if content.figures == "auto" and (not fitted or not any(map(_has_replicas, runs))):
         wanted = [figure for figure in wanted if not figures.needs_fits(figure)]
+    if content.figures == "auto" and not learns:
+        wanted = [figure for figure in wanted if not figures.shows_laws(figure)]
     for figure in wanted:
         if figure not in known:
             problems.append(f"figures: {figure!r}: unknown figure{did_you_mean(figure, known)}")
@@ -324,6 +327,14 @@ def _expand(name: str, content: StudyConfig) -> Study:
                 f"figures: {figure!r} needs a law of all levels together, and none is known of "
                 f"{content.model}: leave it out"
             )
+        if figures.shows_laws(figure) and not learns:
+            problems.append(
+                f"figures: {figure!r} shows laws in learning_rate and batch_size, which "
+                f"{content.model} does not have: leave it out, or give figures: auto"
+            )
+        only = figures.FIGURES[figure].model
+        if only not in (None, content.model):
+            problems.append(f"figures: {figure!r} shows {only} only, not {content.model}")
         # A figure that compares the values of a hyperparameter needs a model that has it.
         over = figures.FIGURES[figure].options.get("over")
         if over and over not in hyperparameters.model_fields:

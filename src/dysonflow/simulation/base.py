@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,6 +46,11 @@ class Simulation(ABC):
     step : int
         SGD steps made so far.
     """
+
+    LIBRARY: ClassVar[str] = "numpy"
+    """What it is computed with, for the log and the metadata of a run."""
+    DEVICES: ClassVar[tuple[str, ...]] = ("cpu",)
+    """Kinds of devices that it runs on."""
 
     step: int = 0
 

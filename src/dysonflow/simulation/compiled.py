@@ -47,6 +47,11 @@ class CompiledSimulation(Simulation):
         """Why the kernel cannot be used in this installation; empty if it can."""
         return library.why_unavailable()
 
+    @classmethod
+    def why_not(cls, hyperparameters: Any) -> str:
+        """Why a run is not simulated by the kernel of its model; empty if it is, as most are."""
+        return ""
+
     @staticmethod
     def instruction_set() -> str:
         """Name of the instruction set in use."""

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dysonflow.simulation.base import Simulation
-from dysonflow.simulation.devices import Device
+from dysonflow.simulation.devices import CPU, Device
 
 if TYPE_CHECKING:
+    from dysonflow.hyperparameters import Hyperparameters
     from dysonflow.models.base import System
 
 
@@ -31,7 +32,7 @@ class Implementation:
     is_compiled: bool
 
 
-def choose(system: System, device: Device) -> Implementation:
+def choose(system: System, device: Device, run: Hyperparameters | None = None) -> Implementation:
     """Fastest simulation of a model on this machine.
 
     Parameters
@@ -40,6 +41,8 @@ def choose(system: System, device: Device) -> Implementation:
         The model; must be one that is trained.
     device : Device
         Where it is to run: the kernel runs on a CPU only.
+    run : Hyperparameters, optional
+        The run, where the kernel does not serve all runs of the model.
 
     Raises
     ------
@@ -48,13 +51,23 @@ def choose(system: System, device: Device) -> Implementation:
     """
     if system.simulation is None:
         raise ValueError(f"{system.name} is not trained here, its weights are read from files")
+    library = system.simulation.LIBRARY
     if device.kind != "cpu":
-        return Implementation(system.simulation, "torch", False)
+        return Implementation(system.simulation, library, False)
     if system.compiled is None:
         why = "the model has no compiled kernel"
     else:
         why = system.compiled.why_unavailable()
+        if not why and run is not None:
+            why = system.compiled.why_not(run)
         if not why:
             name = f"compiled kernel ({system.compiled.instruction_set()})"
             return Implementation(system.compiled, name, True)
-    return Implementation(system.simulation, f"torch ({why})", False)
+    return Implementation(system.simulation, f"{library} ({why})", False)
+
+
+def place_of(system: System, device: Device) -> Device:
+    """The device, or the CPU where a model does not run on it."""
+    if system.simulation is None or device.kind in system.simulation.DEVICES:
+        return device
+    return CPU

@@ -31,6 +31,9 @@ class TorchSimulation(Simulation):
         All random numbers come from here; its device and type are those of the weights.
     """
 
+    LIBRARY = "torch"
+    DEVICES = ("cpu", "cuda")
+
     LAYERS: ClassVar[Mapping[str, str]] = {"W": "weights"}
     """Layer to the attribute that holds its weights, a tensor of shape (replica, M, N)."""
     STATE: ClassVar[tuple[str, ...]] = ("weights",)

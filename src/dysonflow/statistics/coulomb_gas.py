@@ -5,6 +5,8 @@ The gas of Dyson index beta, centre c and width sigma is
     P(x_1 .. x_n) = 1/Z prod_{i<j} |x_i - x_j|^beta exp(-sum_i (x_i - c)^2 / (2 sigma^2)).
 """
 
+import math
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -82,6 +84,54 @@ def sample(
         matrix[:, index[1:], index[:-1]] = below[rows]
         blocks[rows] = np.linalg.eigvalsh(matrix)
     return centre + sigma * blocks
+
+
+def mean_pair_gap(dyson_index: float) -> float:
+    """Mean gap of two levels of unit sigma, 2 Gamma(1 + beta/2) / Gamma((1 + beta)/2).
+
+    The gap over sqrt(2) has the chi law with beta + 1 degrees of freedom; sqrt(pi) at beta = 1.
+
+    Parameters
+    ----------
+    dyson_index : float
+        Repulsion beta.
+
+    Raises
+    ------
+    ValueError
+        If it is out of range.
+    """
+    check_parameters(2, dyson_index, 1.0)
+    half = 0.5 * dyson_index
+    return 2.0 * math.exp(math.lgamma(1.0 + half) - math.lgamma(0.5 + half))
+
+
+def hermite_zeros(levels: int) -> FloatArray:
+    """Zeros of the Hermite polynomial H_n: where levels come to rest at infinite Dyson index.
+
+    There the gas with sigma^2 = 1 / (beta theta) is frozen at these zeros over sqrt(theta), the
+    minimum of theta sum_i x_i^2 / 2 - sum_{i<j} log |x_i - x_j| (T. J. Stieltjes, 1885).
+
+    Parameters
+    ----------
+    levels : int
+        Number n of levels.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n,), ascending; eigenvalues of the Jacobi matrix of the polynomials, the limit of
+        the tridiagonal one of `sample`.
+
+    Raises
+    ------
+    ValueError
+        If there is no level.
+    """
+    check_parameters(levels, 1.0, 1.0)
+    below = np.sqrt(0.5 * np.arange(1, levels))
+    zeros = np.linalg.eigvalsh(np.diag(below, -1))
+    return 0.5 * (zeros - zeros[::-1])
 
 
 def log_partition(levels: int, dyson_index: float, sigma: float) -> float:

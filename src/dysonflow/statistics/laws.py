@@ -250,11 +250,16 @@ class BlockDensity(Law):
         _require_positive(sigma=self.sigma, dyson_index=self.dyson_index)
         if not 1 <= self.levels <= LARGEST_BLOCK:
             raise ValueError(f"levels must be from 1 to {LARGEST_BLOCK}, not {self.levels}")
-        if self.levels > 3 and self.dyson_index not in (1.0, 2.0, 4.0):
+        if not self.is_known(self.levels, self.dyson_index):
             raise ValueError(
                 "the density of more than three levels is known here for dyson_index 1, 2 and 4, "
                 f"not for {self.dyson_index:g}"
             )
+
+    @staticmethod
+    def is_known(levels: int, dyson_index: float) -> bool:
+        """Whether the density of `levels` levels is known here at an index."""
+        return levels <= 3 or (levels <= LARGEST_BLOCK and dyson_index in (1.0, 2.0, 4.0))
 
     def pdf(self, x: ArrayLike) -> FloatArray:
         """Probability density at `x`."""

@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from dysonflow.hyperparameters import Hyperparameters
+from dysonflow.statistics.coulomb_gas import mean_pair_gap
 from dysonflow.statistics.gas_of_blocks import GasOfBlocks
 from dysonflow.statistics.increments import Kick
 
@@ -27,20 +28,22 @@ class Block:
         Mean of the block's levels.
     sigma : float
         Width that the likelihood of the Coulomb gas estimates, sqrt(E[SS] / d) with SS the sum of
-        squares about the centre and d = n + n (n - 1) / 2; NaN where the levels do not fluctuate.
+        squares about the centre and d = n + beta n (n - 1) / 2; NaN where the levels do not
+        fluctuate.
     mean_gap : float
         Mean distance of neighbouring levels; NaN for a single level.
     centre_block, sigma_block, mean_gap_block : float
         The same from the formula for a block on its own, to leading order in the noise.
     variable : float
-        Variable of the paper's scaling law for the block.
+        Variable of the paper's scaling law for the block; NaN where it has none.
     finite_step_variable : float
         The same times the square root of the corrections to sigma^2 that are known exactly.
     stochasticity : float
-        learning_rate / batch_size.
+        learning_rate / batch_size; NaN where nothing is learnt.
     dyson_index : float
-        What the likelihood of the Coulomb gas estimates as beta: 1 for a GOE block, other where the
-        block is not exactly one. NaN for a single level, and where it is not known.
+        What the likelihood of the Coulomb gas estimates as beta where it is free: 1 for a GOE
+        block, other where the block is not exactly one. NaN for a single level, and where it is not
+        known.
     gap_excess : float
         E[S^4] / (2 E[S^2]^2) - 1 of the gap S of a pair, 0 for the Wigner surmise: the first
         coefficient by which the law of the gap differs from it.
@@ -48,6 +51,8 @@ class Block:
         Standard errors of `centre`, `sigma` and `mean_gap` where these are Monte Carlo integrals.
     dyson_index_uncertainty, gap_ratio_uncertainty : float
         The same of `dyson_index` and `gap_ratio`.
+    gas_index : float
+        Dyson index of the gas whose likelihood gives sigma, and whose laws are tested.
     flag : str
         Why the block cannot be fitted; empty where it can.
     beyond : str
@@ -72,15 +77,17 @@ class Block:
     mean_gap_uncertainty: float = 0.0
     dyson_index_uncertainty: float = 0.0
     gap_ratio_uncertainty: float = 0.0
+    gas_index: float = 1.0
     flag: str = ""
     beyond: str = ""
 
     @property
     def gap_ratio(self) -> float:
-        """<S> / (sqrt(pi) sigma) of a pair that fluctuates, 1 for a GOE block; else NaN."""
+        """<S> of a pair over what the gas has at its sigma, 1 for a GOE block; NaN of others."""
         if self.multiplicity != 2 or not self.sigma > 0:
             return math.nan
-        return self.mean_gap / (math.sqrt(math.pi) * self.sigma)
+        unit = math.sqrt(math.pi) if self.gas_index == 1.0 else mean_pair_gap(self.gas_index)
+        return self.mean_gap / (unit * self.sigma)
 
     @property
     def positions(self) -> slice:
@@ -123,6 +130,8 @@ class Theory(ABC, Generic[H]):
     """Slope of the mean gap of a pair of degenerate levels against the variable."""
     centre_symbol: str = r"\kappa"
     """LaTeX symbol, without dollar signs, of where a block would be without noise."""
+    centre_meaning: str = "centre without noise"
+    """The same in words, for legends."""
     knows_spectrum: bool = False
     """Whether it has laws of all levels together."""
 

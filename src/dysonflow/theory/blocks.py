@@ -27,7 +27,10 @@ def multiplets(centres: np.ndarray) -> list[tuple[int, int]]:
 def levels_of_blocks(blocks: Sequence[Block], edges: np.ndarray) -> np.ndarray:
     """Mean number of levels in each bin, shape (bins,), if no block knew of the others."""
     laws = [
-        (block.multiplicity, BlockDensity(block.multiplicity, block.centre, block.sigma))
+        (
+            block.multiplicity,
+            BlockDensity(block.multiplicity, block.centre, block.sigma, block.gas_index),
+        )
         for block in blocks
         if not block.flag
     ]

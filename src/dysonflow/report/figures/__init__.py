@@ -25,12 +25,15 @@ class Kind:
         figure compares.
     needs_spectrum_laws : bool
         Whether it needs a theory with laws of all levels together.
+    model : str, optional
+        The only model whose studies it can show.
     """
 
     module: str
     inputs: tuple[str, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
     needs_spectrum_laws: bool = False
+    model: str | None = None
 
 
 Style = Literal["screen", "column"]
@@ -56,7 +59,7 @@ FIGURES: dict[str, Kind] = {
     **_DEFAULT,
     "evolution": Kind("evolution", ("spectra", "weights")),
     "motion": Kind("motion", ("weights", "increments")),
-    "dyson_index": Kind("dyson_index", ("increments",)),
+    "motion_index": Kind("motion_index", ("increments",)),
     "paths": Kind("paths", ("spectra",)),
     "autocorrelation": Kind("autocorrelation", ("spectra",)),
     "spectrum_lambda": Kind("spectrum", ("spectra",), {"over": "learning_rate"}),
@@ -72,10 +75,16 @@ FIGURES: dict[str, Kind] = {
     "semicircle": Kind("semicircle", ("spectra", "fits")),
     "shared_data": Kind("shared_data", ("fits",)),
     "gas_against_matrix": Kind("gas_against_matrix", ("spectra",), needs_spectrum_laws=True),
+    "dyson_levels": Kind("dyson_levels", ("spectra",), model="dyson"),
+    "hermite_zeros": Kind("hermite_zeros", ("spectra",), model="dyson"),
+    "dyson_index": Kind("dyson_index", ("fits",), model="dyson"),
 }
 """All figures by name."""
 
-IN_TIME = ("evolution", "motion", "dyson_index", "paths", "autocorrelation")
+IN_TIME = (
+    *("evolution", "motion", "motion_index", "paths", "autocorrelation"),
+    *("dyson_levels", "hermite_zeros"),
+)
 """Figures of levels in time: a study that draws no others is not fitted."""
 
 STATIONARY = tuple(_DEFAULT)
@@ -90,3 +99,8 @@ def needs_lags(name: str) -> bool:
 def needs_fits(name: str) -> bool:
     """Whether a figure reads the fits of its runs, or laws made of them."""
     return bool({"fits", "scaling"} & set(FIGURES[name].inputs))
+
+
+def shows_laws(name: str) -> bool:
+    """Whether a figure shows laws of a study, which are laws in learning_rate and batch_size."""
+    return "scaling" in FIGURES[name].inputs

@@ -118,7 +118,7 @@ class StudyData:
     def strength(self, run: Hyperparameters) -> float:
         """Variable of the scaling law for the lowest block: orders the runs by their noise."""
         blocks = self.blocks(run)
-        if blocks:
+        if blocks and math.isfinite(blocks[0].variable):
             return blocks[0].variable
         # Without a prediction the stochasticity is all that is known of the noise.
         values = run.canonical()

@@ -37,6 +37,7 @@ def draw(data: StudyData) -> Drawing:
         panels = figure.subplots(down, across, squeeze=False).ravel()
         for panel, (run, number), colour in zip(panels, shown, colours(len(shown)), strict=False):
             block = data.blocks(run)[number]
+            beta = block.gas_index
             fits = data.fit_table
             row = fits[(fits["run"] == run.name) & (fits["block"] == data.block_number(run, block))]
             centre, sigma = row["centre"].iloc[0], row["sigma"].iloc[0]
@@ -48,9 +49,9 @@ def draw(data: StudyData) -> Drawing:
             curves = {
                 "theory": (
                     "theory (no free parameter)",
-                    BlockDensity(2, block.centre, block.sigma),
+                    BlockDensity(2, block.centre, block.sigma, beta),
                 ),
-                "fit": (r"fitted centre and $\sigma$", BlockDensity(2, centre, sigma)),
+                "fit": (r"fitted centre and $\sigma$", BlockDensity(2, centre, sigma, beta)),
             }
             place = f"{run.name} {data.centre_name} = {block.centre_block:.4g}"
             numbers.append(curve(place, "levels", middle, height, y_error=error))
@@ -76,7 +77,7 @@ def draw(data: StudyData) -> Drawing:
         legend_above(figure, handles, labels, 3)
     caption = (
         f"Density of the levels of degenerate pairs of study {data.title}, normalised to one. "
-        "Black: the closed form for two levels of a GOE block with the centre and sigma that "
+        "Black: the closed form for two levels of a block with the centre and sigma that "
         "theory predicts; red: with the fitted ones. Error bars: standard error over replicas. "
         f"{'; '.join(quoted)}."
     )

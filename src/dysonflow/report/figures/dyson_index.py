@@ -1,85 +1,49 @@
-"""Dyson index of the motion: repulsion over half of the diffusion, for all runs and lags."""
+"""The Dyson index that the levels show, over the one that they were given."""
 
 import numpy as np
 
-from dysonflow.analysis.increments import FREE, MOMENTS
 from dysonflow.report.figures._page import legend_above
-from dysonflow.report.figures._study import Drawing, StudyData, colours, curve, name_of
+from dysonflow.report.figures._study import (
+    Drawing,
+    StudyData,
+    colours,
+    curve,
+    nothing_fitted,
+)
 
-AXES = ("number of the run, shifted for each lag", r"Dyson index $\beta$ of the motion")
-LOOKS = {MOMENTS: ("o", "moments that theory gives"), FREE: ("s", "from the levels alone")}
+AXES = (r"Dyson index $\beta$ of the motion", r"fitted $\beta$ / $\beta$")
 
 
 def draw(data: StudyData) -> Drawing:
-    """Draw a column of points for every run, by ascending lag."""
-    table = data.increment_table
-    runs = [run for run in data.runs if run.name in set(table["run"])]
-    lags = sorted(set(table["lag"]))
+    """Draw fitted over given index of every run, one colour for each of the dynamics."""
+    fits = data.fit_table
+    fits = fits[fits["dyson_index"].notna() & fits["dyson_index_theory"].notna()]
+    if fits.empty:
+        return nothing_fitted(data, "block")
     numbers = []
     with data.page.look():
-        figure = data.page.figure(max(4.6, 1.3 * len(runs) + 2.6), 4.2)
-        panel = figure.subplots()
-        shift = np.linspace(-0.3, 0.3, 2 * len(lags)) if lags else np.zeros(0)
-        for (number, lag), colour in zip(enumerate(lags), colours(len(lags)), strict=True):
-            for second, (method, (marker, _)) in enumerate(LOOKS.items()):
-                rows = table[(table["lag"] == lag) & (table["method"] == method)]
-                rows = rows[rows["dyson_index"].notna()]
-                if rows.empty:
-                    continue
-                place = [[run.name for run in runs].index(name) for name in rows["run"]]
-                x = np.array(place) + shift[2 * number + second]
-                panel.errorbar(
-                    x,
-                    rows["dyson_index"],
-                    rows["dyson_index_error"],
-                    fmt=marker,
-                    color=colour,
-                    mfc=colour if method == MOMENTS else "white",
-                )
-                numbers.append(
-                    curve(
-                        f"lag {lag}",
-                        method,
-                        x,
-                        rows["dyson_index"].to_numpy(),
-                        y_error=rows["dyson_index_error"].to_numpy(),
-                    )
-                )
-            step = "step" if lag == 1 else "steps"
-            panel.plot([], [], "o", color=colour, label=f"lag {lag} SGD {step}")
-        for marker, text in LOOKS.values():
-            filled = "grey" if marker == "o" else "white"
-            panel.plot([], [], marker, color="grey", mfc=filled, label=text)
-        panel.axhline(1.0, color="black", lw=1.0, label="GOE noise")
-        for value, style in ((0.0, ":"), (2.0, "--")):
-            panel.axhline(value, color="grey", lw=0.8, ls=style)
-        panel.set_ylim(-0.2, 2.3)
-        panel.set_xlim(-0.6, len(runs) - 0.4)
-        panel.set_xticks(range(len(runs)), [_label(data, run) for run in runs])
-        panel.set_ylabel(AXES[1])
-        handles, labels = panel.get_legend_handles_labels()
-        legend_above(figure, handles, labels, columns=2)
-    good = table[table["flag"] == ""]
-    known = good[(good["method"] == MOMENTS) & good["pull_dyson_index"].notna()]
-    sentence = ""
-    if len(known):
-        pull = known["pull_dyson_index"].abs()
-        sentence = (
-            f" With the moments of theory, the largest of {len(known)} distances from theory is "
-            f"{pull.max():.1f} errors."
-        )
+        figure = data.page.figure(5.6, 3.8)
+        axes = figure.subplots()
+        kinds = list(dict.fromkeys(fits["dynamics"]))
+        looks = zip(kinds, colours(len(kinds)), "os^", strict=False)
+        for number, (kind, colour, marker) in enumerate(looks):
+            rows = fits[fits["dynamics"] == kind]
+            given = rows["dyson_index_theory"]
+            ratio, error = rows["dyson_index"] / given, rows["dyson_index_error"] / given
+            # Side by side, or runs of one index would hide each other.
+            aside = 1.05 ** (number - 0.5 * (len(kinds) - 1))
+            axes.errorbar(given * aside, ratio, error, fmt=marker, color=colour, label=kind)
+            numbers.append(curve("dyson_index", kind, given, ratio, y_error=error))
+        axes.axhline(1.0, color="black", zorder=0)
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
+        axes.set_xlabel(AXES[0])
+        axes.set_ylabel(AXES[1])
+        legend_above(figure, *axes.get_legend_handles_labels(), len(kinds))
+    pull = fits["pull_dyson_index"].to_numpy()
     caption = (
-        f"Dyson index of the motion of study {data.title}: coefficient of 1/(x_i - x_j) in the "
-        "mean step of a level over half of its variance. Lines: 0 (no repulsion), 1 (GOE), 2 (GUE)."
-        f"{sentence} Error bars: whole replicas."
+        f"Dyson index of study {data.title} from the levels alone, with centre and width fitted, "
+        f"over the index of the motion. Errors: from whole replicas. Of {len(pull)} runs, "
+        f"{int((np.abs(pull) < 3).sum())} lie within three errors."
     )
-    return Drawing(figure, caption, numbers or [curve("none", "none", [], [])], {"": AXES})
-
-
-def _label(data: StudyData, run: object) -> str:
-    """Values that tell a run from the others, one below the other."""
-    names = [one.canonical() for one in data.runs]
-    own = run.canonical()  # type: ignore[attr-defined]
-    differ = [name for name in own if any(other.get(name) != own[name] for other in names)]
-    words = [f"{name} = {own[name]}" for name in differ if name not in ("burn_in", "steps")]
-    return "\n".join(words) or name_of(run)  # type: ignore[arg-type]
+    return Drawing(figure, caption, numbers, {"": AXES})

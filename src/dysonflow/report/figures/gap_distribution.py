@@ -23,6 +23,8 @@ BINS = np.linspace(0.0, 3.2, 17)
 RAW = ("gap $S$", "$P(S)$")
 RESCALED = (r"$s = S / \langle S \rangle$", "$P(s)$")
 """Labels of the axes."""
+KNOWN = (1.0, 2.0, 4.0)
+"""Dyson indices of the Wigner surmise."""
 
 
 def draw(data: StudyData, over: str | None = None, pair: int | None = None) -> Drawing:
@@ -49,10 +51,14 @@ def draw(data: StudyData, over: str | None = None, pair: int | None = None) -> D
                 f"study {data.name}: no pair {pair}, there are {len(pairs)} degenerate pair(s)"
             )
         pairs = [pairs[pair - 1]]
-    surmise = WignerSurmise(1)
+    indices = sorted({block.gas_index for run in runs for block in data.blocks(run)})
+    surmises = {beta: WignerSurmise(int(beta)) for beta in indices if beta in KNOWN}
     fine = np.linspace(0.0, BINS[-1], 200)
     middle = 0.5 * (BINS[1:] + BINS[:-1])
-    numbers = [curve("rescaled", "wigner_surmise", fine, surmise.pdf(fine))]
+    numbers = [
+        curve("rescaled", _name_of_surmise(beta, "wigner_surmise"), fine, surmise.pdf(fine))
+        for beta, surmise in surmises.items()
+    ]
     axes = {"rescaled": RESCALED}
     with data.page.look():
         tall = 2.3 * len(pairs) + 0.8 if pair is None else 3.9
@@ -72,18 +78,23 @@ def draw(data: StudyData, over: str | None = None, pair: int | None = None) -> D
                 dots = {"fmt": "o", "color": colour, "ms": 3}
                 raw.errorbar(middle * unit, height / unit, error / unit, **dots)
                 rescaled.errorbar(middle, height, error, label=name_of(run), **dots)
-                theory = surmise.pdf(fine * unit / block.mean_gap) / block.mean_gap
-                raw.plot(fine * unit, theory, color=colour, lw=1.0)
                 place = f"{data.centre_name} = {block.centre_block:.4g}"
                 axes |= {f"{place} raw": RAW, f"{place} rescaled": RESCALED}
+                surmise = surmises.get(block.gas_index)
+                if surmise is not None:
+                    theory = surmise.pdf(fine * unit / block.mean_gap) / block.mean_gap
+                    raw.plot(fine * unit, theory, color=colour, lw=1.0)
+                    name = f"{run.name} theory"
+                    numbers.append(curve(f"{place} raw", name, fine * unit, theory))
                 numbers += [
                     curve(
                         f"{place} raw", run.name, middle * unit, height / unit, y_error=error / unit
                     ),
-                    curve(f"{place} raw", f"{run.name} theory", fine * unit, theory),
                     curve(f"{place} rescaled", run.name, middle, height, y_error=error),
                 ]
-            rescaled.plot(fine, surmise.pdf(fine), color="black", label="Wigner surmise")
+            for (beta, surmise), dashes in zip(surmises.items(), ("-", "--", ":"), strict=False):
+                name = _name_of_surmise(beta, "Wigner surmise")
+                rescaled.plot(fine, surmise.pdf(fine), color="black", ls=dashes, label=name)
             logarithmic(raw, (1.0,), 4 if data.page.is_column else 6)
             raw.set_xlim(
                 left=0.5 * middle[0] * min(data.blocks(run)[number].mean_gap for run in there)
@@ -104,6 +115,11 @@ def draw(data: StudyData, over: str | None = None, pair: int | None = None) -> D
         f"standard error over replicas. {_agreement(data, runs, pairs)}"
     )
     return Drawing(figure, caption, numbers, axes)
+
+
+def _name_of_surmise(dyson_index: float, name: str) -> str:
+    """Name of a surmise; of another index than 1 with the index."""
+    return name if dyson_index == 1.0 else f"{name}, $\\beta = {dyson_index:g}$"
 
 
 def _agreement(data: StudyData, runs: list[Hyperparameters], pairs: list[int]) -> str:

@@ -1,6 +1,7 @@
 """Distance of every estimate from theory, in errors."""
 
 import numpy as np
+import pandas as pd
 
 from dysonflow.report.figures._page import legend_above, plain_ticks
 from dysonflow.report.figures._study import (
@@ -23,6 +24,9 @@ def draw(data: StudyData) -> Drawing:
     fits = data.fit_table
     if fits[list(QUANTITIES)].isna().all(axis=None):
         return nothing_fitted(data, "block")
+    learns = fits["stochasticity"].notna().any()
+    # Where nothing is learnt, the runs stand in the order of the configuration.
+    noise = fits["stochasticity"] if learns else pd.Series(range(1, len(fits) + 1), fits.index)
     numbers, sentences = [], []
     with data.page.look():
         figure = data.page.figure(8.5, 4.2)
@@ -35,7 +39,8 @@ def draw(data: StudyData) -> Drawing:
             if not len(pull):
                 continue
             # Side by side, or points of one run would hide each other.
-            x = rows["stochasticity"] * 1.04 ** (number - 1)
+            x = noise[rows.index]
+            x = x * 1.04 ** (number - 1) if learns else x + 0.15 * (number - 1)
             inside = np.abs(pull) <= LARGEST
             left.plot(x[inside], pull[inside], marker, color=colour, label=name)
             edge = np.clip(pull[~inside], -LARGEST, LARGEST)
@@ -54,7 +59,7 @@ def draw(data: StudyData) -> Drawing:
                 color=colour,
                 density=True,
             )
-            numbers.append(curve("pulls", column, rows["stochasticity"], pull))
+            numbers.append(curve("pulls", column, noise[rows.index], pull))
             error = 1 / np.sqrt(len(pull))
             variance = "unknown"
             if len(pull) > 1:
@@ -69,10 +74,12 @@ def draw(data: StudyData) -> Drawing:
         )
         for level in (-3, 0, 3):
             left.axhline(level, color="black", lw=0.7, ls="-" if level == 0 else ":", zorder=0)
-        left.set_xscale("log")
-        plain_ticks(left.xaxis)
-        left.set_xlabel(AXES[0])
-        left.set_ylabel(AXES[1])
+        if learns:
+            left.set_xscale("log")
+            plain_ticks(left.xaxis)
+        labels_of_axes = AXES if learns else ("run", AXES[1])
+        left.set_xlabel(labels_of_axes[0])
+        left.set_ylabel(labels_of_axes[1])
         right.set_xlabel("density")
         handles, labels = left.get_legend_handles_labels()
         more, names = right.get_legend_handles_labels()

@@ -43,10 +43,10 @@ def draw(data: StudyData, over: str | None = None, axis: str = "level") -> Drawi
     numbers = []
     predicted = bool(data.blocks(runs[0]))
     lines = (
-        "Black: theory of each point, no free parameter. Dashed: where the levels would be without "
-        "noise. "
+        f"Black: theory of each point, no free parameter. Dashed: {data.physics.centre_meaning}. "
+        if predicted
+        else ""
     )
-    lines = lines if predicted else ""
     with data.page.look():
         figure = data.page.figure(6.5, 1.7 * len(runs) + 0.9)
         panels = figure.subplots(len(runs), 1, sharex=True, squeeze=False)[:, 0]
@@ -68,7 +68,7 @@ def draw(data: StudyData, over: str | None = None, axis: str = "level") -> Drawi
             if not is_level and len(centres):
                 centres = data.physics.eigenvalues(run, data.layer, centres)
             for number, centre in enumerate(centres):
-                text = r"centre without noise" if number == 0 else None
+                text = data.physics.centre_meaning if number == 0 else None
                 panel.axvline(centre, color="black", lw=0.8, ls="--", label=text, zorder=0)
             panel.set_title(name_of(run), loc="left")
             panel.set_ylabel("levels per unit")

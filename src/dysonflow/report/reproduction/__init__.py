@@ -55,7 +55,7 @@ FIGURES = [
         for role in ("gaussian_rbm_motion", "teacher_student_motion")
         for what, name in (
             ("repulsion, diffusion and drift of the levels", "motion"),
-            ("Dyson index of the motion", "dyson_index"),
+            ("Dyson index of the motion", "motion_index"),
         )
     ),
 ]

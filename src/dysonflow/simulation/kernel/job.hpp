@@ -15,7 +15,7 @@ constexpr int kReplicasPerBlock = 16;
 constexpr int kStreamWords32 = 4;
 constexpr int kStreamWords64 = 8;
 
-enum class System { gibbs, ar1, wishart, teacher_student };
+enum class System { gibbs, ar1, wishart, teacher_student, dyson };
 
 enum class Failure { none, not_positive_definite, not_finite };
 
@@ -32,7 +32,8 @@ struct Job {
     double mu_squared;
     double sigma_h;
     double noise_scale;         // teacher-student: scale eps of the label noise of one sample
-    const void* target;         // Real (visible, visible): target covariance, or the teacher
+    const void* target;         // Real (visible, visible): target covariance, or the teacher; of dyson
+                                // (4, visible): coefficients of the step
     void* weights;              // Real (replicas, hidden, visible), updated in place
     void* chains;               // Real (replicas, batch, visible), in units of 1/mu, likewise, or null
     std::uint32_t* streams;     // (replicas, words), updated in place
@@ -66,6 +67,7 @@ struct Loops {
     namespace name {                                                              \
     Loops gaussian_rbm();                                                         \
     Loops teacher_student();                                                      \
+    Loops dyson();                                                                \
     double multiply_adds(std::int64_t rounds, std::int64_t* operations);          \
     }
 DYSONFLOW_INSTRUCTION_SET(baseline)

@@ -26,16 +26,17 @@ namespace {
 // One instruction set's build of everything.
 struct Variant {
     const char* name;
-    Loops gaussian_rbm, teacher_student;
+    Loops gaussian_rbm, teacher_student, dyson;
     double (*multiply_adds)(std::int64_t rounds, std::int64_t* operations);
 
     const Loops& loops(System system) const {
+        if (system == System::dyson) return dyson;
         return system == System::teacher_student ? teacher_student : gaussian_rbm;
     }
 };
 
 #define DYSONFLOW_VARIANT(name) \
-    Variant{#name, name::gaussian_rbm(), name::teacher_student(), name::multiply_adds}
+    Variant{#name, name::gaussian_rbm(), name::teacher_student(), name::dyson(), name::multiply_adds}
 
 std::vector<Variant> supported_variants() {
     std::vector<Variant> found;
@@ -144,6 +145,7 @@ System system_named(const std::string& name) {
     if (name == "ar1") return System::ar1;
     if (name == "wishart") return System::wishart;
     if (name == "teacher_student") return System::teacher_student;
+    if (name == "dyson") return System::dyson;
     throw std::invalid_argument("no system '" + name + "'");
 }
 
@@ -170,11 +172,14 @@ py::object advance(const std::string& system, py::array weights, py::object chai
     job.first_step = first_step;
     const std::int64_t r = job.replicas, m = job.hidden, n = job.visible, b = batch;
     const bool teacher = job.system == System::teacher_student;
+    const bool dyson = job.system == System::dyson;
+    if (dyson && (m != 1 || job.single_precision))
+        throw std::invalid_argument("levels are one row of float64");
     if (r < 1 || m < 1 || n < 1 || b < 1 || steps < 0 || (!teacher && sweeps < 1) || (teacher && m != n))
         throw std::invalid_argument("sizes out of range");
 
     job.weights = checked<Real>(weights, {r, m, n}, "weights", true);
-    job.target = checked<Real>(target, {n, n}, "target", false);
+    job.target = checked<Real>(target, {dyson ? 4 : n, n}, "target", false);
     job.streams = checked<std::uint32_t>(
         streams, {r, job.single_precision ? kStreamWords32 : kStreamWords64}, "streams", true);
     if (job.system == System::gibbs || job.system == System::ar1)
@@ -187,6 +192,8 @@ py::object advance(const std::string& system, py::array weights, py::object chai
         case System::wishart: job.noise_per_step = wishart; break;
         case System::teacher_student:
             job.noise_per_step = n * (n + 1) / 2 + (inputs.is_none() ? wishart : 0);
+            break;
+        case System::dyson: job.noise_per_step = n;
     }
     if (!noise.is_none())
         job.noise =
@@ -217,6 +224,7 @@ py::object advance(const std::string& system, py::array weights, py::object chai
 PYBIND11_MODULE(_kernel, module) {
     module.doc() = "Compiled time loops of dysonflow; see dysonflow.simulation.kernel.";
     module.attr("REPLICAS_PER_BLOCK") = kReplicasPerBlock;
+    module.attr("SYSTEMS") = std::vector<std::string>{"gibbs", "ar1", "wishart", "teacher_student", "dyson"};
     module.def("instruction_sets", [] {
         std::vector<std::string> names;
         for (const Variant& variant : variants()) names.push_back(variant.name);

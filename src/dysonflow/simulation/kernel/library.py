@@ -32,6 +32,7 @@ __all__ = [
     "available",
     "instruction_set",
     "instruction_sets",
+    "knows",
     "why_unavailable",
     "wishart_numbers",
 ]
@@ -50,6 +51,11 @@ def why_unavailable() -> str:
     if failure.exists():
         return " ".join(failure.read_text(encoding="utf-8").split())
     return f"the compiled kernel is not installed: {_import_error}"
+
+
+def knows(system: str) -> bool:
+    """Tell whether the kernel that is there was compiled with a system."""
+    return system in getattr(_kernel, "SYSTEMS", ())
 
 
 def instruction_sets() -> list[str]:

@@ -1,0 +1,124 @@
+"""Theory of Dyson Brownian motion: one block of n equal centres, at its own index beta."""
+
+import math
+from functools import lru_cache
+
+import numpy as np
+
+from dysonflow.models.dyson import DysonHyperparameters
+from dysonflow.statistics.coulomb_gas import (
+    degrees_of_freedom,
+    hermite_zeros,
+    mean_pair_gap,
+    sample,
+)
+from dysonflow.statistics.laws import BlockDensity
+from dysonflow.theory.base import Block, Theory
+from dysonflow.theory.blocks import integrate, levels_of_blocks
+
+SAMPLES = 100_000
+"""Blocks drawn for an integral, at most; fewer of many levels."""
+
+
+@lru_cache
+def standard_blocks(levels: int, dyson_index: float) -> np.ndarray:
+    """Exact samples of the gas of unit sigma, with a fixed seed, shape (sample, n)."""
+    count = max(min(SAMPLES, 8_000_000 // levels**2), 1000)
+    return sample(levels, dyson_index, count, np.random.default_rng(levels))
+
+
+@lru_cache
+def unit_gap(levels: int, dyson_index: float) -> tuple[float, float]:
+    """Mean distance of neighbouring levels of a block of unit sigma, and its error.
+
+    Exact for two; for more from `standard_blocks`, with the sum of squares as control.
+    """
+    if levels == 1:
+        return math.nan, 0.0
+    if levels == 2:
+        return mean_pair_gap(dyson_index), 0.0
+    x = standard_blocks(levels, dyson_index)
+    square = np.sum(x**2, axis=1) / float(degrees_of_freedom(levels, dyson_index)) - 1.0
+    gap = (x[:, -1] - x[:, 0]) / (levels - 1)
+    mean, error = integrate(gap[:, None], np.column_stack([square, x.mean(axis=1)]))
+    return float(mean[0]), float(error[0])
+
+
+def blocks(h: DysonHyperparameters) -> list[Block]:
+    """The block of all levels; none where centres or widths differ.
+
+    sigma = 1 / sqrt(beta theta). At beta = infinity, and without confinement, the block is flagged:
+    there the levels rest, or spread without end.
+    """
+    if not h.fitted:
+        return []
+    beta, n = h.dyson_index, h.size
+    sigma, gap, error, flag = math.nan, math.nan, 0.0, ""
+    if h.confinement == 0:
+        flag = "confinement = 0: the levels spread without end"
+    elif math.isinf(beta):
+        flag = "beta = infinity: the levels do not fluctuate"
+        gap = float(np.ptp(hermite_zeros(n))) / math.sqrt(h.confinement) / max(n - 1, 1)
+    else:
+        sigma = 1.0 / math.sqrt(beta * h.confinement)
+        gap, error = (sigma * value for value in unit_gap(n, beta))
+    return [
+        Block(
+            first=0,
+            multiplicity=n,
+            centre=0.0,
+            sigma=sigma,
+            mean_gap=gap,
+            centre_block=0.0,
+            sigma_block=sigma,
+            mean_gap_block=gap,
+            variable=math.nan,
+            finite_step_variable=math.nan,
+            stochasticity=math.nan,
+            mean_gap_uncertainty=error,
+            dyson_index=beta if n > 1 else math.nan,
+            gas_index=beta,
+            flag=flag,
+        )
+    ]
+
+
+class DysonTheory(Theory[DysonHyperparameters]):
+    """The Coulomb gas at any index; the levels are the eigenvalues of M."""
+
+    variable = r"$1/\sqrt{\beta\theta}$"
+    finite_step_variable = r"$1/\sqrt{\beta\theta}$"
+    slope = math.nan
+    centre_symbol = "c"
+    centre_meaning = "centre of the confinement"
+
+    def level_name(self, h: DysonHyperparameters, layer: str) -> str:
+        """What a level is, in words."""
+        return "eigenvalue of M"
+
+    def level_label(self, h: DysonHyperparameters, layer: str) -> str:
+        """Label of an axis of levels."""
+        return r"level $\lambda$"
+
+    def levels(self, h: DysonHyperparameters, layer: str, eigenvalues: np.ndarray) -> np.ndarray:
+        """The eigenvalues themselves."""
+        return eigenvalues
+
+    def eigenvalues(self, h: DysonHyperparameters, layer: str, levels: np.ndarray) -> np.ndarray:
+        """The levels themselves."""
+        return np.asarray(levels)
+
+    def blocks(self, h: DysonHyperparameters, layer: str) -> list[Block]:
+        """The block of all levels; none where centres or widths differ."""
+        return blocks(h)
+
+    def expected_levels(self, h: DysonHyperparameters, layer: str, edges: np.ndarray) -> np.ndarray:
+        """Mean number of levels in each bin: the exact density, or that of exact samples."""
+        found = [block for block in blocks(h) if not block.flag]
+        if not found or BlockDensity.is_known(h.size, h.dyson_index):
+            return levels_of_blocks(found, edges)
+        x = found[0].sigma * standard_blocks(h.size, h.dyson_index)
+        return np.histogram(x, edges)[0] / len(x)
+
+
+THEORY = DysonTheory()
