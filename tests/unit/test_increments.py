@@ -152,6 +152,24 @@ def test_machines_move_as_their_exact_moments_say(model, values):
     assert (known["repulsion_error"] < 0.25 * known["repulsion_theory"]).all()
 
 
+@pytest.mark.parametrize("dynamics", ["matrix", "levels"])
+@pytest.mark.parametrize("beta", [1, 2, 4])
+def test_dyson_brownian_motion_shows_its_own_index(dynamics, beta):
+    values = {"beta": beta, "dynamics": dynamics, "size": 4, "time_step": 0.001}
+    values |= {"replicas": 64, "snapshots": 100, "burn_in": 4000, "steps": 24_000, "lags": [5]}
+    if dynamics == "matrix":
+        # Each step costs a diagonalisation.
+        values |= {"snapshots": 20, "burn_in": 400, "steps": 800, "time_step": 0.002}
+    run = dysonflow.train("dyson", values, progress=io.StringIO())
+    table = dysonflow.increments(run).set_index("method")
+    for method, row in table.iterrows():
+        assert abs(row["dyson_index"] - beta) < SIGMAS * row["dyson_index_error"], method
+    known = table.loc["moments"]
+    assert known["dyson_index_theory"] == pytest.approx(beta)
+    assert abs(known["pull_repulsion"]) < SIGMAS
+    assert known["dyson_index_error"] < 0.2 * beta
+
+
 def test_the_mean_step_of_a_machine_is_the_one_that_many_steps_have():
     # One student, advanced by one step 4000 times from the same weights.
     from dysonflow.models.teacher_student import teacher

@@ -194,8 +194,8 @@ def _read(
         later = weights.read_lagged(layer, number, part)
         count, snapshots = now.shape[:2]
         flat = now.reshape(count * snapshots, *now.shape[2:])
-        before.append(eigenvalues(flat))
-        after.append(eigenvalues(later.reshape(flat.shape)))
+        before.append(eigenvalues(flat, h.eigenvalues_of))
+        after.append(eigenvalues(later.reshape(flat.shape), h.eigenvalues_of))
         replica.append(np.repeat(np.arange(part.start, part.start + count), snapshots))
         if physics is not None:
             kicks.append(physics.kick(h, layer, flat, np.tile(weights.step, count), lag))

@@ -12,6 +12,7 @@ from dysonflow.statistics.coulomb_gas import (
     mean_pair_gap,
     sample,
 )
+from dysonflow.statistics.increments import Kick
 from dysonflow.statistics.laws import BlockDensity
 from dysonflow.theory.base import Block, Theory
 from dysonflow.theory.blocks import integrate, levels_of_blocks
@@ -111,6 +112,35 @@ class DysonTheory(Theory[DysonHyperparameters]):
     def blocks(self, h: DysonHyperparameters, layer: str) -> list[Block]:
         """The block of all levels; none where centres or widths differ."""
         return blocks(h)
+
+    def relaxation_rate(self, h: DysonHyperparameters, layer: str, block: Block) -> float | None:
+        """Theta per step of time: every entry of M relaxes on its own."""
+        return h.confinement * h.time_step
+
+    def kick(
+        self, h: DysonHyperparameters, layer: str, weights: np.ndarray, steps: np.ndarray, lag: int
+    ) -> Kick | None:
+        """Moments of the change of M over `lag` steps, in its eigenbasis.
+
+        Entries relax by exp(-theta t); those off the diagonal have the variance
+        f = (1 - exp(-2 theta t)) / (2 theta), those on it 2 f / beta. Exact for beta = 1; else to
+        first order in t over the square of the gap, as the noise is split anew in every step. None
+        where the levels have centres of their own, rest, or are drawn anew in every step.
+        """
+        if not h.fitted or math.isinf(h.dyson_index) or h.dynamics == "stationary":
+            return None
+        is_matrix = h.eigenvalues_of == "symmetric"
+        levels = np.linalg.eigvalsh(weights) if is_matrix else weights[:, 0]
+        size, time, theta = levels.shape[1], lag * h.time_step, h.confinement
+        spread = -math.expm1(-2.0 * theta * time) / (2.0 * theta) if theta > 0 else time
+        index = np.arange(size)
+        mean = np.zeros((len(levels), size, size))
+        mean[:, index, index] = math.expm1(-theta * time) * levels
+        variance = np.full_like(mean, spread)
+        variance[:, index, index] *= 2.0 / h.dyson_index
+        diagonal = np.zeros_like(mean)
+        diagonal[:, index, index] = variance[:, index, index]
+        return Kick(mean, variance, diagonal)
 
     def expected_levels(self, h: DysonHyperparameters, layer: str, edges: np.ndarray) -> np.ndarray:
         """Mean number of levels in each bin: the exact density, or that of exact samples."""
