@@ -24,6 +24,9 @@ FloatArray = NDArray[np.float64]
 
 ROUNDS, CONVERGED = 8, 2e-4
 """Largest number of Gauss-Newton steps, and the change of the coefficients that ends them."""
+CLOSEST = 0.02
+"""Share of the pairs of levels, the closest ones, over which the expected coefficients are averaged
+that make a Dyson index of the repulsion."""
 STEP = 0.02
 """Difference of Dyson index over which the derivative of the push is taken."""
 FREE_REACH = 4
@@ -64,8 +67,8 @@ class Coefficients:
     drift_error, diffusion_error, repulsion_error : float
         Standard errors from whole replicas.
     half_diffusion, off_diagonal : float
-        Expected V_ii / 2 and V_ij, each averaged over the pairs with the weight that they have in
-        the repulsion.
+        Expected V_ii / 2 and V_ij, each averaged over the `CLOSEST` pairs with the weight that they
+        have in the repulsion.
     pairs : int
         Pairs of levels that went into the repulsion.
     smallest_gap, largest_gap : float
@@ -271,11 +274,15 @@ def _diffusion(
 
 
 def _expected(pairs: _Pairs, kick: Kick, variance: FloatArray) -> tuple[float, float]:
-    """Half of V_ii, and V_ij, averaged over the pairs with their weight in the repulsion."""
+    """Half of V_ii, and V_ij, averaged over the closest pairs with their weight in the repulsion.
+
+    Far apart, V_ij over half of the diffusion is another number than between degenerate levels, for
+    which Dyson Brownian motion is meant.
+    """
     own = np.einsum("sii->si", kick.variance)
     up, low = pairs.upper, pairs.lower
-    weight = (1.0 / variance[:, up] + 1.0 / variance[:, low]) / pairs.gap**2
-    weight = np.where(pairs.close, np.minimum(weight, 1.0 / pairs.spread**2), weight)
+    weight = (1.0 / variance[:, up] + 1.0 / variance[:, low]) / (pairs.gap**2 + pairs.spread)
+    weight = np.where(pairs.gap <= np.quantile(pairs.gap, CLOSEST), weight, 0.0)
     total = weight.sum()
     half = 0.25 * (own[:, up] + own[:, low])
     return float((weight * half).sum() / total), float((weight * pairs.variance).sum() / total)
