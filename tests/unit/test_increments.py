@@ -80,8 +80,8 @@ def test_the_distance_of_two_levels_after_isotropic_noise_is_that_of_rice(gap):
     )
     gap, one = np.array([gap]), np.array([1.0])
     push, distance = two_levels.push(gap, 0 * one, 2.0 * one, 0.5 * one)
-    assert distance[0] == pytest.approx(rice, abs=2e-4 * width)
-    assert push[0] == pytest.approx(0.5 * (rice - gap[0]), abs=1e-4 * width)
+    assert distance[0] == pytest.approx(rice, abs=4e-4 * width)
+    assert push[0] == pytest.approx(0.5 * (rice - gap[0]), abs=2e-4 * width)
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.5, 1.0, 2.0, 4.0])

@@ -41,8 +41,8 @@ def unit_gap(levels: int, dyson_index: float) -> tuple[float, float]:
     x = standard_blocks(levels, dyson_index)
     square = np.sum(x**2, axis=1) / float(degrees_of_freedom(levels, dyson_index)) - 1.0
     gap = (x[:, -1] - x[:, 0]) / (levels - 1)
-    mean, error = integrate(gap[:, None], np.column_stack([square, x.mean(axis=1)]))
-    return float(mean[0]), float(error[0])
+    mean, covariance = integrate(gap[:, None], np.column_stack([square, x.mean(axis=1)]))
+    return float(mean[0]), math.sqrt(covariance[0, 0])
 
 
 def blocks(h: DysonHyperparameters) -> list[Block]:
