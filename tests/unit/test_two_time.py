@@ -6,6 +6,7 @@ Fixed seeds, false-alarm rate of 5 sigma.
 import numpy as np
 import pytest
 
+from dysonflow.statistics.first_passage import first_passage
 from dysonflow.statistics.two_time import autocorrelation, gap_autocorrelation
 
 P_LEAST = 6e-7
@@ -37,6 +38,15 @@ def test_pairs_of_relaxing_matrices_have_the_laws_of_theory(pairs):
     # And the law of the one is not that of the other.
     assert gap.p_value(memory) < P_LEAST
     assert mean.p_value(gap_autocorrelation(memory)) < P_LEAST
+
+
+def test_first_passage_is_read_between_snapshots():
+    steps = np.array([0, 10, 20, 30])
+    series = np.array([[0.0, 1, 3, 1], [4, 3, 1, 0], [0, 0, 0, 1], [2, 2, 0, 0]], dtype=float)
+    found = first_passage(series, steps, 2.0)
+    # Up, down, never, and from the threshold on.
+    assert found[:2] == pytest.approx([15.0, 15.0])
+    assert np.isnan(found[2]) and found[3] == 0.0
 
 
 def test_the_memory_of_the_gap_goes_from_one_to_none():

@@ -58,6 +58,7 @@ _DEFAULT = {
 FIGURES: dict[str, Kind] = {
     **_DEFAULT,
     "evolution": Kind("evolution", ("spectra", "weights")),
+    "first_passage": Kind("first_passage", ("spectra", "weights")),
     "motion": Kind("motion", ("weights", "increments")),
     "motion_index": Kind("motion_index", ("increments",)),
     "paths": Kind("paths", ("spectra",)),
@@ -82,7 +83,7 @@ FIGURES: dict[str, Kind] = {
 """All figures by name."""
 
 IN_TIME = (
-    *("evolution", "motion", "motion_index", "paths", "autocorrelation"),
+    *("evolution", "first_passage", "motion", "motion_index", "paths", "autocorrelation"),
     *("dyson_levels", "hermite_zeros"),
 )
 """Figures of levels in time: a study that draws no others is not fitted."""
