@@ -280,7 +280,11 @@ CHANGES = {
     "a figure": (number_in("report/figures/_law.py"), {"figure": 1}),
     "the style": (other_style, {"figure": 2}),
     "the fit": (number_in("analysis/fits.py"), AFTER_SPECTRA),
-    "a module that the fit imports": (number_in("statistics/estimators.py"), AFTER_SPECTRA),
+    "a module that the fit imports": (number_in("statistics/goodness.py"), AFTER_SPECTRA),
+    "a module that fit and theory import": (
+        number_in("statistics/estimators.py"),
+        {stage: 2 for stage in STAGES[2:]},
+    ),
     "a module that theory imports": (
         number_in("theory/blocks.py"),
         {stage: 2 for stage in STAGES[2:]},
