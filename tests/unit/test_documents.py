@@ -11,8 +11,13 @@ import pytest
 import torch
 import yaml
 
+from dysonflow.analysis.fits import FITS_FIELDS
+from dysonflow.analysis.increments import INCREMENTS_FIELDS
 from dysonflow.analysis.laws import LAWS
+from dysonflow.analysis.scaling import SCALING_SCHEMA
+from dysonflow.analysis.spectra import SPECTRA_FIELDS
 from dysonflow.planning import reference as reference_docs
+from dysonflow.planning.audit import RUNS_FIELDS
 from dysonflow.planning.studies import load_studies
 from dysonflow.report import figures
 
@@ -53,6 +58,30 @@ def test_every_law_is_described():
     rows = [line for line in shown.splitlines() if line.startswith("| `")]
     expected = [f"| `{law.name}` | {law.kind} | {law.text} |" for law in LAWS]
     assert [row for row in rows if row in expected] == expected
+
+
+TABLES = {
+    "Spectra": SPECTRA_FIELDS,
+    "Fits": FITS_FIELDS,
+    "Increments": INCREMENTS_FIELDS,
+    "Scaling": list(SCALING_SCHEMA),
+    "Runs": RUNS_FIELDS,
+}
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_every_column_is_described_and_every_description_has_a_column(table):
+    text = (ROOT / "docs" / "tables.md").read_text(encoding="utf-8")
+    shown = text.split(f"## {table}")[1].split("\n## ")[0]
+    first = [line.split("|")[1] for line in shown.splitlines() if line.startswith("| `")]
+    named = {name for cell in first for name in re.findall(r"`([^`]+)`", cell)}
+    # `..._error` stands for all columns that end so, `pull_...` for those that begin so.
+    patterns = [re.escape(name).replace(r"\.\.\.", ".+") for name in named]
+    columns = {field.name for field in TABLES[table]}
+    left = {c for c in columns if not any(re.fullmatch(p, c) for p in patterns)}
+    assert left == set()
+    if table != "Scaling":  # Laws are described there as well.
+        assert [p for p in patterns if not any(re.fullmatch(p, c) for c in columns)] == []
 
 
 def test_the_default_configuration_is_valid():
