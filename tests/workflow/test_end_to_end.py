@@ -176,7 +176,8 @@ def test_a_mistake_stops_before_any_job(workflow):
     assert failed.returncode != 0
     lines = [line for line in failed.stderr.splitlines() if line.startswith("config:")]
     assert lines == [
-        "config: study 'small': batch_size = 0 is not allowed: give a whole number >= 1"
+        "config: study 'small': batch_size = 0 is not allowed: give a whole number >= 1 and "
+        "<= 1000000000"
     ]
     assert "Traceback" not in failed.stderr
     assert not (workflow.folder / "results").exists()

@@ -58,7 +58,7 @@ class GaussianRBMHyperparameters(Hyperparameters):
 
     learning_rate: float = quantity(0.1, label="lr", symbol=r"\alpha", gt=0)
     """Step size of stochastic gradient descent."""
-    batch_size: int = quantity(16, label="B", symbol="B", ge=1, le=10_000_000)
+    batch_size: int = quantity(16, label="B", symbol="B", ge=1, le=1_000_000_000)
     """Samples of the model per SGD step, that is Markov chains for `sampler: gibbs`."""
     sites: int = quantity(10, unit="lattice sites", ge=2, le=4096)
     """Visible units: sites of the ring."""

@@ -46,7 +46,7 @@ class TeacherStudentHyperparameters(Hyperparameters):
 
     learning_rate: float = quantity(0.1, label="lr", symbol=r"\alpha", gt=0)
     """Step size of stochastic gradient descent."""
-    batch_size: int = quantity(16, label="B", symbol="B", ge=1, le=10_000_000)
+    batch_size: int = quantity(16, label="B", symbol="B", ge=1, le=1_000_000_000)
     """Samples per SGD step."""
     noise_scale: float = quantity(0.1, label="eps", symbol=r"\epsilon", ge=0)
     """Scale epsilon of the GOE matrix added to the gradient of each sample; 0 is no noise."""
