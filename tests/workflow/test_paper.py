@@ -49,7 +49,7 @@ def reduced():
     studies["paper_teacher_student_shared"]["sweep"] = {"learning_rate": [0.1, 0.5], "seed": [1, 2]}
     studies["paper_semicircle"]["sweep"] = {"size": [4, 8]}
     for name in ("paper_gaussian_rbm_motion", "paper_teacher_student_motion"):
-        studies[name]["hyperparameters"] |= {"snapshots": 16, "lags": [1]}
+        studies[name]["hyperparameters"] |= {"snapshots": 16, "lags": [1, 2, 3]}
         studies[name]["sweep"] = {"learning_rate": 0.1, "batch_size": 64}
     return config
 
