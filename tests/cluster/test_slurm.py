@@ -71,7 +71,8 @@ class Submitted(Workflow):
     def advice(self):
         """The lines that say what to change; the log of a job may hold one of them before."""
         lines = re.findall(r"^(?:slurm|dysonflow): .*", self.output, re.M)
-        return list(dict.fromkeys(lines))
+        # The first line of a call says what it is likely to take.
+        return list(dict.fromkeys(line for line in lines if "an estimate for" not in line))
 
     def jobs(self):
         """Its Slurm jobs, by number."""
