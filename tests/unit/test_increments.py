@@ -170,6 +170,28 @@ def test_dyson_brownian_motion_shows_its_own_index(dynamics, beta):
     assert known["dyson_index_error"] < 0.2 * beta
 
 
+def test_a_large_kick_with_a_mean_off_the_diagonal_has_the_variance_that_is_expected():
+    # Two pairs of equal centres; the matrix is drawn back to them, so that the mean of the kick has
+    # entries off the diagonal. The kick is 0.2, half of the width of the levels.
+    rng = np.random.default_rng(7)
+    kick, width = 0.2, 0.4
+    centres = np.diag([0.0, 0.0, 2.0, 2.0])
+    off = width * goe(rng)
+    levels, basis = np.linalg.eigh(centres + off)
+    mean = -((kick / width) ** 2) * basis.transpose(0, 2, 1) @ off @ basis
+    diagonal = np.zeros_like(off)
+    diagonal[:, range(SIZE), range(SIZE)] = levels
+    after = np.linalg.eigvalsh(diagonal + mean + kick * goe(rng))
+    variance = np.broadcast_to(kick**2 * (1.0 + np.eye(SIZE)), off.shape)
+    moments = increments.Kick(mean, variance, variance * np.eye(SIZE))
+    found = increments.fit_with_moments(levels, after, REPLICA, moments)
+    for name in ("drift", "diffusion", "repulsion"):
+        error = getattr(found, f"{name}_error")
+        assert error < 0.03
+        assert abs(getattr(found, name) - 1.0) < SIGMAS * error
+    assert found.diffusion_error < 0.007
+
+
 def test_the_mean_step_of_a_machine_is_the_one_that_many_steps_have():
     # One student, advanced by one step 4000 times from the same weights.
     from dysonflow.models.teacher_student import teacher

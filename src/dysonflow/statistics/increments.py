@@ -27,6 +27,8 @@ ROUNDS, CONVERGED = 8, 2e-4
 CLOSEST = 0.02
 """Share of the pairs of levels, the closest ones, over which the expected coefficients are averaged
 that make a Dyson index of the repulsion."""
+SMALLEST_VARIANCE = 0.2
+"""Of a level over V_ii: between two close ones it is small, and the second order ends."""
 STEP = 0.02
 """Difference of Dyson index over which the derivative of the push is taken."""
 FREE_REACH = 4
@@ -135,8 +137,8 @@ class _Pairs:
         afar = two_levels.push_from_afar(
             self.gap[far], self.drift[far], spread, variance, repulsion
         )
-        distance[far] = self.gap[far] + self.drift[far] + 2.0 * afar
         found[far] = afar + self.mean_square[far] / self.gap[far]
+        distance[far] = self.gap[far] + self.drift[far] + 2.0 * found[far]
         # One real component of noise whose number of components is the coefficient.
         if self.close.any():
             close = self.close
@@ -158,7 +160,7 @@ class _Pairs:
                 )
                 exact = exact + (slope - exact) * repulsion / STEP
             coupling = self.mean_square[close] / between
-            found[close], distance[close] = exact + coupling, between
+            found[close], distance[close] = exact + coupling, between + 2.0 * coupling
         return found, distance
 
     def on_levels(self, push: FloatArray, size: int) -> FloatArray:
@@ -170,10 +172,12 @@ class _Pairs:
         return total
 
     def level_variance(self, kick: Kick, distance: FloatArray, repulsion: float) -> FloatArray:
-        """Var[dx_i], shape (sample, N): V_ii, and by the two-level problem for the closest pair."""
+        """Var[dx_i], shape (sample, N): V_ii, and what each pair's two-level problem changes of it.
+
+        What several neighbours change is added, as it does to second order in the kick.
+        """
         own = np.einsum("sii->si", kick.variance)
         found = own.copy()
-        nearest = np.full(own.shape, np.inf)
         middle = self.gap + self.drift
         components = max(repulsion, 0.0)
         square = middle**2 + self.spread + 4.0 * (components * self.variance + self.mean_square)
@@ -184,11 +188,10 @@ class _Pairs:
             # How far the distance follows the difference of the diagonal entries.
             follows = np.clip(middle[:, number] / s, -1.0, 1.0) * (own[:, i] - own[:, j])
             for level, sign in ((i, 1.0), (j, -1.0)):
-                closer = self.close[:, number] & (self.gap[:, number] < nearest[:, level])
-                value = 0.25 * (total + of_distance + 2.0 * sign * follows)
-                found[:, level] = np.where(closer, value, found[:, level])
-                nearest[:, level] = np.where(closer, self.gap[:, number], nearest[:, level])
-        return found
+                found[:, level] += (
+                    0.25 * (total + of_distance + 2.0 * sign * follows) - own[:, level]
+                )
+        return np.maximum(found, SMALLEST_VARIANCE * own)
 
 
 def _replica_sums(values: FloatArray, replica: NDArray[np.int64]) -> FloatArray:
