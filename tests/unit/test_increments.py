@@ -14,6 +14,7 @@ from dysonflow import models
 from dysonflow.errors import ConfigError
 from dysonflow.simulation.ensemble import train_in_memory
 from dysonflow.statistics import increments, two_levels
+from dysonflow.statistics.kick import Kick
 
 SIGMAS = 5.0
 SAMPLES, PER_REPLICA, SIZE = 12_000, 100, 4
@@ -67,7 +68,7 @@ def moments(before):
     variance[:, index, index] *= 2.0
     diagonal = np.zeros_like(variance)
     diagonal[:, index, index] = variance[:, index, index]
-    return increments.Kick(mean, variance, diagonal)
+    return Kick(mean, variance, diagonal)
 
 
 @pytest.mark.parametrize("gap", [0.0, 0.3, 1.0, 4.0, 12.0])
@@ -115,7 +116,7 @@ def test_errors_are_those_of_repeated_measurements():
     kick = moments(before)
     found = []
     for part in np.split(np.arange(SAMPLES), 12):
-        own = increments.Kick(kick.mean[part], kick.variance[part], kick.covariance[part])
+        own = Kick(kick.mean[part], kick.variance[part], kick.covariance[part])
         replica = REPLICA[part] - REPLICA[part[0]]
         found.append(increments.fit_with_moments(before[part], after[part], replica, own))
     for name in ("drift", "diffusion", "repulsion"):
@@ -183,7 +184,7 @@ def test_a_large_kick_with_a_mean_off_the_diagonal_has_the_variance_that_is_expe
     diagonal[:, range(SIZE), range(SIZE)] = levels
     after = np.linalg.eigvalsh(diagonal + mean + kick * goe(rng))
     variance = np.broadcast_to(kick**2 * (1.0 + np.eye(SIZE)), off.shape)
-    moments = increments.Kick(mean, variance, variance * np.eye(SIZE))
+    moments = Kick(mean, variance, variance * np.eye(SIZE))
     found = increments.fit_with_moments(levels, after, REPLICA, moments)
     for name in ("drift", "diffusion", "repulsion"):
         error = getattr(found, f"{name}_error")

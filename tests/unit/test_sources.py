@@ -113,6 +113,13 @@ def test_training_does_not_depend_on_theory_fits_or_figures():
     }
 
 
+def test_fits_do_not_depend_on_how_increments_are_measured():
+    systems = [f"dysonflow.theory.{model}" for model in models.names()]
+    seen = modules_behind("dysonflow.analysis.fits", *systems)
+    assert "dysonflow.statistics.kick" in seen
+    assert "dysonflow.statistics.increments" not in seen
+
+
 def test_the_kernel_of_a_system_counts_for_that_system_alone(tmp_path):
     root = tmp_path / "dysonflow"
     shutil.copytree(PACKAGE, root, ignore=shutil.ignore_patterns("*.so", "__pycache__"))

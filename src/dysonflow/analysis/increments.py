@@ -14,7 +14,8 @@ from dysonflow.analysis.spectra import eigenvalues
 from dysonflow.artifacts.arrow import arrow_array
 from dysonflow.hyperparameters import Hyperparameters
 from dysonflow.statistics import increments
-from dysonflow.statistics.increments import Coefficients, FreeMotion, Kick
+from dysonflow.statistics.increments import Coefficients, FreeMotion
+from dysonflow.statistics.kick import Kick
 
 QUANTITIES = ("drift", "diffusion", "repulsion", "dyson_index")
 INCREMENTS_FIELDS = [

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dysonflow.statistics import two_levels
+from dysonflow.statistics.kick import Kick
 
 FloatArray = NDArray[np.float64]
 
@@ -36,25 +37,6 @@ FREE_REACH = 4
 others is as smooth as the drift."""
 DEGREE = 2
 """Of the polynomial in x_i that stands for the drift of level i where no theory says it."""
-
-
-@dataclass(frozen=True)
-class Kick:
-    """Moments of the change of X over some steps, given X, in the eigenbasis of X.
-
-    Attributes
-    ----------
-    mean : np.ndarray
-        M_ij, shape (sample, N, N).
-    variance : np.ndarray
-        V_ij, same shape; on the diagonal of dX_ii.
-    covariance : np.ndarray
-        Cov(dX_ii, dX_jj), same shape; its diagonal is that of `variance`.
-    """
-
-    mean: FloatArray
-    variance: FloatArray
-    covariance: FloatArray
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 from dysonflow.hyperparameters import Hyperparameters
 from dysonflow.statistics.coulomb_gas import mean_pair_gap
 from dysonflow.statistics.gas_of_blocks import GasOfBlocks
-from dysonflow.statistics.increments import Kick
+from dysonflow.statistics.kick import Kick
 
 H = TypeVar("H", bound=Hyperparameters)
 

@@ -12,7 +12,7 @@ from dysonflow.statistics.coulomb_gas import (
     mean_pair_gap,
     sample,
 )
-from dysonflow.statistics.increments import Kick
+from dysonflow.statistics.kick import Kick
 from dysonflow.statistics.laws import BlockDensity
 from dysonflow.theory.base import Block, Theory
 from dysonflow.theory.blocks import integrate, levels_of_blocks

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from dysonflow.models.gaussian_rbm import GaussianRBMHyperparameters, precision_matrix
-from dysonflow.statistics.increments import Kick
+from dysonflow.statistics.kick import Kick
 from dysonflow.theory.base import Block, SpectrumLaws, Theory
 from dysonflow.theory.gaussian_rbm import motion, predictions, spectrum
 

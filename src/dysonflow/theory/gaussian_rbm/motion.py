@@ -21,7 +21,7 @@ import math
 import numpy as np
 
 from dysonflow.models.gaussian_rbm import GaussianRBMHyperparameters, precision_matrix
-from dysonflow.statistics.increments import Kick
+from dysonflow.statistics.kick import Kick
 from dysonflow.theory.gaussian_rbm import matrix
 from dysonflow.theory.gaussian_rbm.predictions import machine
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from dysonflow.models.teacher_student import TeacherStudentHyperparameters, teacher
-from dysonflow.statistics.increments import Kick
+from dysonflow.statistics.kick import Kick
 from dysonflow.theory.base import Block, Theory
 from dysonflow.theory.teacher_student import motion, predictions
 

@@ -23,7 +23,7 @@ from dysonflow.models.teacher_student import (
     shared_covariances,
     teacher,
 )
-from dysonflow.statistics.increments import Kick
+from dysonflow.statistics.kick import Kick
 
 LARGEST = 8
 """Largest n; the covariance of D has n^4 entries for every replica."""
