@@ -15,7 +15,7 @@ from dysonflow.artifacts.arrow import arrow_array
 from dysonflow.hyperparameters import Hyperparameters
 from dysonflow.statistics import increments
 from dysonflow.statistics.increments import Coefficients, FreeMotion
-from dysonflow.statistics.kick import Kick
+from dysonflow.statistics.kick import Kick, joined
 
 QUANTITIES = ("drift", "diffusion", "repulsion", "dyson_index")
 INCREMENTS_FIELDS = [
@@ -151,7 +151,7 @@ def _moving(
     """Leave out levels that stand still, as that of a mode that is not learnt."""
     moving = before.std(axis=0) > 1e-9 * max(float(np.abs(before).max()), 1e-300)
     if kick is not None and not moving.all():
-        kick = Kick(*(part[:, moving][:, :, moving] for part in vars(kick).values()))
+        kick = kick.of(moving)
     return _Motion(before[:, moving], after[:, moving], replica, kick)
 
 
@@ -202,10 +202,7 @@ def _read(
         if physics is not None:
             kicks.append(physics.kick(h, layer, flat, np.tile(weights.step, count), lag))
     known = [kick for kick in kicks if kick is not None]
-    kick = None
-    if known:
-        names = ("mean", "variance", "covariance")
-        kick = Kick(*(np.concatenate([getattr(one, name) for one in known]) for name in names))
+    kick = joined(known) if known else None
     return np.concatenate(before), np.concatenate(after), np.concatenate(replica), kick
 
 

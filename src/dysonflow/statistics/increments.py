@@ -13,6 +13,7 @@ whole replicas (the sandwich of the scores summed over a replica), so that what 
 one replica have in common is in the error.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -106,44 +107,52 @@ class _Pairs:
         self.mean_square = kick.mean[:, up, low] ** 2
         noise = np.sqrt(np.maximum(self.spread, 4.0 * self.variance))
         self.close = self.gap < two_levels.CLOSE * noise
+        # Half of the kicks of either: a variance that is 1 on average and varies by excess / 3.
+        varies = math.sqrt(min(kick.excess / 3.0, 1.0))
+        self.scales = (1.0 - varies, 1.0 + varies) if varies else (1.0,)
 
     def push(self, repulsion: float) -> tuple[FloatArray, FloatArray]:
         """Push of every pair and mean distance, shape (sample, pair), at a repulsion coefficient.
 
         A squared mean of the off-diagonal entry counts as further variance: exact to second order.
+        Noise that is no Gaussian is taken as one of two scales, which have its kurtosis.
         """
-        found = np.empty_like(self.gap)
-        distance = np.empty_like(self.gap)
-        far = ~self.close
-        spread, variance = self.spread[far], self.variance[far]
-        afar = two_levels.push_from_afar(
-            self.gap[far], self.drift[far], spread, variance, repulsion
-        )
-        found[far] = afar + self.mean_square[far] / self.gap[far]
-        distance[far] = self.gap[far] + self.drift[far] + 2.0 * found[far]
-        # One real component of noise whose number of components is the coefficient.
-        if self.close.any():
-            close = self.close
-            exact, between = two_levels.push(
-                self.gap[close],
-                self.drift[close],
-                self.spread[close],
-                self.variance[close],
-                max(repulsion, 0.0),
+        far, close = ~self.close, self.close
+        share = 1.0 / len(self.scales)
+        found = np.zeros_like(self.gap)
+        found[far] = self.mean_square[far] / self.gap[far]
+        between = np.zeros(int(close.sum()))
+        for scale in self.scales:
+            found[far] += share * two_levels.push_from_afar(
+                self.gap[far],
+                self.drift[far],
+                scale * self.spread[far],
+                scale * self.variance[far],
+                repulsion,
             )
-            if repulsion < 0:
-                # A straight line below 0, where no noise has that many components.
-                slope, _ = two_levels.push(
-                    self.gap[close],
-                    self.drift[close],
-                    self.spread[close],
-                    self.variance[close],
-                    STEP,
-                )
-                exact = exact + (slope - exact) * repulsion / STEP
-            coupling = self.mean_square[close] / between
-            found[close], distance[close] = exact + coupling, between + 2.0 * coupling
-        return found, distance
+            if close.any():
+                exact, distance = self._close_push(repulsion, scale)
+                found[close] += share * exact
+                between += share * distance
+        found[close] += self.mean_square[close] / between
+        return found, self.gap + self.drift + 2.0 * found
+
+    def _close_push(self, repulsion: float, scale: float) -> tuple[FloatArray, FloatArray]:
+        """Push and mean distance of the close pairs, for noise of so many times the variance."""
+        close = self.close
+        arguments = (
+            self.gap[close],
+            self.drift[close],
+            scale * self.spread[close],
+            scale * self.variance[close],
+        )
+        # One real component of noise whose number of components is the coefficient.
+        exact, between = two_levels.push(*arguments, max(repulsion, 0.0))
+        if repulsion < 0:
+            # A straight line below 0, where no noise has that many components.
+            slope, _ = two_levels.push(*arguments, STEP)
+            exact = exact + (slope - exact) * repulsion / STEP
+        return exact, between
 
     def on_levels(self, push: FloatArray, size: int) -> FloatArray:
         """Sum of the pushes on every level, shape (sample, N)."""

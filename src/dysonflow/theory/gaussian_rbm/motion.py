@@ -13,7 +13,9 @@ theory (`matrix.linear_covariance`): an average over the chains, exact to leadin
 The fluctuations about the mean are followed to first order in 1/B: entry by entry, y_ij and the
 chains' s_ij obey the linear recursion of `matrix.linear_noise` with the machine's present values in
 the place of those of the fixed point. So lags are exact in the learning rate and of any length, up
-to terms of relative order 1/B, and to how far the eigenbasis turns within a lag.
+to terms of relative order 1/B, and to how far the eigenbasis turns within a lag. The noise of B
+samples is no Gaussian: its kurtosis is that of a product of two normals over B, and over the steps
+of the lag, as if they were independent and weighed the same.
 """
 
 import math
@@ -24,6 +26,9 @@ from dysonflow.models.gaussian_rbm import GaussianRBMHyperparameters, precision_
 from dysonflow.statistics.kick import Kick
 from dysonflow.theory.gaussian_rbm import matrix
 from dysonflow.theory.gaussian_rbm.predictions import machine
+
+SAMPLE_EXCESS = 6.0
+"""Excess kurtosis of v_i v_j, and of (v_i^2 - v_j^2) / 2, for Gaussian v of equal variances."""
 
 
 def kick(h: GaussianRBMHyperparameters, weights: np.ndarray, lag: int) -> Kick | None:
@@ -96,7 +101,7 @@ def kick(h: GaussianRBMHyperparameters, weights: np.ndarray, lag: int) -> Kick |
     variance = spread[0, 0] * one / scale**2
     diagonal = np.zeros_like(variance)
     diagonal[:, index, index] = variance[:, index, index]
-    return Kick(change / scale, variance, diagonal)
+    return Kick(change / scale, variance, diagonal, SAMPLE_EXCESS / (batch * lag))
 
 
 def relaxation_rate(h: GaussianRBMHyperparameters, mode: int) -> float | None:
