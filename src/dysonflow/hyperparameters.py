@@ -392,8 +392,7 @@ class Hyperparameters(BaseModel):
         if unknown:
             raise ConfigError(
                 "\n".join(
-                    f"{name}: unknown hyperparameter of {cls.MODEL}"
-                    f"{did_you_mean(name, fields)}"
+                    f"{name}: unknown hyperparameter of {cls.MODEL}{did_you_mean(name, fields)}"
                     for name in unknown
                 )
             )

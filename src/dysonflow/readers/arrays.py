@@ -130,6 +130,14 @@ def read(path: str | os.PathLike[str], array: str) -> np.ndarray:
         return np.asarray(values, dtype=found.dtype)
 
 
+def start(path: str | os.PathLike[str], array: str, count: int) -> np.ndarray:
+    """The first numbers of an array, at most `count`, float32 or float64; errors as of `header`."""
+    found = header(path, array)
+    with _one_line(path):
+        values = _STARTS.get(Path(path).suffix, _read_start)(path, array, count)
+        return np.asarray(values, dtype=found.dtype)
+
+
 def record(paths: Sequence[str | os.PathLike[str]]) -> dict[str, Any]:
     """Checksums of some files, for the metadata of what is made from them.
 
@@ -310,16 +318,21 @@ def _safetensors_entry(path: str | os.PathLike[str], array: str) -> Entry:
 
 
 def _read_safetensors(path: str | os.PathLike[str], array: str) -> np.ndarray:
+    entry = _safetensors_entry(path, array)
+    return _safetensors_start(path, array, math.prod(entry.shape)).reshape(entry.shape)
+
+
+def _safetensors_start(path: str | os.PathLike[str], array: str, count: int) -> np.ndarray:
     # Not through the library, which maps the file: what was read of it would count as memory.
     entry = _safetensors_entry(path, array)
+    count = min(count, math.prod(entry.shape))
     kind = {"bfloat16": "<u2", "float8_e4m3fn": "u1", "float8_e5m2": "u1"}.get(entry.dtype)
     with open(path, "rb") as stream:
         stream.seek(entry.place[0])
-        count = math.prod(entry.shape)
         raw = np.fromfile(stream, np.dtype(kind or entry.dtype).newbyteorder("<"), count)
     if len(raw) < count:
         raise _unreadable(path, f"array {array!r} is not all in it")
-    return _widened(raw, entry.dtype).reshape(entry.shape)
+    return _widened(raw, entry.dtype)
 
 
 def _widened(raw: np.ndarray, dtype: str) -> np.ndarray:
@@ -391,13 +404,25 @@ def _torch_header(path: str, array: str) -> tuple[Sequence[int], str]:
 
 
 def _read_torch(path: str | os.PathLike[str], array: str) -> np.ndarray:
+    return _torch_array(_torch_tensor(path, array))
+
+
+def _torch_start(path: str | os.PathLike[str], array: str, count: int) -> np.ndarray:
+    return _torch_array(_torch_tensor(path, array).flatten()[:count])
+
+
+def _torch_array(tensor: Any) -> np.ndarray:
     import torch
 
+    values: np.ndarray = (tensor if tensor.dtype == torch.float64 else tensor.float()).numpy()
+    return values
+
+
+def _torch_tensor(path: str | os.PathLike[str], array: str) -> Any:
     # Opened anew for each tensor: what was read of a mapped file counts as memory until it closes.
     tensors = _torch_tensors(path)
     _check_name(path, array, list(tensors))
-    tensor = tensors[array].detach()
-    return (tensor if tensor.dtype == torch.float64 else tensor.float()).numpy()
+    return tensors[array].detach()
 
 
 def _torch_tensors(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -492,6 +517,13 @@ _CATALOGUES = {".npz": _npz_catalogue, ".safetensors": _safetensors_catalogue} |
 _HEADERS = {".npz": _npz_header, ".safetensors": _safetensors_header} | dict.fromkeys(
     TORCH, _torch_header
 )
+
+
+def _read_start(path: str | os.PathLike[str], array: str, count: int) -> np.ndarray:
+    return _READERS[Path(path).suffix](path, array).reshape(-1)[:count]
+
+
+_STARTS = {".safetensors": _safetensors_start} | dict.fromkeys(TORCH, _torch_start)
 _READERS = {".npz": _read_npz, ".safetensors": _read_safetensors} | dict.fromkeys(
     TORCH, _read_torch
 )
