@@ -138,6 +138,30 @@ def start(path: str | os.PathLike[str], array: str, count: int) -> np.ndarray:
         return np.asarray(values, dtype=found.dtype)
 
 
+@contextlib.contextmanager
+def unchanged(paths: Sequence[str | os.PathLike[str]]) -> Iterator[None]:
+    """Refuse files that change while a block reads them.
+
+    Raises
+    ------
+    ConfigError
+        At the end of the block, if the size, the time or the identity of a file is another one.
+    """
+    before = [_stamp(path) for path in paths]
+    yield
+    for path, stamp in zip(paths, before, strict=True):
+        if _stamp(path) != stamp:
+            raise ConfigError(
+                f"{path}: changed while it was read; let what writes it finish, and run again"
+            )
+
+
+def _stamp(path: str | os.PathLike[str]) -> tuple[int, int, int]:
+    with _one_line(path):
+        status = os.stat(path)
+        return status.st_size, status.st_mtime_ns, status.st_ino
+
+
 def record(paths: Sequence[str | os.PathLike[str]]) -> dict[str, Any]:
     """Checksums of some files, for the metadata of what is made from them.
 
