@@ -178,7 +178,8 @@ def choose(checkpoint: Checkpoint, rules: Rules) -> tuple[list[Layer], list[Line
     pairs = _adapters(checkpoint.tensors) if rules.lora != "factors" else {}
     for tensor in checkpoint.tensors:
         chosen = [pattern for pattern in rules.patterns if _matches(pattern, tensor.name)]
-        why_not = tensor.why_not or _unfit(tensor, names, is_named=bool(chosen))
+        is_named = bool({tensor.name, _layer_name(tensor.name)} & set(rules.patterns))
+        why_not = tensor.why_not or _unfit(tensor, names, is_named)
         if not why_not and tensor.name in pairs and rules.lora == "product":
             why_not = f"factor of {pairs[tensor.name][0]}"
         found = [] if why_not else list(_cut(tensor, rules))
