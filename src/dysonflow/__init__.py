@@ -1,7 +1,8 @@
 """Measure how weight matrices fluctuate under stochastic gradient descent.
 
-`read_spectra`, `read_fits`, `read_increments`, `read_scaling` and `read_runs` read the tables of a
-results folder; `train`, `spectra`, `fit` and `increments` do one run without the workflow.
+`read_spectra`, `read_fits`, `read_increments`, `read_layers`, `read_scaling` and `read_runs` read
+the tables of a results folder; `train`, `spectra`, `fit` and `increments` do one run without the
+workflow.
 """
 
 from importlib.metadata import PackageNotFoundError, version
@@ -9,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from dysonflow.results import (
     read_fits,
     read_increments,
+    read_layers,
     read_runs,
     read_scaling,
     read_spectra,
@@ -28,6 +30,7 @@ __all__ = [
     "increments",
     "read_fits",
     "read_increments",
+    "read_layers",
     "read_runs",
     "read_scaling",
     "read_spectra",

@@ -132,11 +132,31 @@ def read_weights(model: str, hyperparameters: Mapping[str, Any], source: str, ou
         raise ValueError(f"{model} is trained, not read")
     files = run.sources
     log.info("run %s: weights in %d files", run.name, len(files))
-    found = {**_said(run), **arrays.record(files)}
-    shape = (run.layers(), run.replicas, run.snapshots, run.dtype)
-    with WeightsWriter(output, *shape, record(source, 0.0, **found)) as writer:
-        step = read(run, writer.put)
-        writer.finish(step, record(source, clock.seconds, **found))
+    with arrays.unchanged(files):
+        found = {**_said(run), **arrays.record(files)}
+        shape = (run.layers(), run.replicas, run.snapshots, run.dtype)
+        with WeightsWriter(output, *shape, record(source, 0.0, **found)) as writer:
+            step = read(run, writer.put)
+            writer.finish(step, record(source, clock.seconds, **found))
+
+
+def layers(model: str, hyperparameters: Mapping[str, Any], source: str, output: str) -> None:
+    """Write what becomes of each tensor of the user's own networks: read, or why not."""
+    from dysonflow.analysis.layers import LAYERS_SCHEMA, layers_columns
+    from dysonflow.artifacts.tables import write_table
+    from dysonflow.models.checkpoints import CheckpointHyperparameters
+    from dysonflow.readers import arrays
+
+    clock = Clock()
+    run = _parse(model, hyperparameters)
+    if not isinstance(run, CheckpointHyperparameters):
+        raise ValueError(f"{model} reads no networks")
+    lines = run.held().lines
+    columns = layers_columns(run, lines)
+    made_from = arrays.record(run.sources)["made_from"]
+    metadata = record(source, clock.seconds, **_said(run), made_from=made_from)
+    write_table(columns, LAYERS_SCHEMA, output, metadata)
+    log.info("run %s: %d of %d are layers", run.name, sum(one.used for one in lines), len(lines))
 
 
 def spectra(
@@ -235,6 +255,7 @@ def scaling(
 ) -> None:
     """Write the laws of a study, as Parquet and as an HTML table for the report."""
     from dysonflow import theory
+    from dysonflow.analysis.columns import hyperparameter_fields
     from dysonflow.analysis.scaling import SCALING_SCHEMA, scaling_laws
     from dysonflow.artifacts import tables
     from dysonflow.artifacts.files import atomic
@@ -242,7 +263,7 @@ def scaling(
 
     clock = Clock()
     slope = theory.load(model).slope
-    names = list(models.hyperparameters_of(model).model_fields)
+    names = [field.name for field in hyperparameter_fields(models.hyperparameters_of(model))]
     found = tables.read_table(fits)
     rows = scaling_laws(study, found, slope, names, small_noise)
     columns = {name: [row.get(name) for row in rows] for name in SCALING_SCHEMA.names}

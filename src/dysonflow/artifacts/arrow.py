@@ -19,14 +19,14 @@ def _buffer(array: np.ndarray) -> pa.Buffer:
 
 
 def arrow_array(values: np.ndarray | Sequence[Any], kind: pa.DataType) -> pa.Array:
-    """Arrow array of numbers, texts or lists of numbers; None becomes null.
+    """Arrow array of numbers, texts, lists of numbers or truths; None becomes null.
 
     Parameters
     ----------
     values : sequence
         One for each row.
     kind : pa.DataType
-        `float64`, `int64`, `string` or a list of these numbers.
+        `float64`, `int64`, `string`, a list of these numbers, or `bool`, which is never null.
 
     Raises
     ------
@@ -37,6 +37,9 @@ def arrow_array(values: np.ndarray | Sequence[Any], kind: pa.DataType) -> pa.Arr
         return pa.Array.from_buffers(
             kind, len(values), [None, _buffer(values.astype(NUMPY[kind], copy=False))]
         )
+    if pa.types.is_boolean(kind):
+        packed = _buffer(np.packbits(np.asarray(values, dtype=bool), bitorder="little"))
+        return pa.Array.from_buffers(kind, len(values), [None, packed])
     valid = np.array([value is not None for value in values], dtype=bool)
     bits = None if valid.all() else _buffer(np.packbits(valid, bitorder="little"))
     nulls = int((~valid).sum())

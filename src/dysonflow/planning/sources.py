@@ -302,18 +302,19 @@ def source(stage: str, model: str, figure: str = "") -> str:
     Parameters
     ----------
     stage : str
-        One of `STAGES`, or `increments`. The first of a model that is not trained reads its weights
-        from files.
+        One of `STAGES`, `increments` or `layers`. The first of a model that is not trained reads
+        its weights from files.
     model : str
         Name of the system.
     figure : str
         Name of the figure, for the last stage.
     """
-    after = {"increments": ("train", "increments")}
+    after = {"increments": ("train", "increments"), "layers": ("layers",)}
     executed = list(after.get(stage) or STAGES[: STAGES.index(stage) + 1])
     is_trained = models.load(model).is_trained
     roots = {
         "train": [f"dysonflow.models.{model}", "dysonflow.artifacts.weights"],
+        "layers": ["dysonflow.analysis.layers"],
         "spectra": ["dysonflow.analysis.spectra"],
         "fit": ["dysonflow.analysis.fits", *_theory_of(model)],
         "increments": ["dysonflow.analysis.increments", *_theory_of(model)],
@@ -331,7 +332,8 @@ def source(stage: str, model: str, figure: str = "") -> str:
             executed.insert(1, "increments")
     # Of the stages only the functions themselves: the others do not run.
     first = ["join", "train"] if is_trained else ["read_weights"]
-    names = ["_parse", "_lists", *first, *executed[1:]]
+    names = ["_parse", "_lists", *(first if executed[0] == "train" else executed[:1])]
+    names += executed[1:]
     functions = [f"dysonflow.stages.{name}" for name in names]
     modules = [module for name in executed for module in roots[name]]
     if stage != "figure":
