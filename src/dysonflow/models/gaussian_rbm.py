@@ -72,6 +72,9 @@ class GaussianRBMHyperparameters(Hyperparameters):
     """Standard deviation of a hidden unit given the visible layer."""
     initial_width: float = quantity(0.1, gt=0)
     """Standard deviation of the independent normal weights at the start."""
+    initial_spectrum: list[float] = quantity([], max_length=4096, in_tables=False)
+    """Eigenvalue of W^T W of every mode of the field at the start, kappa ascending, in the place of
+    random weights; none by default."""
     sampler: Literal["gibbs", "ar1", "wishart"] = quantity("gibbs")
     """`gibbs`: block Gibbs sweeps on persistent chains; `ar1`: the same law with the hidden layer
     integrated out, faster; `wishart`: independent exact samples."""
@@ -106,6 +109,10 @@ class GaussianRBMHyperparameters(Hyperparameters):
     def auto_hidden_units(self) -> int:
         """As many hidden units as sites."""
         return self.sites
+
+    def not_in_key(self) -> set[str]:
+        """Also what a random start does not have: such a run keeps the name that it always had."""
+        return super().not_in_key() | (set() if self.initial_spectrum else {"initial_spectrum"})
 
     def kappa(self) -> np.ndarray:
         """Eigenvalues of the field's precision matrix, ascending, shape (sites,)."""
@@ -157,6 +164,11 @@ class GaussianRBMHyperparameters(Hyperparameters):
         `initial_width`^2 chi^2 with M - N + 1 degrees of freedom (one at least), so a few replicas
         start far below the mean: the burn-in allows for the lowest 1e-4 of them.
         """
+        if self.initial_spectrum:
+            raise ConfigError(
+                "burn_in and steps have no automatic value for a start by initial_spectrum, which "
+                "may be left at any time; give numbers, such as burn_in: 0 and steps: 10000"
+            )
         fixed = self.fixed_points()
         learnt = fixed > 0
         if not learnt.any():
@@ -192,6 +204,28 @@ class GaussianRBMHyperparameters(Hyperparameters):
                 f"learning_rate = {self.learning_rate:g}: the lowest mode overshoots and diverges; "
                 f"allowed for these masses: > 0 and < {limit:.3g}"
             )
+        if self.initial_spectrum:
+            self._check_start()
+
+    def _check_start(self) -> None:
+        """Refuse a start that is not one value for each mode, or that no machine has."""
+        start, largest = np.array(self.initial_spectrum), self.rbm_mass_squared
+        name = f"initial_spectrum = {self.initial_spectrum}"
+        if len(start) != self.sites:
+            raise ConfigError(
+                f"{name}: give one eigenvalue for each of the {self.sites} modes of the field, "
+                f"kappa ascending: {', '.join(f'{kappa:.4g}' for kappa in self.kappa())}"
+            )
+        if not (start >= 0).all() or not (start * self.hidden_width**2 < largest).all():
+            raise ConfigError(
+                f"{name}: allowed are values >= 0 and < rbm_mass_squared / hidden_width^2 = "
+                f"{largest / self.hidden_width**2:.4g}"
+            )
+        if np.count_nonzero(start) > int(self.hidden_units):
+            raise ConfigError(
+                f"{name}: {np.count_nonzero(start)} modes are not 0, but there are "
+                f"{self.hidden_units} hidden units"
+            )
 
 
 def _chi_squared_quantile(probability: float, freedom: int) -> float:
@@ -208,6 +242,28 @@ def precision_matrix(hyperparameters: GaussianRBMHyperparameters) -> np.ndarray:
     identity = np.eye(hyperparameters.sites)
     neighbours = np.roll(identity, 1, axis=0) + np.roll(identity, -1, axis=0)
     return (hyperparameters.field_mass_squared + 2.0) * identity - neighbours
+
+
+def modes(hyperparameters: GaussianRBMHyperparameters) -> np.ndarray:
+    """Modes of the field as columns, kappa ascending, shape (sites, sites)."""
+    found: np.ndarray = np.linalg.eigh(precision_matrix(hyperparameters))[1]
+    return found
+
+
+def given_start(hyperparameters: GaussianRBMHyperparameters) -> np.ndarray | None:
+    """Weights whose modes have the given `initial_spectrum`, shape (M, N); None if it is random.
+
+    Every mode that is not zero has a hidden unit of its own. To turn the hidden layer changes
+    nothing that is measured.
+    """
+    if not hyperparameters.initial_spectrum:
+        return None
+    start = np.array(hyperparameters.initial_spectrum)
+    weights = np.zeros((int(hyperparameters.hidden_units), hyperparameters.sites))
+    filled = np.flatnonzero(start)
+    columns = modes(hyperparameters)[:, filled]
+    weights[: len(filled)] = np.sqrt(start[filled])[:, None] * columns.T
+    return weights
 
 
 def divergence(h: GaussianRBMHyperparameters, weights: np.ndarray) -> np.ndarray:
@@ -250,7 +306,12 @@ class GaussianRBMSimulation(TorchSimulation):
         covariance = torch.linalg.inv(precision).to(noise.dtype)
         self.covariance = covariance.expand(replicas, -1, -1)
         hidden, sites = int(self.h.hidden_units), self.h.sites
-        self.weights = self.h.initial_width * noise.normal(replicas, hidden, sites)
+        start = given_start(self.h)
+        if start is None:
+            self.weights = self.h.initial_width * noise.normal(replicas, hidden, sites)
+        else:
+            weights = torch.as_tensor(start, device=noise.device).to(noise.dtype)
+            self.weights = weights.repeat(replicas, 1, 1)
         self.identity = torch.eye(sites, device=noise.device, dtype=noise.dtype)
         if self.h.sampler != "wishart":
             chains = noise.normal(replicas, self.h.batch_size, sites)
@@ -383,6 +444,7 @@ class CompiledGaussianRBM(CompiledSimulation):
     def start(cls, hyperparameters: GaussianRBMHyperparameters, block: Block) -> Self:
         """A block of machines at step 0."""
         h = hyperparameters
+        start = given_start(h)
         kernel = GaussianRBMKernel(
             target_covariance=np.linalg.inv(precision_matrix(h)),
             learning_rate=h.learning_rate,
@@ -393,6 +455,9 @@ class CompiledGaussianRBM(CompiledSimulation):
             sampler=h.sampler,
             hidden=int(h.hidden_units),
             initial_std=h.initial_width,
+            weights=None
+            if start is None
+            else np.broadcast_to(start, (block.replicas, *start.shape)),
             **kernel_arguments(h, block),
         )
         return cls(h, kernel)

@@ -96,6 +96,48 @@ class Block:
 
 
 @dataclass(frozen=True)
+class Escape:
+    """Law of the time at which noise drives a run off an unstable start.
+
+    The amplitude that grows is Gaussian with mean 0; what it is long after the start, extrapolated
+    back by its growth, has the standard deviation `seed`, and has passed at t once its size is
+    `passed` (1 + rate)^-t:
+
+        P(T <= t) = erfc(passed (1 + rate)^-t / (sqrt(2) seed)).
+
+    Attributes
+    ----------
+    rate : float
+        Growth of the amplitude per SGD step.
+    seed : float
+        Standard deviation, in the unit of the amplitude.
+    passed : float
+        In the same unit.
+    threshold : float
+        Sum of all levels at which the run counts as having left.
+    """
+
+    rate: float
+    seed: float
+    passed: float
+    threshold: float
+
+    def probability(self, steps: np.ndarray) -> np.ndarray:
+        """P(T <= t) at SGD steps t, of the shape of `steps`."""
+        from scipy.special import erfc
+
+        amplitude = self.passed * np.exp(-np.log1p(self.rate) * np.asarray(steps, dtype=float))
+        found: np.ndarray = erfc(amplitude / (math.sqrt(2.0) * self.seed))
+        return found
+
+    @property
+    def mean(self) -> float:
+        """E[T] in SGD steps, from E[log |z|] = -(gamma + log 2) / 2 of a normal number z."""
+        size = math.log(self.passed / self.seed) + (np.euler_gamma + math.log(2.0)) / 2.0
+        return float(size / math.log1p(self.rate))
+
+
+@dataclass(frozen=True)
 class SpectrumLaws:
     """Laws of all fluctuating levels of a run together, each by the name that tables give it.
 
@@ -249,6 +291,10 @@ class Theory(ABC, Generic[H]):
         np.ndarray
             Levels, ascending, shape (replica, T, N).
         """
+        return None
+
+    def escape(self, h: H, layer: str) -> Escape | None:
+        """Law of the time at which a run leaves an unstable start; None where it has none."""
         return None
 
     def spectrum_laws(self, h: H, layer: str) -> SpectrumLaws | None:

@@ -59,6 +59,7 @@ FIGURES: dict[str, Kind] = {
     **_DEFAULT,
     "evolution": Kind("evolution", ("spectra", "weights")),
     "first_passage": Kind("first_passage", ("spectra", "weights")),
+    "escape": Kind("escape", ("spectra",)),
     "motion": Kind("motion", ("weights", "increments")),
     "motion_index": Kind("motion_index", ("increments",)),
     "paths": Kind("paths", ("spectra",)),
@@ -83,7 +84,7 @@ FIGURES: dict[str, Kind] = {
 """All figures by name."""
 
 IN_TIME = (
-    *("evolution", "first_passage", "motion", "motion_index", "paths", "autocorrelation"),
+    *("evolution", "first_passage", "escape", "motion", "motion_index", "paths", "autocorrelation"),
     *("dyson_levels", "hermite_zeros"),
 )
 """Figures of levels in time: a study that draws no others is not fitted."""

@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 
-from dysonflow.models.gaussian_rbm import GaussianRBMHyperparameters, precision_matrix
+from dysonflow.models.gaussian_rbm import GaussianRBMHyperparameters, modes
 from dysonflow.statistics.kick import Kick
-from dysonflow.theory.base import Block, SpectrumLaws, Theory
-from dysonflow.theory.gaussian_rbm import motion, predictions, spectrum
+from dysonflow.theory.base import Block, Escape, SpectrumLaws, Theory
+from dysonflow.theory.gaussian_rbm import escape, exact_gradient, motion, predictions, spectrum
 
 
 class GaussianRBMTheory(Theory[GaussianRBMHyperparameters]):
@@ -59,8 +59,7 @@ class GaussianRBMTheory(Theory[GaussianRBMHyperparameters]):
         self, h: GaussianRBMHyperparameters, layer: str, first: int
     ) -> tuple[np.ndarray, int]:
         """Plane of a degenerate pair of modes, and where its lower level is."""
-        modes = np.linalg.eigh(precision_matrix(h))[1]
-        return modes[:, first : first + 2], first
+        return modes(h)[:, first : first + 2], first
 
     def relaxation_rate(
         self, h: GaussianRBMHyperparameters, layer: str, block: Block
@@ -87,18 +86,17 @@ class GaussianRBMTheory(Theory[GaussianRBMHyperparameters]):
         W <- W + a sigma_h^2 W (K_phi^-1 - K^-1): the drift of the stochastic dynamics, eigenvectors
         included.
         """
-        covariance = np.linalg.inv(precision_matrix(h))
-        rate = h.learning_rate * h.hidden_width**2
         now, kept = 0, []
         gram = weights.transpose(0, 2, 1) @ weights
         for step in steps:
-            for _ in range(int(step) - now):
-                model = h.rbm_mass_squared * np.eye(h.sites) - h.hidden_width**2 * gram
-                growth = np.eye(h.sites) + rate * (covariance - np.linalg.inv(model))
-                gram = growth.transpose(0, 2, 1) @ gram @ growth
+            gram = exact_gradient.train(h, gram, int(step) - now)
             now = int(step)
             kept.append(np.linalg.eigvalsh(gram))
         return self.levels(h, layer, np.stack(kept, axis=1))
+
+    def escape(self, h: GaussianRBMHyperparameters, layer: str) -> Escape | None:
+        """Of a mode whose place another one has taken, for want of hidden units."""
+        return escape.escape(h)
 
     def spectrum_laws(self, h: GaussianRBMHyperparameters, layer: str) -> SpectrumLaws | None:
         """The random matrix and the Coulomb gases that compete with it."""
