@@ -87,5 +87,4 @@ def test_a_start_that_cannot_be_is_refused(values, message):
 
 
 def test_a_run_with_a_random_start_keeps_its_name():
-    assert "initial_spectrum" in GaussianRBMHyperparameters().not_in_key()
     assert GaussianRBMHyperparameters().name == "lr0.1-B16-61c21f0c72c6"
