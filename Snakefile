@@ -1,36 +1,5 @@
-from snakemake.utils import min_version
-
-min_version("9.8")
-
-
-# A file given with --configfile replaces the default studies, it does not add to them.
-if "studies" not in config:
-
-    configfile: "config/config.yaml"
-
-
-report: "workflow/report/workflow.rst"
-
-
-include: "workflow/rules/common.smk"
-include: "workflow/rules/runs.smk"
-include: "workflow/rules/studies.smk"
-
-
-rule all:
-    input:
-        PLAN.targets(),
-
-
-onstart:
-    print_estimate()
-
-
-onsuccess:
-    end()
-
-
-# Last of all that is printed: which setting to change, where the log of a cluster tells.
-onerror:
-    end()
-    advice.report(log)
+# So that `snakemake` finds the workflow from here, too. All of it stands in workflow/Snakefile, and
+# its first rule is what is made by default.
+# fmt: off
+include: "workflow/Snakefile", overwrite_default_target=True
+# fmt: on

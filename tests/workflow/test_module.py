@@ -21,7 +21,7 @@ rule all:
     input: "mine.txt"
 
 module dysonflow:
-    snakefile: "{root}/Snakefile"
+    snakefile: "{snakefile}"
     config: config["part"]
     {prefix}
 
@@ -54,10 +54,12 @@ CONFIG = {
 }
 
 
-@pytest.mark.parametrize("prefix", ["", "sub"])
-def test_another_workflow_takes_it_as_a_part(tmp_path, prefix):
+@pytest.mark.parametrize(
+    ("snakefile", "prefix"), [("Snakefile", ""), ("workflow/Snakefile", "sub")]
+)
+def test_another_workflow_takes_it_as_a_part(tmp_path, snakefile, prefix):
     where = f'prefix: "{prefix}"' if prefix else ""
-    (tmp_path / "Snakefile").write_text(SNAKEFILE.format(root=ROOT, prefix=where))
+    (tmp_path / "Snakefile").write_text(SNAKEFILE.format(snakefile=ROOT / snakefile, prefix=where))
     (tmp_path / "other.yaml").write_text(yaml.safe_dump(CONFIG))
     np.savez(tmp_path / "w.npz", W=np.random.default_rng(0).standard_normal((12, 3, 4, 4)))
 
