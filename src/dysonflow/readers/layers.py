@@ -213,7 +213,7 @@ def choose(checkpoint: Checkpoint, rules: Rules) -> tuple[list[Layer], list[Line
                 lines.append(_line(tensor, named, how))
     for pattern in rules.patterns:
         if pattern not in matched:
-            known = [line.layer or line.name for line in lines]
+            known = [line.layer or _layer_name(line.name) for line in lines]
             raise ConfigError(
                 f"layers: {plain(pattern)!r} matches no tensor of {checkpoint.path}"
                 f"{did_you_mean(pattern, known)}"
