@@ -305,6 +305,7 @@ def test_an_adapter_by_its_factors_or_their_product():
     assert reasons[0] == f"factor of {base}.lora_BA" and "without its scale" in reasons[2]
 
 
+@pytest.mark.filterwarnings("ignore:.*quantize:UserWarning", "ignore:TypedStorage")
 def test_quantised_weights_are_named_and_left_out():
     packed = torch.zeros(4, 4, dtype=torch.int32)
     content = {
