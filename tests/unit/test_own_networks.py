@@ -302,7 +302,15 @@ def test_an_adapter_by_its_factors_or_their_product():
     np.testing.assert_allclose(product[f"{base}.lora_BA"], b.double() @ a.double(), rtol=1e-6)
     assert list(read(".", lora="both")) == [f"{base}.lora_{x}" for x in ("A", "B", "BA")]
     reasons = [line.reason for line in run_of(".", lora="product").held().lines]
-    assert reasons[0] == f"factor of {base}.lora_BA" and "without its scale" in reasons[2]
+    assert reasons == [
+        f"factor of {base}.lora_BA",
+        f"B A of {base}.lora_A.weight, without its scale",
+    ]
+    save("zero.pt", {"fc.weight": a, "q.lora_A.weight": a, "q.lora_B.weight": 0 * b})
+    assert list(read("zero.pt", lora="product")) == ["fc"]
+    assert "matches only q.lora_A.weight: factor of" in refused(
+        "zero.pt", lora="product", layers="q.lora_A*"
+    )
 
 
 @pytest.mark.filterwarnings("ignore:.*quantize:UserWarning", "ignore:TypedStorage")
