@@ -71,6 +71,7 @@ def _in_words(option: Any, constraints: list[Any]) -> str:
     if get_origin(option) is list and get_origin(get_args(option)[0]) is Literal:
         return f"a list of {_in_words(get_args(option)[0], [])}"
     kinds: dict[Any, str] = {int: "a whole number", float: "a number", str: "a text"}
+    kinds[list[str]] = "a list of texts"
     kind = kinds.get(option, "a list of numbers")
     signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
     bounds = [

@@ -14,6 +14,7 @@ import yaml
 from dysonflow.analysis.fits import FITS_FIELDS
 from dysonflow.analysis.increments import INCREMENTS_FIELDS
 from dysonflow.analysis.laws import LAWS
+from dysonflow.analysis.layers import LAYERS_SCHEMA
 from dysonflow.analysis.scaling import SCALING_SCHEMA
 from dysonflow.analysis.spectra import SPECTRA_FIELDS
 from dysonflow.planning import reference as reference_docs
@@ -61,6 +62,7 @@ def test_every_law_is_described():
 
 
 TABLES = {
+    "Layers": list(LAYERS_SCHEMA),
     "Spectra": SPECTRA_FIELDS,
     "Fits": FITS_FIELDS,
     "Increments": INCREMENTS_FIELDS,

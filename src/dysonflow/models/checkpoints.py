@@ -94,7 +94,7 @@ class CheckpointHyperparameters(Hyperparameters):
     array: str = quantity("")
     """Name of the array in the file; in nested torch dictionaries as in `model/fc1.weight`. Without
     it, whole networks are read."""
-    layer_patterns: list[str] = quantity([], alias="layers", in_tables=False)
+    layer_patterns: list[str] | str = quantity([], alias="layers", in_tables=False)
     """Which matrices of whole networks are read: names of layers or tensors, or patterns such as
     `*mlp*`, one or a list. Without it, every tensor of two axes and every kernel of a
     convolution, as rows of one output each; `dysonflow layers PATH` lists them."""

@@ -10,7 +10,7 @@ from dysonflow.wording import plain
 
 DEPTH = 3
 """Folders within each other that are looked through."""
-REPLICA = re.compile(r"(?:seed|replica|rep|run|trial|member|fold|net|model)[^A-Za-z0-9]*$", re.I)
+REPLICA = re.compile(r"(?:seed|replica|rep|run|trial|member|fold)[^A-Za-z0-9]*$", re.I)
 """What stands before the number of a replica."""
 STEP = re.compile(r"(?:step|iter|iteration|snapshot|checkpoint|ckpt)s?[^A-Za-z0-9]*$", re.I)
 """What stands before an SGD step, rather than before an epoch."""

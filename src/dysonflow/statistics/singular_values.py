@@ -60,12 +60,13 @@ def _finite(matrices: np.ndarray) -> np.ndarray:
 
 
 def _check_norm(matrices: np.ndarray, values: np.ndarray) -> None:
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         norm = np.einsum("...ij,...ij->...", matrices, matrices)
         total = np.einsum("...i,...i->...", values, values)
+        agrees = np.abs(total - norm) <= TOLERANCE * norm
     # Squares of the largest and of the smallest numbers are no numbers.
     usual = (norm > np.finfo(float).tiny / TOLERANCE) & np.isfinite(norm)
-    _check(~usual | (np.abs(total - norm) <= TOLERANCE * norm), "Frobenius norm")
+    _check(agrees | ~usual, "Frobenius norm")
 
 
 def _check(holds: np.ndarray, what: str) -> None:

@@ -37,9 +37,9 @@ def draw(data: StudyData, over: str | None = None, axis: str = "level") -> Drawi
     is_level = axis == "level"
     values = [data.levels(run) if is_level else data.eigenvalues(run) for run in runs]
     predicted = bool(data.blocks(runs[0]))
-    zeros = 0 if predicted else _zeros(data, runs[0])
     # Of a wide matrix they would dwarf all else.
-    values = [x[..., zeros:] for x in values]
+    zeros = [0 if predicted else _zeros(data, run) for run in runs]
+    values = [x[..., none:] for x, none in zip(values, zeros, strict=True)]
     low, high = min(x.min() for x in values), max(x.max() for x in values)
     margin = 0.02 * (high - low)
     # No eigenvalue of W^T W is negative, nor is an edge of a bin.
@@ -91,13 +91,13 @@ def draw(data: StudyData, over: str | None = None, axis: str = "level") -> Drawi
         f"with {values[0].shape[1]} snapshot(s) each. {lines}Error bars: standard error over "
         "replicas."
     )
-    if zeros:
-        caption += f" Not shown: {zeros} levels that are zero because W has more columns than rows."
+    if any(zeros):
+        caption += " Levels that are zero because W has more columns than rows are not shown."
     return Drawing(figure, caption, numbers, {"": (label, "levels per unit")})
 
 
 def _zeros(data: StudyData, run: Hyperparameters) -> int:
-    """Eigenvalues of W^T W that are zero in all runs, whatever the weights are."""
+    """Eigenvalues of W^T W of a run that are zero whatever the weights are."""
     rows, columns = run.layers()[data.layer]
     return max(columns - rows, 0) if run.eigenvalues_of == "gram" else 0
 
