@@ -1,11 +1,13 @@
 """Measure how weight matrices fluctuate under stochastic gradient descent.
 
 `read_spectra`, `read_fits`, `read_increments`, `read_scaling` and `read_runs` read the tables of a
-results folder; `train`, `spectra`, `fit` and `increments` do one run without the workflow.
+results folder; `train`, `spectra`, `fit` and `increments` do one run without the workflow;
+`Recorder` keeps the weights of a training loop of your own.
 """
 
 from importlib.metadata import PackageNotFoundError, version
 
+from dysonflow.recording.recorder import Recorder
 from dysonflow.results import (
     read_fits,
     read_increments,
@@ -22,6 +24,7 @@ except PackageNotFoundError:
     __version__ = "unknown"
 
 __all__ = [
+    "Recorder",
     "Run",
     "__version__",
     "fit",
