@@ -155,8 +155,10 @@ class Hyperparameters(BaseModel):
 
     @model_validator(mode="after")
     def _resolve_auto(self) -> Self:
-        # Auto values are replaced here, so that a run is keyed by what is done, not by how it
-        # was asked for. Times come last: they follow from everything else.
+        # Idle and auto values are replaced here, so that a run is keyed by what is done, not by how
+        # it was asked for. Times come last: they follow from everything else.
+        for name in self.idle():
+            object.__setattr__(self, name, type(self).model_fields[name].default)
         times = ["burn_in", "steps"]
         for name in [name for name in type(self).model_fields if name not in times] + times:
             if getattr(self, name) == "auto":
@@ -205,6 +207,13 @@ class Hyperparameters(BaseModel):
         field = cls.model_fields.get(name)
         # A name stays as it is written, also one that spells a number.
         return value if field is not None and field.annotation is str else normalise(value)
+
+    def idle(self) -> list[str]:
+        """Names of hyperparameters without effect, given the others: they take their defaults.
+
+        Two runs that differ in these alone are one.
+        """
+        return []
 
     def weight_shapes(self) -> Sequence[tuple[str, int, int]]:
         """Name, rows M and columns N of every weight matrix, in the order of the model.
