@@ -92,8 +92,8 @@ def normalise(value: Any) -> Any:
     """Bring one configuration value to the form in which equal numbers are equal.
 
     Strings that spell a number become numbers, floats are rounded to 12 significant digits
-    (0.1 + 0.2 and 0.3 are one run), integral floats become integers. Booleans are refused later,
-    by the field, rather than counted as 0 and 1.
+    (0.1 + 0.2 and 0.3 are one run), integral floats become integers. Booleans stay: they are
+    refused elsewhere, unless the field is one of them, rather than counted as 0 and 1.
     """
     if isinstance(value, list | tuple):
         return [normalise(item) for item in value]
@@ -149,7 +149,8 @@ class Hyperparameters(BaseModel):
         if not isinstance(data, Mapping):
             return data
         for name, value in data.items():
-            if isinstance(value, bool):
+            field = cls.model_fields.get(name)
+            if isinstance(value, bool) and not (field and field.annotation is bool):
                 raise ConfigError(f"{name}: {value} is a boolean, where a number or a word belongs")
         return {name: cls._normal(name, value) for name, value in data.items()}
 
