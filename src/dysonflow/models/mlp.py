@@ -64,7 +64,7 @@ class MLPHyperparameters(DescentHyperparameters, FileHyperparameters):
     bias: bool = quantity(True)
     """Whether each layer adds a trained vector, which starts at zero and is no layer of its own."""
     initialisation: Initialisation = quantity("xavier_normal")
-    """Weights at the start, under the names of `torch.nn.init`; or `normal`, with `initial_width`."""
+    """Weights at the start, by names of `torch.nn.init`; or `normal`, with `initial_width`."""
     initial_width: float | list[float] = quantity(1.0)
     """For `initialisation: normal`: weights of a layer have the variance s^2 / columns. One s for
     all layers, or a list; in a sweep each list is a value of its own."""
@@ -255,7 +255,9 @@ def _fitting(h: MLPHyperparameters, found: datasets.Dataset) -> np.ndarray:
             f"widths = {h.widths}: {where} has {inputs} inputs in a row; begin with {inputs}"
         )
     if samples < h.batch_size:
-        raise ConfigError(f"batch_size = {h.batch_size}: more than the {samples} samples of {where}")
+        raise ConfigError(
+            f"batch_size = {h.batch_size}: more than the {samples} samples of {where}"
+        )
     if h.loss == "squared_error" and h.data != "digits":
         targets = targets.reshape(samples, -1).astype(np.float64)
         if targets.shape[1] != h.widths[-1]:

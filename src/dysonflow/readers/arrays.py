@@ -310,6 +310,4 @@ def _tensors(content: Any) -> Iterator[tuple[str, Any]]:
 _HEADERS = {".npz": _npz_header, ".safetensors": _safetensors_header} | dict.fromkeys(
     TORCH, _torch_header
 )
-_READERS = {".npz": read_npz, ".safetensors": _read_safetensors} | dict.fromkeys(
-    TORCH, _read_torch
-)
+_READERS = {".npz": read_npz, ".safetensors": _read_safetensors} | dict.fromkeys(TORCH, _read_torch)

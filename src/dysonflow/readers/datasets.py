@@ -103,9 +103,7 @@ def _read(
             _check_finite(path, name, column)
         only = columns[0]
         found.append(
-            only
-            if len(columns) == 1
-            else np.hstack([one.reshape(rows, -1) for one in columns])
+            only if len(columns) == 1 else np.hstack([one.reshape(rows, -1) for one in columns])
         )
     x, y = found
     if len(x) != len(y):
