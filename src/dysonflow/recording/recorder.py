@@ -319,12 +319,12 @@ def _parameters(model: Any) -> Mapping[str, Any]:
     if any(type(part).__name__ == "FullyShardedDataParallel" for part in model.modules()):
         from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
-        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-        state = get_model_state_dict(model, options=options)
-        if _rank() == 0:
-            return state
-        # Only rank 0 gets it; the others have done their part.
-        return {}
+        # On a CPU there is nothing to move away, and torch 2.13 would free what it has collected.
+        is_on_cpu = all(parameter.device.type == "cpu" for parameter in model.parameters())
+        options = StateDictOptions(full_state_dict=True, cpu_offload=not is_on_cpu)
+        # With the move only rank 0 gets it; the others have done their part.
+        found: dict[str, Any] = get_model_state_dict(model, options=options)
+        return found
     return dict(model.named_parameters())
 
 
