@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
 from dysonflow.errors import ConfigError
 from dysonflow.wording import allowed_values, describe_problem, did_you_mean
@@ -66,6 +67,7 @@ def quantity(
     unit: str = "1",
     label: str | None = None,
     symbol: str | None = None,
+    in_tables: bool = True,
     **bounds: Any,
 ) -> Any:
     """Declare one hyperparameter.
@@ -80,11 +82,15 @@ def quantity(
         Short name under which the value appears in the folder name of a run.
     symbol : str, optional
         LaTeX symbol, without dollar signs, under which legends of figures show the value.
+    in_tables : bool
+        Whether it is a column of the tables. A long list is none: it would stand in every row.
     **bounds
-        `gt`, `ge`, `lt`, `le`, `min_length`, as understood by `pydantic.Field`.
+        `gt`, `ge`, `lt`, `le`, `min_length`, `alias` (the name in the configuration, where that of
+        the attribute is taken), as understood by `pydantic.Field`.
     """
     extra: dict[str, Any] = {"unit": unit} | ({"label": label} if label else {})
     extra |= {"symbol": symbol} if symbol else {}
+    extra |= {} if in_tables else {"in_tables": False}
     return Field(default, json_schema_extra=extra, **bounds)
 
 
@@ -205,7 +211,7 @@ class Hyperparameters(BaseModel):
 
     @classmethod
     def _normal(cls, name: str, value: Any) -> Any:
-        field = cls.model_fields.get(name)
+        field = cls.config_fields().get(name)
         # A name stays as it is written, also one that spells a number.
         return value if field is not None and field.annotation is str else normalise(value)
 
@@ -215,6 +221,11 @@ class Hyperparameters(BaseModel):
         Two runs that differ in these alone are one.
         """
         return []
+
+    @classmethod
+    def config_fields(cls) -> dict[str, FieldInfo]:
+        """Fields under the names that the configuration has for them."""
+        return {field.alias or name: field for name, field in cls.model_fields.items()}
 
     def weight_shapes(self) -> Sequence[tuple[str, int, int]]:
         """Name, rows M and columns N of every weight matrix, in the order of the model.
@@ -322,7 +333,7 @@ class Hyperparameters(BaseModel):
 
     def canonical(self) -> dict[str, Any]:
         """All hyperparameters under their config names, defaults filled in, numbers normalised."""
-        values = self.model_dump(mode="json")
+        values = self.model_dump(mode="json", by_alias=True)
         return {name: self._normal(name, value) for name, value in values.items()}
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
@@ -332,14 +343,17 @@ class Hyperparameters(BaseModel):
     @cached_property
     def key(self) -> str:
         """First 12 hex digits of the SHA-256 of the canonical hyperparameters."""
-        values = self.canonical()
-        if not self.lags:
-            # A run without lags has the name, and the random numbers, that it had before there were
-            # any.
-            del values["lags"]
+        values = {k: v for k, v in self.canonical().items() if k not in self.not_in_key()}
         identity = {"model": self.MODEL, "version": self.VERSION, **values}
         text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
+
+    def not_in_key(self) -> set[str]:
+        """Hyperparameters that are no part of the key, because they have their old meaning.
+
+        A run without lags has the name, and the random numbers, that it had before there were any.
+        """
+        return set() if self.lags else {"lags"}
 
     @cached_property
     def name(self) -> str:
@@ -349,6 +363,7 @@ class Hyperparameters(BaseModel):
             for name, extra in self._extras().items()
             if "label" in extra
             for value in [getattr(self, name)]
+            if value is not None
         ]
         return "-".join([*hints, self.key])
 
@@ -371,7 +386,7 @@ class Hyperparameters(BaseModel):
     @classmethod
     def allowed(cls, name: str) -> str:
         """Allowed values of the hyperparameter `name`, in words for an error message."""
-        return allowed_values(cls.model_fields[name])
+        return allowed_values(cls.config_fields()[name])
 
     @classmethod
     def from_config(cls, values: Mapping[str, Any]) -> Self:
@@ -382,19 +397,19 @@ class Hyperparameters(BaseModel):
         ConfigError
             One line for each thing wrong, naming key, value and the allowed range.
         """
-        unknown = [name for name in values if name not in cls.model_fields]
+        fields = cls.config_fields()
+        unknown = [name for name in values if name not in fields]
         if unknown:
             raise ConfigError(
                 "\n".join(
-                    f"{name}: unknown hyperparameter of {cls.MODEL}"
-                    f"{did_you_mean(name, cls.model_fields)}"
+                    f"{name}: unknown hyperparameter of {cls.MODEL}{did_you_mean(name, fields)}"
                     for name in unknown
                 )
             )
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            problems = [describe_problem(cls.model_fields, one) for one in error.errors()]
+            problems = [describe_problem(fields, one) for one in error.errors()]
             raise ConfigError("\n".join(dict.fromkeys(problems))) from None
 
 

@@ -235,6 +235,7 @@ def scaling(
 ) -> None:
     """Write the laws of a study, as Parquet and as an HTML table for the report."""
     from dysonflow import theory
+    from dysonflow.analysis.columns import hyperparameter_fields
     from dysonflow.analysis.scaling import SCALING_SCHEMA, scaling_laws
     from dysonflow.artifacts import tables
     from dysonflow.artifacts.files import atomic
@@ -242,7 +243,7 @@ def scaling(
 
     clock = Clock()
     slope = theory.load(model).slope
-    names = list(models.hyperparameters_of(model).model_fields)
+    names = [field.name for field in hyperparameter_fields(models.hyperparameters_of(model))]
     found = tables.read_table(fits)
     rows = scaling_laws(study, found, slope, names, small_noise)
     columns = {name: [row.get(name) for row in rows] for name in SCALING_SCHEMA.names}

@@ -26,6 +26,8 @@ def hyperparameter_fields(hyperparameters: type[Hyperparameters]) -> list[pa.Fie
     return [
         pa.field(name, _arrow_type(field.annotation), NoneType in get_args(field.annotation))
         for name, field in hyperparameters.model_fields.items()
+        if not isinstance(field.json_schema_extra, dict)
+        or field.json_schema_extra.get("in_tables", True)
     ]
 
 

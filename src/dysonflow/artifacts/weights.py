@@ -271,7 +271,8 @@ class WeightsWriter:
         frame : int
             Number of the frame; without lags, of the snapshot.
         weights : mapping
-            Layer to array of shape (replicas, M, N); all layers.
+            Layer to array of shape (replicas, M, N); all layers, or those of large networks one
+            after the other.
         loss : np.ndarray, optional
             Shape (replicas,); kept of snapshots.
 
@@ -287,11 +288,11 @@ class WeightsWriter:
         ArtifactError
             If the disk is full.
         """
-        if set(weights) != set(self.shapes):
-            raise ValueError(f"layers {sorted(weights)} are not {sorted(self.shapes)}")
+        if not weights or not set(weights) <= set(self.shapes):
+            raise ValueError(f"layers {sorted(weights)} are not of {sorted(self.shapes)}")
         checksum = 0
         with cannot_be_written(self.target):
-            for layer in self.shapes:
+            for layer in [layer for layer in self.shapes if layer in weights]:
                 array = np.ascontiguousarray(weights[layer], dtype=self.dtype)
                 if array.shape[1:] != self.shapes[layer]:
                     shape = array.shape[1:]

@@ -61,7 +61,7 @@ def markdown_tables() -> str:
     parts = [_table("Every model", Hyperparameters, common)]
     for name in models.names():
         cls = models.hyperparameters_of(name)
-        parts.append(_table(f"`{name}`", cls, set(cls.model_fields) - common | _changed(cls)))
+        parts.append(_table(f"`{name}`", cls, set(cls.config_fields()) - common | _changed(cls)))
     return "\n".join(parts)
 
 
@@ -77,7 +77,7 @@ def _table(title: str, cls: type[Hyperparameters], shown: set[str]) -> str:
         "| hyperparameter | default | allowed | unit | meaning |",
         "| --- | --- | --- | --- | --- |",
     ]
-    for name, field in cls.model_fields.items():
+    for name, field in cls.config_fields().items():
         if name in shown:
             unit = (
                 field.json_schema_extra["unit"] if isinstance(field.json_schema_extra, dict) else ""

@@ -2,13 +2,13 @@
 
 import contextlib
 import hashlib
+import json
 import math
-import mmap
 import os
 import pickle
 import zipfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
@@ -21,9 +21,17 @@ from dysonflow.wording import did_you_mean, plain
 
 TORCH = (".pt", ".pth", ".bin", ".ckpt")
 SUFFIXES = (".npz", ".safetensors", *TORCH)
-FLOATS = {"float64": "float64"} | dict.fromkeys(("float32", "float16", "bfloat16"), "float32")
+PICKLES = (".pkl", ".pickle")
+FLOATS = {"float64": "float64"} | dict.fromkeys(
+    ("float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"), "float32"
+)
 """Types of arrays that can be weights, and as what they are read."""
-SAFETENSORS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+SAFETENSORS = {
+    **{"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"},
+    **{"F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2", "BOOL": "bool"},
+    **{"I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8"},
+    **{"U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8"},
+}
 SAFE_TORCH = (2, 6)
 """First version whose `weights_only` cannot be made to run code (CVE-2025-32434)."""
 COMPRESSION = 100
@@ -32,6 +40,8 @@ ALWAYS = 2**26
 """Bytes up to which it may be all the same: the start of training may be all zeros."""
 CONSTRUCTOR = b"bytearray"
 """Torch would let a file make one of any length, filled, out of nothing."""
+CHUNK = 2**22
+"""Bytes of a file that are looked at at once: what is mapped counts as memory of the process."""
 NAMED_FILES = 32
 """Up to so many files are recorded by name, more by one joint checksum."""
 
@@ -50,6 +60,44 @@ class Header:
 
     shape: tuple[int, ...]
     dtype: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One of the arrays of a file.
+
+    Attributes
+    ----------
+    name : str
+        In the file; of nested torch dictionaries all keys, joined by `/`.
+    shape : tuple of int
+        Of the array.
+    dtype : str
+        As in the file, in the words of torch.
+    place : tuple of int
+        Where its numbers lie: two arrays of one place, shape and type are one. Empty if not known.
+    is_readable : bool
+        Whether its numbers are all in the file, as those of a sparse or quantised tensor are not.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    place: tuple[int, ...] = ()
+    is_readable: bool = True
+
+
+def catalogue(path: str | os.PathLike[str]) -> tuple[Entry, ...]:
+    """All arrays of a file, from its header; errors as of `header`."""
+    with _one_line(path):
+        status = os.stat(path)
+        return _catalogue(os.path.abspath(path), str(path), status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=10_000)
+def _catalogue(location: str, path: str, size: int, mtime: int) -> tuple[Entry, ...]:
+    suffix = _suffix(path)
+    return tuple(_CATALOGUES[suffix](path))
 
 
 def header(path: str | os.PathLike[str], array: str) -> Header:
@@ -79,6 +127,14 @@ def read(path: str | os.PathLike[str], array: str) -> np.ndarray:
     found = header(path, array)
     with one_line(path):
         values = _READERS[Path(path).suffix](path, array)
+        return np.asarray(values, dtype=found.dtype)
+
+
+def start(path: str | os.PathLike[str], array: str, count: int) -> np.ndarray:
+    """The first numbers of an array, at most `count`, float32 or float64; errors as of `header`."""
+    found = header(path, array)
+    with _one_line(path):
+        values = _STARTS.get(Path(path).suffix, _read_start)(path, array, count)
         return np.asarray(values, dtype=found.dtype)
 
 
@@ -130,18 +186,36 @@ def _unreadable(path: str | os.PathLike[str], reason: str) -> ConfigError:
 
 
 def _needs_pickle(path: str | os.PathLike[str], what: str) -> ConfigError:
-    return ConfigError(
+    line = (
         f"{path}: {what} could only be read as a pickle, which may run code and is never opened; "
         "save plain arrays as .npz or .safetensors, or a dictionary of tensors as .pt"
     )
+    if Path(path).suffix == ".npz":
+        return ConfigError(line)
+    load = f"torch.load({str(path)!r}, weights_only=False)"
+    if Path(path).suffix in PICKLES:
+        load = f"__import__('pickle').load(open({str(path)!r}, 'rb'))"
+    convert = (
+        f"import torch; x = {load}; "
+        "x = x.state_dict() if hasattr(x, 'state_dict') else x.get('state_dict', x); "
+        "torch.save({k: torch.as_tensor(v) for k, v in x.items() if hasattr(v, 'shape')}, "
+        f"{str(Path(path).with_suffix('.plain.pt'))!r})"
+    )
+    return ConfigError(f'{line}; where its maker is trusted: python -c "{convert}"')
+
+
+def _suffix(path: str) -> str:
+    suffix = Path(path).suffix
+    if suffix in PICKLES:
+        raise _needs_pickle(path, "the file")
+    if suffix not in SUFFIXES:
+        raise ConfigError(f"{path}: suffix {suffix!r} is unknown; known: {', '.join(SUFFIXES)}")
+    return suffix
 
 
 @lru_cache(maxsize=100_000)
 def _header(location: str, path: str, array: str, size: int, mtime: int) -> Header:
-    suffix = Path(path).suffix
-    if suffix not in SUFFIXES:
-        raise ConfigError(f"{path}: suffix {suffix!r} is unknown; known: {', '.join(SUFFIXES)}")
-    shape, dtype = _HEADERS[suffix](path, array)
+    shape, dtype = _HEADERS[_suffix(path)](path, array)
     if dtype not in FLOATS:
         raise ConfigError(
             f"{path}: array {array!r} has dtype {dtype}; weights are {', '.join(FLOATS)}"
@@ -215,66 +289,187 @@ def _first_byte(path: str | os.PathLike[str]) -> bytes:
 # --- safetensors ----------------------------------------------------------------------------------
 
 
+def _safetensors_index(path: str) -> tuple[dict[str, Any], int]:
+    """What the header says of each tensor, and where the numbers begin."""
+    # The library checks that every tensor lies within the file, and none in another.
+    with safetensors.safe_open(path, framework="numpy"), open(path, "rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        index = json.loads(stream.read(length))
+    index.pop("__metadata__", None)
+    return index, 8 + length
+
+
+def _safetensors_catalogue(path: str) -> Iterator[Entry]:
+    index, start = _safetensors_index(path)
+    for name, found in index.items():
+        dtype = SAFETENSORS.get(found["dtype"], found["dtype"])
+        place = (start + found["data_offsets"][0],)
+        yield Entry(name, tuple(found["shape"]), dtype, place)
+
+
 def _safetensors_header(path: str, array: str) -> tuple[Sequence[int], str]:
-    with safetensors.safe_open(path, framework="numpy") as file:
-        _check_name(path, array, list(file.keys()))
-        found = file.get_slice(array)
-        dtype = found.get_dtype()
-        return found.get_shape(), SAFETENSORS.get(dtype, dtype)
+    found = _safetensors_entry(path, array)
+    return found.shape, found.dtype
+
+
+def _safetensors_entry(path: str | os.PathLike[str], array: str) -> Entry:
+    entries = {entry.name: entry for entry in catalogue(path)}
+    _check_name(path, array, list(entries))
+    return entries[array]
 
 
 def _read_safetensors(path: str | os.PathLike[str], array: str) -> np.ndarray:
-    with safetensors.safe_open(path, framework="numpy") as file:
-        if file.get_slice(array).get_dtype() != "BF16":
-            return file.get_tensor(array)
-    # NumPy has no bfloat16.
-    with safetensors.safe_open(path, framework="pt") as file:
-        return file.get_tensor(array).float().numpy()
+    entry = _safetensors_entry(path, array)
+    return _safetensors_start(path, array, math.prod(entry.shape)).reshape(entry.shape)
+
+
+def _safetensors_start(path: str | os.PathLike[str], array: str, count: int) -> np.ndarray:
+    # Not through the library, which maps the file: what was read of it would count as memory.
+    entry = _safetensors_entry(path, array)
+    count = min(count, math.prod(entry.shape))
+    kind = {"bfloat16": "<u2", "float8_e4m3fn": "u1", "float8_e5m2": "u1"}.get(entry.dtype)
+    with open(path, "rb") as stream:
+        stream.seek(entry.place[0])
+        raw = np.fromfile(stream, np.dtype(kind or entry.dtype).newbyteorder("<"), count)
+    if len(raw) < count:
+        raise _unreadable(path, f"array {array!r} is not all in it")
+    return _widened(raw, entry.dtype)
+
+
+def _widened(raw: np.ndarray, dtype: str) -> np.ndarray:
+    """Numbers that NumPy has no type for, from their bits, as float32; exact."""
+    if dtype == "bfloat16":
+        # The upper half of a float32.
+        wide = raw.astype(np.uint32)
+        wide <<= 16
+        return wide.view(np.float32)
+    if dtype in FLOAT8:
+        return _float8_values(*FLOAT8[dtype])[raw]
+    return raw
+
+
+FLOAT8 = {"float8_e4m3fn": (4, True), "float8_e5m2": (5, False)}
+"""Bits of the exponent; whether there are no infinities (arXiv:2209.05433)."""
+
+
+@lru_cache
+def _float8_values(exponent_bits: int, is_finite: bool) -> np.ndarray:
+    """All 256 values of an 8-bit floating-point type."""
+    mantissa_bits = 7 - exponent_bits
+    bits = np.arange(128)
+    exponent, mantissa = bits >> mantissa_bits, bits & ((1 << mantissa_bits) - 1)
+    bias = 2 ** (exponent_bits - 1) - 1
+    fraction = mantissa / 2**mantissa_bits
+    normal = exponent > 0
+    values = (fraction + normal) * 2.0 ** (np.where(normal, exponent, 1) - bias)
+    if is_finite:
+        values[-1] = np.nan
+    else:
+        values[exponent == 2**exponent_bits - 1] = np.nan
+        values[(exponent == 2**exponent_bits - 1) & (mantissa == 0)] = np.inf
+    return np.concatenate([values, -values]).astype(np.float32)
 
 
 # --- PyTorch --------------------------------------------------------------------------------------
 
 
-def _torch_header(path: str, array: str) -> tuple[Sequence[int], str]:
+def _torch_catalogue(path: str) -> Iterator[Entry]:
+    size = os.path.getsize(path)
+    for name, tensor in _torch_tensors(path).items():
+        entry = _torch_entry(name, tensor)
+        within = not entry.place or entry.place[1] <= size
+        yield entry if within else replace(entry, is_readable=False)
+
+
+def _torch_entry(name: str, tensor: Any) -> Entry:
     import torch
 
-    tensor = _torch_tensor(path, array)
     dtype = str(tensor.dtype).removeprefix("torch.")
-    if tensor.layout != torch.strided or tensor.device.type != "cpu":
-        return (), f"sparse or without values {dtype}"
-    if tensor.numel() * tensor.element_size() > os.path.getsize(path):
-        raise _unreadable(path, f"array {array!r} of shape {tuple(tensor.shape)} is not all in it")
-    return tuple(tensor.shape), dtype
+    shape = tuple(tensor.shape)
+    if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
+        return Entry(name, shape, dtype, is_readable=False)
+    # Parts of one storage are told apart by where they begin, and by their strides.
+    place = (tensor.data_ptr(), tensor.numel() * tensor.element_size(), *tensor.stride())
+    return Entry(name, shape, dtype, place)
+
+
+def _torch_header(path: str, array: str) -> tuple[Sequence[int], str]:
+    entries = {entry.name: entry for entry in catalogue(path)}
+    _check_name(path, array, list(entries))
+    entry = entries[array]
+    if not entry.place:
+        return (), f"sparse or without values {entry.dtype}"
+    if not entry.is_readable:
+        raise _unreadable(path, f"array {array!r} of shape {entry.shape} is not all in it")
+    return entry.shape, entry.dtype
 
 
 def _read_torch(path: str | os.PathLike[str], array: str) -> np.ndarray:
+    return _torch_array(_torch_tensor(path, array))
+
+
+def _torch_start(path: str | os.PathLike[str], array: str, count: int) -> np.ndarray:
+    return _torch_array(_torch_tensor(path, array).flatten()[:count])
+
+
+def _torch_array(tensor: Any) -> np.ndarray:
     import torch
 
-    tensor = _torch_tensor(path, array).detach()
-    return (tensor if tensor.dtype == torch.float64 else tensor.float()).numpy()
+    values: np.ndarray = (tensor if tensor.dtype == torch.float64 else tensor.float()).numpy()
+    return values
 
 
 def _torch_tensor(path: str | os.PathLike[str], array: str) -> Any:
-    """A tensor of a torch file, its numbers left on the disk where the format allows it."""
+    # Opened anew for each tensor: what was read of a mapped file counts as memory until it closes.
+    tensors = _torch_tensors(path)
+    _check_name(path, array, list(tensors))
+    return tensors[array].detach()
+
+
+def _torch_tensors(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The tensors of a torch file, their numbers left on the disk where the format allows it."""
     import torch
 
     if tuple(int(part) for part in torch.__version__.split(".")[:2]) < SAFE_TORCH:
         raise ConfigError(f"{path}: torch {torch.__version__} may run code in it; update torch")
-    is_archive = zipfile.is_zipfile(path)
-    if is_archive:
-        _check_archive(path)
-    with open(path, "rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        if data.find(CONSTRUCTOR) >= 0:
-            raise _needs_pickle(path, "a bytearray in it")
+    status = os.stat(path)
+    key = (os.path.abspath(path), str(path), status.st_size, status.st_mtime_ns)
+    if _checked_archive(*key):
+        return _loaded(str(path), True)
+    # The old layout cannot be mapped: it is read once, and held.
+    return _old_layout(*key)
+
+
+@lru_cache(maxsize=1)
+def _old_layout(location: str, path: str, size: int, mtime: int) -> dict[str, Any]:
+    return _loaded(path, False)
+
+
+def _loaded(path: str, is_archive: bool) -> dict[str, Any]:
+    import torch
+
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive)
     except pickle.UnpicklingError as error:
         if _first_byte(path) == pickle.PROTO or is_archive:
             raise _needs_pickle(path, "something in it") from error
         raise _unreadable(path, "no torch file") from error
-    tensors = dict(_tensors(content))
-    _check_name(path, array, list(tensors))
-    return tensors[array]
+    return dict(_tensors(content))
+
+
+@lru_cache(maxsize=1000)
+def _checked_archive(location: str, path: str, size: int, mtime: int) -> bool:
+    """Whether a torch file is an archive; refuses what torch never writes."""
+    is_archive = zipfile.is_zipfile(path)
+    if is_archive:
+        _check_archive(path)
+    with open(path, "rb") as stream:
+        before = b""
+        while part := stream.read(CHUNK):
+            if CONSTRUCTOR in before + part:
+                raise _needs_pickle(path, "a bytearray in it")
+            before = part[1 - len(CONSTRUCTOR) :]
+    return is_archive
 
 
 def _check_archive(path: str | os.PathLike[str]) -> None:
@@ -307,7 +502,27 @@ def _tensors(content: Any) -> Iterator[tuple[str, Any]]:
             pending += reversed(inner)
 
 
+def _npz_catalogue(path: str) -> Iterator[Entry]:
+    if not zipfile.is_zipfile(path) and _first_byte(path) == pickle.PROTO:
+        raise _needs_pickle(path, "the file")
+    with zipfile.ZipFile(path) as archive:
+        names = [name.removesuffix(".npy") for name in archive.namelist()]
+    for name in names:
+        shape, dtype = _npz_header(path, name)
+        yield Entry(name, tuple(shape), dtype)
+
+
+_CATALOGUES = {".npz": _npz_catalogue, ".safetensors": _safetensors_catalogue} | dict.fromkeys(
+    TORCH, _torch_catalogue
+)
 _HEADERS = {".npz": _npz_header, ".safetensors": _safetensors_header} | dict.fromkeys(
     TORCH, _torch_header
 )
+
+
+def _read_start(path: str | os.PathLike[str], array: str, count: int) -> np.ndarray:
+    return _READERS[Path(path).suffix](path, array).reshape(-1)[:count]
+
+
+_STARTS = {".safetensors": _safetensors_start} | dict.fromkeys(TORCH, _torch_start)
 _READERS = {".npz": read_npz, ".safetensors": _read_safetensors} | dict.fromkeys(TORCH, _read_torch)

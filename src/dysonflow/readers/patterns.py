@@ -3,7 +3,7 @@
 import glob
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,7 +35,7 @@ class FileGrid:
     steps: tuple[int, ...] | None
 
 
-def find(pattern: str) -> FileGrid:
+def find(pattern: str, is_wanted: Callable[[str], bool] = os.path.isfile) -> FileGrid:
     """Files that a pattern matches.
 
     Parameters
@@ -44,6 +44,8 @@ def find(pattern: str) -> FileGrid:
         A path with `*`, `?`, `[...]` and `**` as in a shell; `**` follows no link. `{replica}` and
         `{snapshot}` match any text within one part of the path; without them, several files are
         replicas.
+    is_wanted : callable
+        Whether a path that matches counts; files do.
 
     Raises
     ------
@@ -65,7 +67,7 @@ def find(pattern: str) -> FileGrid:
             raise ConfigError(
                 f"path = {path!r}: a name that holds braces would be taken for a pattern; rename it"
             )
-    paths = [path for path in there if Path(path).is_file()]
+    paths = [path for path in there if is_wanted(path)]
     if there and not paths:
         raise ConfigError(
             f"path = {pattern!r}: {there[0]} is a folder, a pipe or the like; name files"
@@ -73,7 +75,7 @@ def find(pattern: str) -> FileGrid:
     if not paths:
         raise ConfigError(f"path = {pattern!r}: no such file in {Path.cwd()}")
     if not names:
-        ordered = sorted(paths, key=_natural)
+        ordered = sorted(paths, key=natural)
         return FileGrid(
             tuple((path,) for path in ordered), ("replica",) if len(ordered) > 1 else (), None
         )
@@ -91,7 +93,7 @@ def find(pattern: str) -> FileGrid:
                 "{snapshot} where they differ"
             )
         found[place] = path
-    replicas, snapshots = (sorted({place[k] for place in found}, key=_natural) for k in (0, 1))
+    replicas, snapshots = (sorted({place[k] for place in found}, key=natural) for k in (0, 1))
     for replica in replicas:
         for snapshot in snapshots:
             if (replica, snapshot) not in found:
@@ -155,7 +157,7 @@ def _expression(pattern: str) -> re.Pattern[str]:
         raise ConfigError(f"path = {pattern!r}: {error}") from None
 
 
-def _natural(text: str) -> list[tuple[int, str]]:
+def natural(text: str) -> list[tuple[int, str]]:
     """Key under which step9 comes before step10."""
     parts = re.split("([0-9]+)", text)
     # Texts and numbers take turns, so that only likes are compared; 7 and 07 are told apart.

@@ -18,7 +18,7 @@ def blocks(h: CheckpointHyperparameters) -> list[Block]:
     s the scale of the noise. `theory: teacher_student` has the stationary moments of the linear
     student instead.
     """
-    if not h.centres or h.noise_scale is None:
+    if not h.centres or h.noise_scale is None or h.learning_rate is None or h.batch_size is None:
         return []
     if h.theory == "teacher_student":
         return predictions.blocks(h.student())

@@ -122,7 +122,8 @@ class StudyData:
             return blocks[0].variable
         # Without a prediction the stochasticity is all that is known of the noise.
         values = run.canonical()
-        return math.sqrt(values.get("learning_rate", 1.0) / values.get("batch_size", 1))
+        # Weights from files need not say what it was.
+        return math.sqrt((values.get("learning_rate") or 1.0) / (values.get("batch_size") or 1))
 
     def blocks(self, run: Hyperparameters) -> list[Block]:
         """Prediction for each block that can be fitted."""
