@@ -89,7 +89,7 @@ class Entry:
 
 def catalogue(path: str | os.PathLike[str]) -> tuple[Entry, ...]:
     """All arrays of a file, from its header; errors as of `header`."""
-    with _one_line(path):
+    with one_line(path):
         status = os.stat(path)
         return _catalogue(os.path.abspath(path), str(path), status.st_size, status.st_mtime_ns)
 
@@ -133,7 +133,7 @@ def read(path: str | os.PathLike[str], array: str) -> np.ndarray:
 def start(path: str | os.PathLike[str], array: str, count: int) -> np.ndarray:
     """The first numbers of an array, at most `count`, float32 or float64; errors as of `header`."""
     found = header(path, array)
-    with _one_line(path):
+    with one_line(path):
         values = _STARTS.get(Path(path).suffix, _read_start)(path, array, count)
         return np.asarray(values, dtype=found.dtype)
 
