@@ -185,10 +185,11 @@ class CharGPTHyperparameters(DescentHyperparameters, FileHyperparameters):
             raise ConfigError(
                 f"heads = {self.heads}: does not divide the width of {self.width}; give a divisor"
             )
-        if self.data == "markov" and self.alphabet**self.order > 2**20:
+        contexts = self.alphabet**self.order
+        if self.data == "markov" and contexts > 2**20:
             raise ConfigError(
-                f"order = {self.order}: {self.alphabet} characters have {self.alphabet**self.order} "
-                "contexts of this length, more than 2^20; lower order or alphabet"
+                f"order = {self.order}: {self.alphabet} characters have {contexts} contexts of "
+                "this length, more than 2^20; lower order or alphabet"
             )
 
     def check_sources(self) -> None:
@@ -230,8 +231,8 @@ def characters(h: CharGPTHyperparameters) -> Source:
 
 
 @lru_cache(maxsize=4)
-def _markov(symbols: int, order: int, concentration: float, seed: int) -> MarkovSource:
-    return MarkovSource(symbols, order, concentration, seed)
+def _markov(alphabet: int, order: int, concentration: float, seed: int) -> MarkovSource:
+    return MarkovSource(alphabet, order, concentration, seed)
 
 
 @lru_cache(maxsize=4)
