@@ -2,7 +2,8 @@
 
 A level is a singular value of a layer. Two widths of it are told apart. `level_width` is its
 standard deviation over replicas at a snapshot: in networks also that of where the starts led to.
-`fluctuation` is the standard deviation over the snapshots of one replica: what the noise moves.
+`fluctuation` is the standard deviation over the snapshots of one replica, the mean path of all
+replicas taken off: what the noise moves.
 """
 
 from __future__ import annotations
@@ -72,7 +73,9 @@ def level_rows(levels: np.ndarray) -> Iterator[dict[str, Any]]:
     variances = np.concatenate([variance[None], without])
     yield from _rows(WIDTH, np.sqrt(variances), np.sqrt(variances.mean(axis=1)))
     if snapshots > 1:
-        variances = leave_one_out_means(levels.var(axis=1, ddof=1))
+        # What all replicas do together is drift. Without it, and without the mean of each.
+        own = centred.var(axis=1, ddof=1) * replicas / (replicas - 1)
+        variances = leave_one_out_means(own)
         yield from _rows(FLUCTUATION, np.sqrt(variances), np.sqrt(variances.mean(axis=1)))
 
 

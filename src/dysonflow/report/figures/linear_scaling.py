@@ -1,11 +1,13 @@
 """Does only a/B count: measured quantities against the noise, and runs of equal noise compared."""
 
+import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 
 from dysonflow.analysis.linear_scaling import EXPONENT_A, EXPONENT_B, equal_pairs, families
 from dysonflow.analysis.noise_response import ALL, DIFFUSION, FLUCTUATION, LOSS, WIDTH
 from dysonflow.artifacts import tables
-from dysonflow.report.figures._page import legend_above, logarithmic, plain_ticks
+from dysonflow.report.figures._page import legend_above, plain_ticks
 from dysonflow.report.figures._study import Drawing, StudyData, colours, curve
 from dysonflow.report.quoting import quote
 
@@ -54,9 +56,10 @@ def draw(data: StudyData) -> Drawing:
                     )
                 )
             numbers += _ratios(lower, here, quantity, tones, looks)
-            logarithmic(upper, (1.0, 2.0, 5.0), 5)
-            lower.set_xscale("log")
-            plain_ticks(lower.xaxis, (1.0, 2.0, 5.0), 5)
+            _scale(upper, here["value"])
+            for panel, x in ((upper, here["noise"]), (lower, here["effective_rate"])):
+                panel.set_xscale("log")
+                plain_ticks(panel.xaxis, (1.0,) if x.max() > 30 * x.min() else (1.0, 2.0, 5.0))
             lower.axhline(1.0, color="grey", lw=0.8)
             upper.set_xlabel(NOISE)
             upper.set_ylabel(SHOWN[quantity])
@@ -82,18 +85,27 @@ def draw(data: StudyData) -> Drawing:
     return Drawing(figure, caption, numbers, axes, shows_all_layers=True)
 
 
+def _scale(panel: Axes, values: pd.Series) -> None:
+    """A logarithmic axis of y where the values span some range."""
+    if values.min() > 0 and values.max() > 3 * values.min():
+        panel.set_yscale("log")
+        plain_ticks(panel.yaxis, (1.0, 2.0, 5.0), 6)
+
+
 def _ratios(
-    panel: object, here: pd.DataFrame, quantity: str, tones: dict, looks: dict
+    panel: Axes, here: pd.DataFrame, quantity: str, tones: dict, looks: dict
 ) -> list[pd.DataFrame]:
     """Draw the ratios of runs of equal noise; returns their numbers."""
     numbers = []
+    # Layers side by side, where they have the same learning rates.
+    shift = dict(zip(tones, 1.03 ** np.arange(len(tones)), strict=True))
     for (layer, _), rows in here.groupby(["layer", "merged"], sort=False):
         pairs = equal_pairs(rows).set_index("run")
         pairs["family"] = rows.set_index("run")["family"]
         for family, some in pairs.groupby("family", sort=False):
             error = some["ratio"] * (some["own_error"] ** 2 + some["reference_error"] ** 2) ** 0.5
             look = {"fmt": looks[family], "color": tones[layer], "ms": 4, "mfc": "none"}
-            panel.errorbar(some["effective_rate"], some["ratio"], error, **look)  # type: ignore[attr-defined]
+            panel.errorbar(some["effective_rate"] * shift[layer], some["ratio"], error, **look)
             numbers.append(
                 curve(
                     f"{quantity} at equal noise",

@@ -8,20 +8,21 @@ from dysonflow.report.figures._study import Drawing, StudyData, colours, curve, 
 
 BAND = (16.0, 84.0)
 """Percentiles of the replicas: one standard deviation of a normal law."""
+MOST_RUNS = 4
+"""Runs whose bands can be told apart."""
 
 
 def draw(data: StudyData) -> Drawing:
     """Draw median and band of all runs, against training time where learning rates differ."""
-    rates = {run.effective_rate for run in data.runs}
+    runs = data.representative(MOST_RUNS)
+    rates = {run.effective_rate for run in runs}
     has_time = len(rates) > 1 and bool(np.isfinite(list(rates)).all())
     label = "training time, learning rate times SGD steps" if has_time else "SGD step"
     numbers, finals = [], []
     with data.page.look():
         figure = data.page.figure(7.2, 4.4)
         panel = figure.subplots()
-        for run, name, colour in zip(
-            data.runs, told_apart(data.runs), colours(len(data.runs)), strict=True
-        ):
+        for run, name, colour in zip(runs, told_apart(runs), colours(len(runs)), strict=True):
             with open_weights(data.file("weights", run)) as file:
                 loss, step = file.loss, file.step
             x = step * (run.effective_rate if has_time else 1)
@@ -37,7 +38,7 @@ def draw(data: StudyData) -> Drawing:
         panel.set_ylabel("loss")
         panel.margins(x=0)
         legend_above(figure, *panel.get_legend_handles_labels(), columns=3)
-    replicas = sorted({run.replicas for run in data.runs})
+    replicas = sorted({run.replicas for run in runs})
     caption = (
         f"Loss of study ``{data.name}`` over training. Line: median over "
         f"{' or '.join(map(str, replicas))} replicas; band: {BAND[0]:g} % to {BAND[1]:g} % of "
