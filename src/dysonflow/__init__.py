@@ -11,6 +11,8 @@ from dysonflow.recording.recorder import Recorder
 from dysonflow.results import (
     read_fits,
     read_increments,
+    read_linear_scaling,
+    read_noise_response,
     read_runs,
     read_scaling,
     read_spectra,
@@ -32,6 +34,8 @@ __all__ = [
     "read_fits",
     "read_increments",
     "read_runs",
+    "read_linear_scaling",
+    "read_noise_response",
     "read_scaling",
     "read_spectra",
     "spectra",
