@@ -298,6 +298,10 @@ class Hyperparameters(BaseModel):
         """Files that training, or reading, depends on; none for most models."""
         return []
 
+    def reference_losses(self) -> dict[str, float]:
+        """Losses that those of training are to be compared with, by name; none for most models."""
+        return {}
+
     def check_sources(self) -> None:
         """Raise `ConfigError` where the `sources` are not what the hyperparameters say of them."""
 

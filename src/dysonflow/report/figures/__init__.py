@@ -82,6 +82,8 @@ FIGURES: dict[str, Kind] = {
     "gas_against_matrix": Kind("gas_against_matrix", ("spectra",), needs_spectrum_laws=True),
     "loss_curve": Kind("loss_curve", ("weights",), shows_all_layers=True),
     "singular_values": Kind("singular_values", ("spectra",), shows_all_layers=True),
+    "outlier_times": Kind("outlier_times", ("spectra",)),
+    "spacing_ratios": Kind("spacing_ratios", ("spectra",), shows_all_layers=True),
     "linear_scaling": Kind("linear_scaling", ("linear_scaling",), shows_all_layers=True),
     "dyson_levels": Kind("dyson_levels", ("spectra",), model="dyson"),
     "hermite_zeros": Kind("hermite_zeros", ("spectra",), model="dyson"),
@@ -92,6 +94,7 @@ FIGURES: dict[str, Kind] = {
 IN_TIME = (
     *("evolution", "first_passage", "motion", "motion_index", "paths", "autocorrelation"),
     *("dyson_levels", "hermite_zeros", "loss_curve", "singular_values", "linear_scaling"),
+    *("outlier_times", "spacing_ratios"),
 )
 """Figures of levels in time: a study that draws no others is not fitted."""
 

@@ -32,7 +32,14 @@ def draw(data: StudyData) -> Drawing:
             panel.plot(x, median, color=colour, label=text)
             numbers.append(curve("loss", text, x, median, low=low, high=high))
             finals.append(float(median[-1]))
-        if min(float(table["low"].min()) for table in numbers) > 0:
+        lines = {line: value for run in runs for line, value in run.reference_losses().items()}
+        for (line, value), style in zip(
+            lines.items(), ("--", ":", "-.") * len(lines), strict=False
+        ):
+            panel.axhline(value, color="black", ls=style, lw=0.9, label=line)
+            numbers.append(curve("loss", line, [np.nan], [value]))
+        lowest = [float(table["low"].min()) for table in numbers if "low" in table]
+        if min(lowest) > 0 and not lines:
             panel.set_yscale("log")
         panel.set_xlabel(label)
         panel.set_ylabel("loss")
@@ -44,4 +51,7 @@ def draw(data: StudyData) -> Drawing:
         f"{' or '.join(map(str, replicas))} replicas; band: {BAND[0]:g} % to {BAND[1]:g} % of "
         f"them. At the end the medians are {min(finals):.3g} to {max(finals):.3g}."
     )
+    for line, value in lines.items():
+        least, most = min(finals) - value, max(finals) - value
+        caption += f" From the {line}, {value:.4g}, they differ by {least:+.3g} to {most:+.3g}."
     return Drawing(figure, caption, numbers, {"": (label, "loss")}, shows_all_layers=True)
