@@ -68,7 +68,8 @@ def draw(data: StudyData) -> Drawing:
             if name:
                 panel.set_title(", ".join(name), loc="left", fontsize="small")
         panels[-1].set_xlabel("SGD step")
-        legend_above(figure, *panels[0].get_legend_handles_labels(), columns=2)
+        handles, labels = panels[0].get_legend_handles_labels()
+        legend_above(figure, handles, labels, columns=2)
     caption = (
         f"Singular values of study {data.title} over training, means over replicas in ascending "
         "order. Grey: bulk of independent entries with the variance of the first snapshot; dashed: "

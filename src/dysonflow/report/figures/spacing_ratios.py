@@ -21,7 +21,8 @@ def draw(data: StudyData) -> Drawing:
     runs = data.representative(MOST_RUNS, [run for run in data.runs if run.layers() == layers])
     names = [", ".join(name) or run.MODEL for run, name in zip(runs, told_apart(runs), strict=True)]
     shown = [layer for layer, shape in layers.items() if min(shape) >= FEWEST_LEVELS]
-    numbers, changes = [], {name: [] for name in names}
+    numbers = []
+    changes: dict[str, list[float]] = {name: [] for name in names}
     columns = 1 if data.page.is_column else min(COLUMNS, max(len(shown), 1))
     rows = max(math.ceil(len(shown) / columns), 1)
     with data.page.look():
@@ -47,18 +48,19 @@ def draw(data: StudyData) -> Drawing:
         figure.supylabel(
             r"mean ratio $\langle r \rangle$ of neighbouring spacings", fontsize="medium"
         )
-        legend_above(figure, *panels[0, 0].get_legend_handles_labels(), columns=2)
+        handles, labels = panels[0, 0].get_legend_handles_labels()
+        legend_above(figure, handles, labels, columns=2)
     words = [
-        f"{name}: {min(found):+.1f} to {max(found):+.1f} errors, chi2 {sum(x * x for x in found):.1f} "
-        f"for {len(found)} layers."
+        f"{name}: {min(found):+.1f} to {max(found):+.1f} errors, chi2 "
+        f"{sum(x * x for x in found):.1f} for {len(found)} layers."
         for name, found in changes.items()
         if found
     ]
     caption = (
-        f"Ratio of neighbouring spacings of the singular values of study ``{data.name}``, mean over "
-        "the levels of a layer, with its error from the spread of replicas. A random start has the "
-        "ratio of random matrices already, so that only a change says anything of training. From "
-        f"the first to the last snapshot it changes by: {' '.join(words)}"
+        f"Ratio of neighbouring spacings of the singular values of study ``{data.name}``, mean "
+        "over the levels of a layer, with its error from the spread of replicas. A random start has "
+        "the ratio of random matrices already, so that only a change says anything of training. "
+        f"From the first to the last snapshot it changes by: {' '.join(words)}"
     )
     axes = {"": ("step [SGD steps]", "mean ratio of neighbouring spacings")}
     return Drawing(figure, caption, numbers, axes, shows_all_layers=True)
