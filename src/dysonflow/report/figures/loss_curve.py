@@ -16,7 +16,9 @@ def draw(data: StudyData) -> Drawing:
     """Draw median and band of all runs, against training time where learning rates differ."""
     runs = data.representative(MOST_RUNS)
     rates = {run.effective_rate for run in runs}
-    has_time = len(rates) > 1 and bool(np.isfinite(list(rates)).all())
+    # A step of Adam goes another way for its learning rate than one of plain descent.
+    has_time = len(rates) > 1 and len({getattr(run, "optimiser", "") for run in runs}) == 1
+    has_time = has_time and bool(np.isfinite(list(rates)).all())
     label = "training time, learning rate times SGD steps" if has_time else "SGD step"
     numbers, finals = [], []
     with data.page.look():

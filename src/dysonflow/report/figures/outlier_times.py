@@ -69,7 +69,7 @@ def draw(data: StudyData) -> Drawing:
                 panel.set_title(", ".join(name), loc="left", fontsize="small")
         panels[-1].set_xlabel("SGD step")
         handles, labels = panels[0].get_legend_handles_labels()
-        legend_above(figure, handles, labels, columns=2)
+        legend_above(figure, handles, labels, columns=1)
     caption = (
         f"Singular values of study {data.title} over training, means over replicas in ascending "
         "order. Grey: bulk of independent entries with the variance of the first snapshot; dashed: "

@@ -58,8 +58,8 @@ def draw(data: StudyData) -> Drawing:
     ]
     caption = (
         f"Ratio of neighbouring spacings of the singular values of study ``{data.name}``, mean "
-        "over the levels of a layer, with its error from the spread of replicas. A random start has "
-        "the ratio of random matrices already, so that only a change says anything of training. "
+        "over the levels of a layer, with its error from the spread of replicas. A random start "
+        "has the ratio of random matrices already, so that only a change says anything of training. "
         f"From the first to the last snapshot it changes by: {' '.join(words)}"
     )
     axes = {"": ("step [SGD steps]", "mean ratio of neighbouring spacings")}
@@ -77,12 +77,14 @@ def mean_ratios(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Returns
     -------
     mean, error : np.ndarray
-        Shape (snapshot,). The error is that of the mean over replicas; of a single replica, that of
+        Shape (snapshot,). The error is that of the mean over replicas, from their variance averaged
+        over the snapshots: few replicas alone would not tell it. Of a single replica it is that of
         the ratios of its levels, whose correlation is left aside.
     """
     ratios = spacing_ratios(values)
+    each = np.nanmean(ratios, axis=2)
     if len(ratios) > 1:
-        each = np.nanmean(ratios, axis=2)
-        return each.mean(axis=0), each.std(axis=0, ddof=1) / math.sqrt(len(each))
+        variance = each.var(axis=0, ddof=1).mean() / len(each)
+        return each.mean(axis=0), np.full(each.shape[1], math.sqrt(variance))
     error = np.nanstd(ratios[0], axis=1, ddof=1) / math.sqrt(ratios.shape[2])
-    return np.nanmean(ratios[0], axis=1), error
+    return each[0], error
