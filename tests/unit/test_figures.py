@@ -168,7 +168,7 @@ def student(tmp_path_factory):
         "model": "teacher_student",
         "hyperparameters": {"replicas": 40, "snapshots": 3, "lags": [1, 2]},
         "sweep": {"batch_size": [2, 64]},
-        "figures": ["sigma"],
+        "figures": ["sigma", "linear_scaling"],
     }
     plan = Plan.from_config({"studies": {"small": study}}, Results(str(folder)))
     make(plan)
