@@ -59,8 +59,8 @@ def draw(data: StudyData) -> Drawing:
     caption = (
         f"Ratio of neighbouring spacings of the singular values of study ``{data.name}``, mean "
         "over the levels of a layer, with its error from the spread of replicas. A random start "
-        "has the ratio of random matrices already, so that only a change says anything of training. "
-        f"From the first to the last snapshot it changes by: {' '.join(words)}"
+        "has the ratio of random matrices already, so that only a change says anything of "
+        f"training. From the first to the last snapshot it changes by: {' '.join(words)}"
     )
     axes = {"": ("step [SGD steps]", "mean ratio of neighbouring spacings")}
     return Drawing(figure, caption, numbers, axes, shows_all_layers=True)
