@@ -17,7 +17,7 @@ from dysonflow.results import (
     read_scaling,
     read_spectra,
 )
-from dysonflow.single import Run, fit, increments, spectra, train
+from dysonflow.single import Run, fit, gradient_noise, increments, spectra, train
 
 try:
     __version__ = version("dysonflow")
@@ -30,6 +30,7 @@ __all__ = [
     "Run",
     "__version__",
     "fit",
+    "gradient_noise",
     "increments",
     "read_fits",
     "read_increments",

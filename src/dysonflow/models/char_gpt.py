@@ -12,6 +12,7 @@ the sum of their losses is the gradient of each.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 from functools import lru_cache
@@ -402,14 +403,36 @@ class CharGPTSimulation(TorchSimulation):
                 reason = f"a weight of layer {name} is not finite; lower learning_rate"
                 raise DivergedError(replica, self.step, reason)
 
+    def sample_gradients(self, replica: int, samples: int, noise: NoiseStream) -> dict[str, Tensor]:
+        """Gradient of the loss of single windows, as of `dysonflow.simulation.gradients`."""
+        if self.h.dropout:
+            raise ConfigError(
+                "dropout: its noise is none of the samples; measure gradients of a run without"
+            )
+        # Each window has a replica of its own, all with the weights of the one that is asked for.
+        alone = copy.copy(self)
+        alone.stack = StackedParameters(self._shapes(), samples, noise.dtype, noise.device)
+        alone.parameters = alone.stack.views
+        with torch.no_grad():
+            for name, view in alone.parameters.items():
+                view.copy_(self.parameters[name][replica].expand_as(view))
+        windows = self.source.sample(noise, samples, 1, self.h.context + 1)
+        alone.losses(windows, is_training=True).sum().backward()
+        return alone.per_layer(alone.stack.gradient)
+
+    def per_layer(self, flat: Tensor) -> dict[str, Tensor]:
+        """Views of a tensor like the flat parameters, layer to shape (replica, M, N)."""
+        views = self.stack.of(flat)
+        return {
+            name: views[layer][:, rows, columns]
+            for layer in self.h.matrices()
+            for name, (rows, columns) in self.h.parts(layer)
+        }
+
     def layers(self) -> dict[str, np.ndarray]:
         """Weights now, layer to a copy of shape (replica, M, N)."""
-        found = {}
-        for layer in self.h.matrices():
-            array = self.parameters[layer].detach().cpu().numpy()
-            for name, (rows, columns) in self.h.parts(layer):
-                found[name] = array[:, rows, columns].copy()
-        return found
+        views = self.per_layer(self.stack.flat)
+        return {layer: view.cpu().numpy().copy() for layer, view in views.items()}
 
     def loss(self) -> np.ndarray:
         """Loss of each replica, shape (replica,), on windows that nobody learns from, in nats."""

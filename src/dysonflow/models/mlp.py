@@ -9,6 +9,7 @@ more, `product`, the map W_L ... W_1 as a whole.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from functools import lru_cache
 from itertools import pairwise
@@ -380,6 +381,36 @@ class MLPSimulation(TorchSimulation):
         if h.label_noise:
             targets = targets + h.label_noise * self.noise.normal(*targets.shape)
         return inputs, targets
+
+    def sample_gradients(
+        self, replica: int, samples: int, noise: NoiseStream
+    ) -> dict[str, torch.Tensor]:
+        """Gradient of the loss of single samples, as of `dysonflow.simulation.gradients`."""
+        h = self.h
+        if not h.has_fresh_samples and h.sampling == "shuffled":
+            raise ConfigError(
+                "sampling = shuffled: the batches of an epoch are not independent, and their noise "
+                "is not that of the samples; give sampling: independent, or fresh samples"
+            )
+        # Each sample has a replica of its own, all with the weights of the one that is asked for.
+        alone = copy.copy(self)
+        alone.h, alone.noise = h.model_copy(update={"batch_size": 1}), noise
+        alone.networks = Perceptrons(
+            *(h.widths, samples, h.activation, h.bias, h.loss), noise.dtype, noise.device
+        )
+        mine, all_of_it = self.networks, alone.networks
+        for kind in ("weights", "biases"):
+            for view, own in zip(getattr(all_of_it, kind), getattr(mine, kind), strict=True):
+                view.copy_(own[replica].expand_as(view))
+        alone.networks.differentiate(*alone.batch())
+        return self._per_layer(all_of_it.weight_views(all_of_it.gradient))
+
+    def per_layer(self, flat: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Views of a tensor like the flat parameters, layer to shape (replica, M, N)."""
+        return self._per_layer(self.networks.weight_views(flat))
+
+    def _per_layer(self, views: list[torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {f"W{number}": view for number, view in enumerate(views, 1)}
 
     def layers(self) -> dict[str, np.ndarray]:
         """Weights now, layer to a copy of shape (replica, M, N)."""

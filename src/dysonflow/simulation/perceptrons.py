@@ -89,6 +89,10 @@ class Perceptrons:
                 first += size
         return weights, biases
 
+    def weight_views(self, flat: torch.Tensor) -> list[torch.Tensor]:
+        """Views (replica, M, N) of the weights of each layer in a tensor like `parameters`."""
+        return self._views(flat, bool(self.biases))[0]
+
     def outputs(self, inputs: torch.Tensor) -> torch.Tensor:
         """Outputs, shape (replica, sample, output), for inputs (replica or 1, sample, input)."""
         return self._forward(inputs.expand(self.replicas, -1, -1))[1][-1]

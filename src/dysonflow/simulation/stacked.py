@@ -43,17 +43,22 @@ class StackedParameters:
         dtype: torch.dtype,
         device: torch.device,
     ):
-        sizes = {name: replicas * math.prod(shape) for name, shape in shapes.items()}
-        self.flat = torch.zeros(sum(sizes.values()), dtype=dtype, device=device)
+        self.shapes, self.replicas = dict(shapes), replicas
+        size = sum(replicas * math.prod(shape) for shape in shapes.values())
+        self.flat = torch.zeros(size, dtype=dtype, device=device)
         self.gradient = torch.zeros_like(self.flat)
-        self.views: dict[str, torch.Tensor] = {}
-        first = 0
-        for name, shape in shapes.items():
-            place = slice(first, first + sizes[name])
-            first = place.stop
-            view = self.flat[place].view(replicas, *shape).requires_grad_()
-            view.grad = self.gradient[place].view(replicas, *shape)
-            self.views[name] = view
+        self.views = {name: view.requires_grad_() for name, view in self.of(self.flat).items()}
+        for name, gradient in self.of(self.gradient).items():
+            self.views[name].grad = gradient
+
+    def of(self, flat: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Views of a tensor like `flat`, name to shape (replica, ...)."""
+        found, first = {}, 0
+        for name, shape in self.shapes.items():
+            end = first + self.replicas * math.prod(shape)
+            found[name] = flat[first:end].view(self.replicas, *shape)
+            first = end
+        return found
 
     def broken(self) -> tuple[str, int] | None:
         """Name and replica of the first number that is not finite; None if all are."""
