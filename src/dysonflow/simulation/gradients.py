@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dysonflow.errors import ConfigError
@@ -57,8 +56,8 @@ def response(
 ) -> torch.Tensor:
     """How far the next step moves each weight for a gradient that is larger by one.
 
-    Exact for descent with and without momentum. For Adam it is the derivative at the mean gradient
-    with its mean square held fixed, which moves by a share 1 - beta_2 only.
+    The derivative of the step at the mean gradient. Descent with and without momentum is linear;
+    Adam is not, least of all in its first steps, which follow the sign of the gradient.
 
     Parameters
     ----------
@@ -74,7 +73,7 @@ def response(
     Returns
     -------
     torch.Tensor
-        Shape (M, N), positive: the step is minus that.
+        Shape (M, N): the step goes by minus that.
     """
     step = simulation.step + 1
     rate, optimiser = simulation.rates.rate(step), simulation.optimiser
@@ -84,7 +83,15 @@ def response(
     if not isinstance(optimiser, Adam):
         raise ConfigError(f"{type(optimiser).__name__}: how it answers to noise is not known")
     first, second = optimiser.betas
-    memory = simulation.per_layer(optimiser.memory["square.parameters"])[layer][replica]
-    square = second * memory + (1.0 - second) * mean**2
-    root = square.sqrt() / math.sqrt(1.0 - second**step) + optimiser.eps
-    return rate * (1.0 - first) / (1.0 - first**step) / root
+    memory = {
+        kind: simulation.per_layer(optimiser.memory[f"{kind}.parameters"])[layer][replica]
+        for kind in ("mean", "square")
+    }
+    # Step a m / (r + eps) with m and r^2 as they will be with this gradient, starts divided out.
+    lacking, lacking_square = 1.0 - first**step, 1.0 - second**step
+    m = torch.lerp(memory["mean"], mean, 1.0 - first) / lacking
+    root = ((second * memory["square"] + (1.0 - second) * mean**2) / lacking_square).sqrt()
+    through_mean = (1.0 - first) / lacking / (root + optimiser.eps)
+    # A weight without any gradient so far has none.
+    of_root = torch.where(root > 0, (1.0 - second) * mean / (lacking_square * root), 0.0)
+    return rate * (through_mean - m * of_root / (root + optimiser.eps) ** 2)
