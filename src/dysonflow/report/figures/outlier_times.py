@@ -66,7 +66,7 @@ def draw(data: StudyData) -> Drawing:
             panel.set_ylim(bottom=0.0)
             panel.margins(x=0.01)
             if name:
-                panel.set_title(", ".join(name), loc="left", fontsize="small")
+                panel.set_title(", ".join(name), loc="left")
         panels[-1].set_xlabel("SGD step")
         handles, labels = panels[0].get_legend_handles_labels()
         legend_above(figure, handles, labels, columns=1)

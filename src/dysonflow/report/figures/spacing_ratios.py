@@ -1,12 +1,20 @@
 """Ratios of neighbouring spacings over training, beside the start as a control."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
 from dysonflow.analysis.spectra import read_eigenvalues
 from dysonflow.report.figures._page import legend_above
-from dysonflow.report.figures._study import Drawing, StudyData, colours, curve, told_apart
+from dysonflow.report.figures._study import (
+    Drawing,
+    StudyData,
+    colours,
+    curve,
+    nothing_fitted,
+    told_apart,
+)
 from dysonflow.statistics.spacings import FEWEST_LEVELS, GOE, POISSON, spacing_ratios
 
 MOST_RUNS = 4
@@ -21,10 +29,13 @@ def draw(data: StudyData) -> Drawing:
     runs = data.representative(MOST_RUNS, [run for run in data.runs if run.layers() == layers])
     names = [", ".join(name) or run.MODEL for run, name in zip(runs, told_apart(runs), strict=True)]
     shown = [layer for layer, shape in layers.items() if min(shape) >= FEWEST_LEVELS]
+    if not shown:
+        what = f"ratio of spacings, for which {FEWEST_LEVELS} levels are needed,"
+        return replace(nothing_fitted(data, what), shows_all_layers=True)
     numbers = []
     changes: dict[str, list[float]] = {name: [] for name in names}
-    columns = 1 if data.page.is_column else min(COLUMNS, max(len(shown), 1))
-    rows = max(math.ceil(len(shown) / columns), 1)
+    columns = 1 if data.page.is_column else min(COLUMNS, len(shown))
+    rows = math.ceil(len(shown) / columns)
     with data.page.look():
         figure = data.page.figure(1.0 + 2.4 * columns, 0.9 + 1.9 * rows, 0.6 + 1.4 * rows)
         panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
@@ -41,7 +52,7 @@ def draw(data: StudyData) -> Drawing:
                 changes[name].append(change / max(math.hypot(error[-1], error[0]), 1e-300))
             for value, label, style in ((GOE, "GOE", "--"), (POISSON, "independent levels", ":")):
                 panel.axhline(value, color="black", ls=style, lw=0.9, label=label)
-            panel.set_title(layer, loc="left", fontsize="small")
+            panel.set_title(layer, loc="left")
         for panel in panels.flat[len(shown) :]:
             panel.set_axis_off()
         figure.supxlabel("SGD step", fontsize="medium")
