@@ -2,13 +2,16 @@
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from in_process import make
 
 import dysonflow
 from dysonflow.analysis import linear_scaling as laws
 from dysonflow.analysis import noise_response as response
-from dysonflow.artifacts import kinds
+from dysonflow.artifacts import kinds, tables
+from dysonflow.artifacts.arrow import arrow_array, constant, wider
+from dysonflow.artifacts.provenance import record
 from dysonflow.artifacts.weights import open_weights
 from dysonflow.errors import ConfigError
 from dysonflow.planning import audit
@@ -230,3 +233,31 @@ def test_a_study_that_cannot_be_tested_is_one_line(more, line):
     with pytest.raises(ConfigError, match=line) as error:
         Plan.from_config({"studies": {"net": study | {"figures": ["linear_scaling"]}}})
     assert "\n" not in str(error.value)
+
+
+def test_a_number_in_one_model_and_a_list_in_another_are_read_together(tmp_path):
+    paths = []
+    for name, kind, values in (
+        ("a", pa.float64(), [0.5, None]),
+        ("b", pa.list_(pa.int64()), [[1, 2]]),
+        ("c", pa.int64(), [3]),
+    ):
+        schema = pa.schema([pa.field("width", kind), pa.field(name, pa.int64())])
+        paths.append(tmp_path / f"{name}.parquet")
+        columns = {
+            "width": arrow_array(values, kind),
+            name: arrow_array([1] * len(values), pa.int64()),
+        }
+        tables.write_table(columns, schema, paths[-1], record("0" * 16, 0.0))
+    table = tables.read_arrow(paths)
+    assert table["width"].to_pylist() == [[0.5], None, [1.0, 2.0], [3.0]]
+    assert table["a"].to_pylist() == [1, 1, None, None]
+    assert tables.read_arrow([paths[0], paths[2]])["width"].to_pylist() == [0.5, None, 3.0]
+    with pytest.raises(TypeError, match="of type"):
+        wider(pa.string(), pa.float64())
+
+
+def test_truth_values_are_kept():
+    values = [True, None, False] * 5
+    assert arrow_array(values, pa.bool_()).to_pylist() == values
+    assert constant(True, pa.bool_(), 3).to_pylist() == [True] * 3

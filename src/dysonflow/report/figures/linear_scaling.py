@@ -63,7 +63,7 @@ def draw(data: StudyData) -> Drawing:
             lower.axhline(1.0, color="grey", lw=0.8)
             upper.set_xlabel(NOISE)
             upper.set_ylabel(SHOWN[quantity])
-            lower.set_xlabel(RATE)
+            lower.set_xlabel(RATE if not data.page.is_column else r"$a/(1-m)$")
             lower.set_ylabel("ratio at equal noise")
             axes[f"{quantity} against noise"] = (NOISE, SHOWN[quantity].replace("\n", " "))
             axes[f"{quantity} at equal noise"] = (RATE, "ratio to the run of smallest rate")
