@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 
-from dysonflow.report.figures._page import legend_above
 from dysonflow.report.figures._study import Drawing, StudyData, colours, curve, told_apart
 
 MOST_RUNS = 3
@@ -66,10 +65,12 @@ def draw(data: StudyData) -> Drawing:
             panel.set_ylim(bottom=0.0)
             panel.margins(x=0.01)
             if name:
-                panel.set_title(", ".join(name), loc="left")
+                panel.set_title(("\n" if data.page.is_column else ", ").join(name), loc="left")
         panels[-1].set_xlabel("SGD step")
         handles, labels = panels[0].get_legend_handles_labels()
-        legend_above(figure, handles, labels, columns=1)
+        # Below: the name of the layer stands above.
+        ncols = 1 if data.page.is_column else len(labels)
+        figure.legend(handles, labels, loc="outside lower center", ncols=ncols)
     caption = (
         f"Singular values of study {data.title} over training, means over replicas in ascending "
         "order. Grey: bulk of independent entries with the variance of the first snapshot; dashed: "
