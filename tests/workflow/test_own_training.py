@@ -3,6 +3,8 @@
 import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +44,9 @@ def test_the_example_of_the_docs_runs_and_an_edit_is_another_run(workflow):
     assert "trained one by one" not in log.read_text(encoding="utf-8")
     again = workflow.snakemake("-n")
     assert "Nothing to be done" in again.stdout + again.stderr
+    verify = [sys.executable, "-m", "dysonflow", "verify", "--configfile", "my.yaml"]
+    done = subprocess.run(verify, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
     with open(folder / "net.py", "a", encoding="utf-8") as stream:
         stream.write("# edited\n")
     again = workflow.snakemake("-n")
