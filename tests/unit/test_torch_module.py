@@ -168,6 +168,15 @@ def test_an_interrupted_training_goes_on_to_the_same_bytes(folder, way):
     np.testing.assert_array_equal(whole.loss(), again.loss())
 
 
+def test_a_part_of_the_replicas_is_trained_as_within_the_whole(folder):
+    h = network(folder, DROPOUT, replicas=66)
+    whole = train(h)
+    log = io.StringIO()
+    part = train_in_memory(SYSTEM.simulation, h, log=log, members=range(64, 66))
+    for layer, weights in whole.layers.items():
+        np.testing.assert_array_equal(part.layers[layer], weights[64:])
+
+
 def test_replicas_have_dropout_of_their_own(folder):
     same = """
     def data(generator, batch_size):
