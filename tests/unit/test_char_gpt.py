@@ -230,6 +230,27 @@ def test_the_loss_falls_below_the_entropy_of_single_characters():
     assert (found.loss[:, -1] > attainable - 0.1).all()
 
 
+CHANGES = {
+    **{"replicas": 4, "snapshots": 4, "burn_in": 1, "steps": 9, "seed": 1, "dtype": "float32"},
+    **{"learning_rate": 0.1, "batch_size": 4, "optimiser": "sgd", "weight_decay": 0.1},
+    **{"betas": [0.8, 0.9], "eps": 1e-6, "schedule": "cosine", "warmup_steps": 1, "width": 16},
+    **{"heads": 4, "blocks": 1, "expansion": 2, "context": 5, "dropout": 0.1, "tied": False},
+    **{"initial_width": 1.0, "split": "heads", "data": "topics", "alphabet": 6, "order": 3},
+    **{"concentration": 0.5, "source_seed": 1},
+}
+
+
+def test_every_hyperparameter_changes_the_key():
+    assert len(
+        {run_of().key, *(run_of(**{name: CHANGES[name]}).key for name in CHANGES)}
+    ) == 1 + len(CHANGES)
+    idle = {"momentum", "decay_steps", "decay_factor"}
+    assert set(run_of().canonical()) - set(CHANGES) - idle == {"lags", "file_digest"}
+    assert all(
+        run_of(**{name: 0.5 if name != "decay_steps" else 7}).key == run_of().key for name in idle
+    )
+
+
 def test_the_digest_of_a_text_is_part_of_the_key(tmp_path):
     path = tmp_path / "text.txt"
     path.write_text("To be or not to be. " * 100, encoding="utf-8")

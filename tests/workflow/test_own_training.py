@@ -40,7 +40,7 @@ def test_the_example_of_the_docs_runs_and_an_edit_is_another_run(workflow):
     figures = folder / "results" / "figures" / "spirals"
     for name in ("loss_curve", "spacing_ratios", "3/outlier_times", "3/motion_index"):
         assert kinds.read_whole(figures / f"{name}.png")["model"] == "torch_module"
-    (log, *_) = (folder / "results").rglob("*train*.log")
+    (log, *_) = (folder / "results" / "logs" / "train").rglob("*.log")
     assert "trained one by one" not in log.read_text(encoding="utf-8")
     again = workflow.snakemake("-n")
     assert "Nothing to be done" in again.stdout + again.stderr
