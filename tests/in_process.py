@@ -33,6 +33,8 @@ def make_run(plan, run, log):
     files = plan.results.files_of(run)
     values = plan.run_params("spectra", run)
     stages.spectra(run.MODEL, **values, weights=files["weights"], output=files["spectra"])
+    if run.chooses_layers:
+        stages.layers(run.MODEL, **plan.run_params("layers", run), output=files["layers"])
     if run.lags:
         values = plan.run_params("increments", run)
         stages.increments(run.MODEL, **values, weights=files["weights"], output=files["increments"])

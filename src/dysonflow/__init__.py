@@ -1,8 +1,8 @@
 """Measure how weight matrices fluctuate under stochastic gradient descent.
 
-`read_spectra`, `read_fits`, `read_increments`, `read_scaling` and `read_runs` read the tables of a
-results folder; `train`, `spectra`, `fit` and `increments` do one run without the workflow;
-`Recorder` keeps the weights of a training loop of your own.
+`read_spectra`, `read_fits`, `read_increments`, `read_layers`, `read_scaling` and `read_runs` read
+the tables of a results folder; `train`, `spectra`, `fit` and `increments` do one run without the
+workflow; `Recorder` keeps the weights of a training loop of your own.
 """
 
 from importlib.metadata import PackageNotFoundError, version
@@ -11,6 +11,7 @@ from dysonflow.recording.recorder import Recorder
 from dysonflow.results import (
     read_fits,
     read_increments,
+    read_layers,
     read_linear_scaling,
     read_noise_response,
     read_runs,
@@ -34,6 +35,7 @@ __all__ = [
     "increments",
     "read_fits",
     "read_increments",
+    "read_layers",
     "read_runs",
     "read_linear_scaling",
     "read_noise_response",

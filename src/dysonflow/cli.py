@@ -1,4 +1,4 @@
-"""Command line: what an artifact was made from, and whether a results folder is up to date."""
+"""Command line: artifacts and results folders, and a first look at the user's own networks."""
 
 import argparse
 import io
@@ -13,7 +13,7 @@ import yaml
 from dysonflow import __version__
 from dysonflow.artifacts import kinds
 from dysonflow.errors import ArtifactError, ConfigError
-from dysonflow.planning import audit
+from dysonflow.planning import audit, own_networks
 from dysonflow.planning.graph import Plan
 from dysonflow.planning.studies import Study, load_config, load_studies
 from dysonflow.results import Results
@@ -101,6 +101,31 @@ def clean_orphans(arguments: argparse.Namespace) -> int:
     return 1 if arguments.delete and deleted < len(found) else 0
 
 
+def layers(arguments: argparse.Namespace) -> int:
+    """List the tensors of checkpoints: which are read as layers, and why the others are not."""
+    found = own_networks.look(arguments.path, arguments.set)
+    for line in own_networks.table(found.held.lines):
+        print(line)
+    print(found.summary)
+    return 0
+
+
+def init(arguments: argparse.Namespace) -> int:
+    """Write the configuration of a study of checkpoints."""
+    found = own_networks.look(arguments.path, arguments.set)
+    name = arguments.study or own_networks.study_name(arguments.path)
+    output = arguments.output or Path(f"{name}.yaml")
+    text = own_networks.study(found, name, str(output))
+    try:
+        with open(output, "x", encoding="utf-8") as stream:
+            stream.write(text)
+    except FileExistsError:
+        raise ConfigError(f"{output}: is there already; name another file with --output") from None
+    print(found.summary)
+    print(f"written: {output}; now: snakemake --cores 2 --configfile {output}")
+    return 0
+
+
 def _read(arguments: argparse.Namespace) -> Plan:
     """What all given configuration files ask for."""
     studies: dict[str, Study] = {}
@@ -146,6 +171,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command.add_argument("--results", type=Path, default=Path("results"), metavar="FOLDER")
         command.add_argument("--configfile", nargs="+", default=["config/config.yaml"])
         command.add_argument("--delete", action="store_true", help="delete what is listed")
+        command.set_defaults(run=run)
+    for name, run in (("layers", layers), ("init", init)):
+        text = (run.__doc__ or "").splitlines()[0]
+        command = commands.add_parser(name, help=text, description=text)
+        command.add_argument(
+            "path", metavar="PATH", help="a checkpoint, a folder of them, or a pattern"
+        )
+        command.add_argument(
+            "--set",
+            action="append",
+            default=[],
+            metavar="NAME=VALUE",
+            help="a hyperparameter of the study, such as layers=*mlp* or heads=12",
+        )
+        if run is init:
+            command.add_argument("--study", metavar="NAME", help="its name in the configuration")
+            command.add_argument("--output", type=Path, metavar="FILE")
         command.set_defaults(run=run)
     chosen = parser.parse_args(arguments)
     if chosen.command is None:

@@ -294,6 +294,11 @@ class Hyperparameters(BaseModel):
         return True
 
     @property
+    def chooses_layers(self) -> bool:
+        """Whether the layers are chosen from what files hold, and a table says which and why."""
+        return False
+
+    @property
     def sources(self) -> list[Path]:
         """Files that training, or reading, depends on; none for most models."""
         return []

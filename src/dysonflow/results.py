@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 WEIGHTS, SPECTRA, FITS = "weights.safetensors", "spectra.parquet", "fits.parquet"
 INCREMENTS = "increments.parquet"
+LAYERS = "layers.parquet"
 """Files in the folder of a run."""
-RUN_FILES = (WEIGHTS, SPECTRA, INCREMENTS, FITS)
+RUN_FILES = (LAYERS, WEIGHTS, SPECTRA, INCREMENTS, FITS)
 RUN_NAME = r"(?:[^/]+-)?[0-9a-f]{12}"
 """Regular expression of the name of a run: a hint for people, and its key."""
 FIGURE_FILES = {"png": ".png", "pdf": ".pdf", "csv": ".csv", "caption": ".rst"}
@@ -203,6 +204,19 @@ def read_increments(
     Parameters and errors are those of `read_spectra`; `docs/tables.md` explains the columns.
     """
     return _read(results, f"runs/{model}/*/{INCREMENTS}", layer=layer, study=study)
+
+
+def read_layers(
+    results: str | os.PathLike[str] = "results",
+    model: str = "*",
+    layer: str | None = None,
+    study: str | None = None,
+) -> "pd.DataFrame":
+    """Read what became of each tensor of whole networks: read, or the reason why it is not.
+
+    Parameters and errors are those of `read_spectra`; `docs/tables.md` explains the columns.
+    """
+    return _read(results, f"runs/{model}/*/{LAYERS}", layer=layer, study=study)
 
 
 def read_scaling(

@@ -132,11 +132,31 @@ def read_weights(model: str, hyperparameters: Mapping[str, Any], source: str, ou
         raise ValueError(f"{model} is trained, not read")
     files = run.sources
     log.info("run %s: weights in %d files", run.name, len(files))
-    found = {**_said(run), **arrays.record(files)}
-    shape = (run.layers(), run.replicas, run.snapshots, run.dtype)
-    with WeightsWriter(output, *shape, record(source, 0.0, **found)) as writer:
-        step = read(run, writer.put)
-        writer.finish(step, record(source, clock.seconds, **found))
+    with arrays.unchanged(files):
+        found = {**_said(run), **arrays.record(files)}
+        shape = (run.layers(), run.replicas, run.snapshots, run.dtype)
+        with WeightsWriter(output, *shape, record(source, 0.0, **found)) as writer:
+            step = read(run, writer.put)
+            writer.finish(step, record(source, clock.seconds, **found))
+
+
+def layers(model: str, hyperparameters: Mapping[str, Any], source: str, output: str) -> None:
+    """Write what becomes of each tensor of the user's own networks: read, or why not."""
+    from dysonflow.analysis.layers import LAYERS_SCHEMA, layers_columns
+    from dysonflow.artifacts.tables import write_table
+    from dysonflow.models.checkpoints import CheckpointHyperparameters
+    from dysonflow.readers import arrays
+
+    clock = Clock()
+    run = _parse(model, hyperparameters)
+    if not isinstance(run, CheckpointHyperparameters):
+        raise ValueError(f"{model} reads no networks")
+    lines = run.held().lines
+    columns = layers_columns(run, lines)
+    made_from = arrays.record(run.sources)["made_from"]
+    metadata = record(source, clock.seconds, **_said(run), made_from=made_from)
+    write_table(columns, LAYERS_SCHEMA, output, metadata)
+    log.info("run %s: %d of %d are layers", run.name, sum(one.used for one in lines), len(lines))
 
 
 def spectra(

@@ -76,6 +76,7 @@ def _in_words(option: Any, constraints: list[Any]) -> str:
         float: "a number",
         str: "a text",
     }
+    kinds[list[str]] = "a list of texts"
     kind = kinds.get(option, "a list of numbers")
     signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
     bounds = [

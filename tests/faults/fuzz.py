@@ -29,6 +29,8 @@ import torch
 
 from dysonflow.errors import ConfigError
 from dysonflow.readers import arrays
+from dysonflow.readers.checkpoints import open_checkpoint
+from dysonflow.readers.layers import Rules, choose, read_layers
 
 FORMATS = ("npz", "safetensors", "pt")
 BATCH = 500
@@ -317,10 +319,25 @@ def case(suffix, seed, number):
 
 
 def outcome(path):
-    """What comes of reading a file: `read` or `refused`; anything else is a problem in words."""
+    """What comes of reading an array of a file, and then of it as a whole network."""
+    found = [outcome_of(read_array, path), outcome_of(read_network, path)]
+    return next((text for text in found if text not in ("read", "refused")), found[0])
+
+
+def read_network(path):
+    """Read all layers of a file."""
+    checkpoint = open_checkpoint(str(path))
+    layers, _ = choose(checkpoint, Rules())
+    for layer, matrix in read_layers(checkpoint, layers, "float64"):
+        if matrix.shape != (layer.rows, layer.columns) or matrix.dtype != np.float64:
+            return f"{matrix.shape} {matrix.dtype} is not {layer}"
+    return "read"
+
+
+def outcome_of(how, path):
+    """What comes of reading: `read` or `refused`; anything else is a problem in words."""
     try:
-        header = arrays.header(path, "w")
-        values = arrays.read(path, "w")
+        return how(path)
     except ConfigError as error:
         line = str(error)
         if not line.isprintable() or len(line) > 3000 or str(path) not in line:
@@ -328,6 +345,12 @@ def outcome(path):
         return "refused"
     except BaseException as error:
         return f"{type(error).__name__}: {error}"
+
+
+def read_array(path):
+    """Read the array `w` of a file."""
+    header = arrays.header(path, "w")
+    values = arrays.read(path, "w")
     if values.shape != header.shape or values.dtype != header.dtype:
         return f"{values.shape} {values.dtype} is not {header}"
     return "read"

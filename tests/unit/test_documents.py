@@ -14,6 +14,7 @@ import yaml
 from dysonflow.analysis.fits import FITS_FIELDS
 from dysonflow.analysis.increments import INCREMENTS_FIELDS
 from dysonflow.analysis.laws import LAWS
+from dysonflow.analysis.layers import LAYERS_SCHEMA
 from dysonflow.analysis.linear_scaling import LINEAR_SCALING_SCHEMA, TEXTS
 from dysonflow.analysis.noise_response import POINT_FIELDS
 from dysonflow.analysis.scaling import SCALING_SCHEMA
@@ -68,6 +69,7 @@ def test_every_law_of_linear_scaling_is_described():
 
 
 TABLES = {
+    "Layers": list(LAYERS_SCHEMA),
     "Spectra": SPECTRA_FIELDS,
     "Fits": FITS_FIELDS,
     "Increments": INCREMENTS_FIELDS,

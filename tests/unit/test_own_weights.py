@@ -217,8 +217,9 @@ def test_every_hyperparameter_changes_the_key():
         **{"level": "eigenvalue", "centres": [1, 2], "noise_scale": 0.1},
         **{"theory": "teacher_student"},
     }
-    # Files are read as they are: there are no lags.
-    assert set(other) | {"columns", "lags"} == set(base)
+    # Files are read as they are: there are no lags. The rest is of whole networks.
+    networks = {"layers", "fused", "heads", "key_value_heads", "split", "lora", "matrices"}
+    assert set(other) | {"columns", "lags"} | networks == set(base)
     key = CHECKPOINTS.from_config(base).key
     for name, value in other.items():
         assert CHECKPOINTS.from_config(base | {name: value}).key != key, name
@@ -549,9 +550,9 @@ def test_what_is_required():
     save("a.npz", w=pairs())
     with pytest.raises(ConfigError) as caught:
         CHECKPOINTS.from_config({})
-    assert [line.split(":")[0] for line in str(caught.value).splitlines()] == [
-        *("path", "array", "learning_rate", "batch_size")
-    ]
+    assert [line.split(":")[0] for line in str(caught.value).splitlines()] == ["path"]
+    with pytest.raises(ConfigError, match="learning_rate: missing; with centres"):
+        run_of("a.npz", learning_rate=None, centres=[2, 2], noise_scale=SCALE)
 
 
 def test_a_missing_combination_is_named():
@@ -611,7 +612,9 @@ def test_columns_of_every_kind_have_a_type():
         "centres": "list<item: double>",
         "noise_scale": "double",
     }
-    assert [name for name, field in fields.items() if field.nullable] == ["noise_scale"]
+    assert [name for name, field in fields.items() if field.nullable] == [
+        *("heads", "key_value_heads", "learning_rate", "batch_size", "noise_scale")
+    ]
 
 
 # --- what is hostile ------------------------------------------------------------------------------

@@ -126,6 +126,30 @@ for temporary in (False, True):
             "../scripts/read_weights.py"
 
 
+# What becomes of each tensor of the user's own networks.
+rule layers:
+    input:
+        sources_of,
+    output:
+        RESULTS.run_file(LAYERS),
+    log:
+        RESULTS.log("layers", "{model}", "{run}"),
+    cache: True
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=memory(needs_of_reading),
+        runtime=runtime(needs_of_reading),
+    params:
+        hyperparameters=of_run("layers", "hyperparameters"),
+        source=of_run("layers", "source"),
+    message:
+        "layers of {wildcards.model} {wildcards.run}"
+    script:
+        "../scripts/layers.py"
+
+
 rule spectra:
     input:
         RESULTS.run_file(WEIGHTS),

@@ -11,6 +11,7 @@ from dysonflow.artifacts.tables import read_arrow
 from dysonflow.artifacts.weights import WeightsFile
 from dysonflow.errors import ArtifactError
 from dysonflow.hyperparameters import Hyperparameters
+from dysonflow.statistics.singular_values import singular_values, symmetric_eigenvalues
 
 SPECTRA_FIELDS = [
     *RUN_FIELDS,
@@ -42,21 +43,18 @@ def eigenvalues(weights: np.ndarray, of: str = "gram") -> np.ndarray:
     ------
     ValueError
         If a weight is not finite.
-
-    Notes
-    -----
-    They are squares of singular values: diagonalising X would lose half of the digits of the
-    small ones.
+    numpy.linalg.LinAlgError
+        If the eigenvalues do not add up to the norm of the matrix.
     """
-    if not np.isfinite(weights).all():
-        raise ValueError("a weight is not finite")
     if of == "symmetric":
-        return np.linalg.eigvalsh(weights.astype(np.float64))
+        return symmetric_eigenvalues(weights)
     if of == "levels":
+        if not np.isfinite(weights).all():
+            raise ValueError("a weight is not finite")
         return weights[..., 0, :].astype(np.float64)
     *shape, rows, columns = weights.shape
     values = np.zeros((*shape, columns))
-    singular = np.linalg.svd(weights.astype(np.float64), compute_uv=False)
+    singular = singular_values(weights)
     values[..., columns - min(rows, columns) :] = singular[..., ::-1] ** 2
     return values
 
@@ -72,6 +70,7 @@ def spectra_columns(
     weights: np.ndarray,
     step: np.ndarray,
     first: int = 0,
+    first_snapshot: int = 0,
 ) -> dict[str, pa.Array]:
     """Tidy columns of the spectra of some replicas: one row per eigenvalue.
 
@@ -85,15 +84,15 @@ def spectra_columns(
         Shape (replica, snapshot, M, N).
     step : np.ndarray
         SGD step of each snapshot, shape (snapshot,).
-    first : int
-        Number of the first replica.
+    first, first_snapshot : int
+        Number of the first replica and of the first snapshot.
     """
     values = eigenvalues(weights, hyperparameters.eigenvalues_of)
     replica, snapshot, index = np.indices(values.shape).reshape(3, -1)
     return {
         **run_columns(hyperparameters, layer, values.size),
         "replica": arrow_array(first + replica, pa.int64()),
-        "snapshot": arrow_array(snapshot, pa.int64()),
+        "snapshot": arrow_array(first_snapshot + snapshot, pa.int64()),
         "step": arrow_array(step[snapshot], pa.int64()),
         "index": arrow_array(index, pa.int64()),
         "eigenvalue": arrow_array(values.ravel(), pa.float64()),
@@ -116,9 +115,16 @@ def spectra_parts(
             f"{hyperparameters.layers()}; delete the file and run snakemake again"
         )
     for layer in weights.shapes:
-        for part in weights.parts(layer):
-            array = weights.read(layer, part)
-            yield spectra_columns(hyperparameters, layer, array, weights.step, part.start)
+        for replicas, snapshots in weights.pieces(layer):
+            yield spectra_columns(
+                hyperparameters,
+                layer,
+                # What was read is let go before LAPACK takes a copy of its own.
+                weights.read(layer, replicas, snapshots).astype(np.float64, copy=False),
+                weights.step[snapshots],
+                replicas.start,
+                snapshots.start,
+            )
 
 
 def read_eigenvalues(path: str, layer: str) -> tuple[np.ndarray, np.ndarray]:

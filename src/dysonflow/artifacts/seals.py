@@ -8,6 +8,7 @@ page checksums leave out the footer.
 import hashlib
 import mmap
 import os
+from typing import BinaryIO
 
 from dysonflow.errors import DamagedError
 
@@ -15,6 +16,8 @@ SEAL_KEY = "seal"
 """Key of the metadata entry that holds the seal."""
 MARK = "dysonflow-sha256:"
 DIGITS = 64
+CHUNK = 2**20
+"""Bytes that are read at once."""
 BLANK = MARK + "0" * DIGITS
 """What a writer leaves for the seal."""
 
@@ -28,12 +31,20 @@ def _locate(data: mmap.mmap) -> int:
     return found + len(mark) if whole else 0
 
 
-def _digest(data: mmap.mmap, position: int) -> bytes:
+def _digest(stream: BinaryIO, position: int) -> bytes:
+    # Read part by part: all that is looked at in a map counts as memory of the process.
     hashed = hashlib.sha256()
-    with memoryview(data) as view:
-        hashed.update(view[:position])
-        hashed.update(b"0" * DIGITS)
-        hashed.update(view[position + DIGITS :])
+    stream.seek(0)
+    left = position
+    while left:
+        part = stream.read(min(left, CHUNK))
+        hashed.update(part)
+        # A file that was cut off meanwhile has no digits to compare with either.
+        left = left - len(part) if part else 0
+    hashed.update(b"0" * DIGITS)
+    stream.seek(position + DIGITS)
+    while part := stream.read(CHUNK):
+        hashed.update(part)
     return hashed.hexdigest().encode()
 
 
@@ -49,7 +60,7 @@ def seal(path: str | os.PathLike[str]) -> None:
         position = _locate(data)
         if not position:
             raise ValueError(f"{path}: no place for a seal")
-        data[position : position + DIGITS] = _digest(data, position)
+        data[position : position + DIGITS] = _digest(stream, position)
 
 
 def check(path: str | os.PathLike[str]) -> bool:
@@ -73,7 +84,7 @@ def check(path: str | os.PathLike[str]) -> bool:
             mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data,
         ):
             position = _locate(data)
-            if position and _digest(data, position) != data[position : position + DIGITS]:
+            if position and _digest(stream, position) != data[position : position + DIGITS]:
                 raise DamagedError(path, "checksum does not match the content")
             return position > 0
     except FileNotFoundError:

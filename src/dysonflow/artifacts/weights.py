@@ -454,6 +454,7 @@ class WeightsFile:
         self.lags = 0
         if LAGGED + layers[0] in file.keys():  # noqa: SIM118
             self.lags = int(file.get_slice(LAGGED + layers[0]).get_shape()[2])
+        self._begins = _begins(path)
         self.dtype = {code: name for name, code in CODES.items()}[
             file.get_slice(names[0]).get_dtype()
         ]
@@ -464,7 +465,18 @@ class WeightsFile:
         """Weights of a layer, shape (replica, snapshot, M, N)."""
         if layer not in self.shapes:
             raise KeyError(f"there is no layer {layer}; there are {', '.join(self.shapes)}")
-        return self._file.get_slice(PREFIX + layer)[replicas, snapshots]
+        first, stop, _ = replicas.indices(self.replicas)
+        start, end, _ = snapshots.indices(self.snapshots)
+        shape = self.shapes[layer]
+        found = np.empty((max(stop - first, 0), max(end - start, 0), *shape), self.dtype)
+        # Not through the library, which maps the file: all that was read of it would count as
+        # memory of the process.
+        size = math.prod(shape) * found.itemsize
+        with open(self.path, "rb", buffering=0) as stream:
+            for number, snapshots_of_one in enumerate(found, first):
+                stream.seek(self._begins[PREFIX + layer] + (number * self.snapshots + start) * size)
+                _fill(stream, snapshots_of_one)
+        return found
 
     def read_lagged(
         self,
@@ -485,6 +497,35 @@ class WeightsFile:
         count = max(part_bytes // each, 1)
         for first in range(0, self.replicas, count):
             yield slice(first, min(first + count, self.replicas))
+
+    def pieces(self, layer: str, part_bytes: int = PART_BYTES) -> Iterator[tuple[slice, slice]]:
+        """Replicas and snapshots, in order, that fill about `part_bytes`; at least one matrix."""
+        rows, columns = self.shapes[layer]
+        count = max(part_bytes // (rows * columns * np.dtype(self.dtype).itemsize), 1)
+        for replicas in self.parts(layer, part_bytes):
+            # A part is of one replica alone where not even its snapshots fit.
+            step = self.snapshots if replicas.stop - replicas.start > 1 else count
+            for start in range(0, self.snapshots, step):
+                yield replicas, slice(start, min(start + step, self.snapshots))
+
+
+def _begins(path: str) -> dict[str, int]:
+    """Where the numbers of each tensor begin in a safetensors file that was checked."""
+    with open(path, "rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        index = json.loads(stream.read(length))
+    index.pop("__metadata__", None)
+    return {name: 8 + length + found["data_offsets"][0] for name, found in index.items()}
+
+
+def _fill(stream: IO[bytes], array: np.ndarray) -> None:
+    """Read the bytes of a contiguous array."""
+    view = array.reshape(-1).view(np.uint8).data
+    while len(view):
+        count = stream.readinto(view)  # type: ignore[attr-defined]
+        if not count:
+            raise DamagedError(stream.name, "it ends too early")
+        view = view[count:]
 
 
 @contextmanager

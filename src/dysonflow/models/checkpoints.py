@@ -94,7 +94,7 @@ class CheckpointHyperparameters(Hyperparameters):
     array: str = quantity("")
     """Name of the array in the file; in nested torch dictionaries as in `model/fc1.weight`. Without
     it, whole networks are read."""
-    layer_patterns: list[str] = quantity([], alias="layers", in_tables=False)
+    layer_patterns: list[str] | str = quantity([], alias="layers", in_tables=False)
     """Which matrices of whole networks are read: names of layers or tensors, or patterns such as
     `*mlp*`, one or a list. Without it, every tensor of two axes and every kernel of a
     convolution, as rows of one output each; `dysonflow layers PATH` lists them."""
@@ -151,6 +151,11 @@ class CheckpointHyperparameters(Hyperparameters):
     def is_network(self) -> bool:
         """Whether whole networks are read, not one array."""
         return not self.array
+
+    @property
+    def chooses_layers(self) -> bool:
+        """Those of whole networks are."""
+        return self.is_network
 
     @property
     def rules(self) -> network.Rules:
@@ -474,10 +479,19 @@ def read(h: CheckpointHyperparameters, put: Callable[..., int]) -> np.ndarray:
         If a file cannot be used, no longer holds what it did when the run was planned, or holds a
         weight that is not finite; names file, replica and snapshot.
     """
-    held = h.held()
-    if h.is_network:
-        _read_networks(h, held, put)
-        return _steps(h, held)
+    with arrays.unchanged(h.sources):
+        held = h.held()
+        if h.is_network:
+            _read_networks(h, held, put)
+        else:
+            _read_arrays(h, held, put)
+    ends = (int(h.burn_in), int(h.steps))
+    named = held.steps and (held.steps[0], held.steps[-1]) == ends
+    return np.array(held.steps if named else h.snapshot_steps)
+
+
+def _read_arrays(h: CheckpointHyperparameters, held: Held, put: Callable[..., int]) -> None:
+    """Hand on every snapshot of every file."""
     for i, row in enumerate(held.files):
         for j, path in enumerate(row):
             array = np.expand_dims(arrays.read(path, h.array), tuple(range(len(h.axes), len(AXES))))
@@ -497,7 +511,6 @@ def read(h: CheckpointHyperparameters, put: Callable[..., int]) -> np.ndarray:
                 )
             for k in range(array.shape[1]):
                 put(first, snapshot + k, {"W": array[:, k]})
-    return _steps(h, held)
 
 
 def _read_networks(h: CheckpointHyperparameters, held: Held, put: Callable[..., int]) -> None:
@@ -507,13 +520,6 @@ def _read_networks(h: CheckpointHyperparameters, held: Held, put: Callable[..., 
             checkpoint = open_checkpoint(path)
             for layer, matrix in network.read_layers(checkpoint, held.layers, h.dtype):
                 put(i, j, {layer.name: matrix[np.newaxis]})
-
-
-def _steps(h: CheckpointHyperparameters, held: Held) -> np.ndarray:
-    """SGD step of each snapshot."""
-    ends = (int(h.burn_in), int(h.steps))
-    named = held.steps and (held.steps[0], held.steps[-1]) == ends
-    return np.array(held.steps if named else h.snapshot_steps)
 
 
 SYSTEM = System(CheckpointHyperparameters, read=read)

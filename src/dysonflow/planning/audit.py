@@ -327,7 +327,7 @@ def _row(
     if any(folder.rglob(f"*{SUFFIX}")):
         status = "interrupted"
     metadata: dict[str, Any] = {}
-    for name in RUN_FILES:
+    for name in STATUS:
         path = folder / name
         if path.is_file():
             status = STATUS[name]

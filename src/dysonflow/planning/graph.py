@@ -226,6 +226,9 @@ class Plan:
                 wanted[self.results.linear_scaling(study.name)] = None
             wanted |= dict.fromkeys(self.run_files(study.name, "spectra"))
             wanted |= dict.fromkeys(
+                self.results.files_of(run)["layers"] for run in study.runs if run.chooses_layers
+            )
+            wanted |= dict.fromkeys(
                 self.results.files_of(run)["increments"] for run in study.runs if run.lags
             )
         document = [self.results.document] if self.reproduction else []
@@ -355,6 +358,8 @@ class Plan:
             arrays.digest if read else kinds.made_from,
         )
         yield Artifact(files["spectra"], said("spectra"), [files["weights"]])
+        if run.chooses_layers:
+            yield Artifact(files["layers"], said("layers"), read, made_from=arrays.digest)
         if run.lags:
             yield Artifact(files["increments"], said("increments"), [files["weights"]])
         if run.name in self.fitted:

@@ -148,6 +148,9 @@ def expected(
         (run,) = runs
         seconds = expected_training_seconds(run, replicas, device)
         return Expected(seconds, is_kept * _weight_bytes(run, replicas))
+    if stage == "layers":
+        size = sum(path.stat().st_size for run in runs for path in run.sources)
+        return Expected(JOB_SECONDS + size / READ_BYTES_PER_SECOND, RUN_DISK_BYTES)
     if stage in ("join", "read_weights"):
         size = sum(_weight_bytes(run, run.replicas) for run in runs)
         return Expected(JOB_SECONDS + size / READ_BYTES_PER_SECOND, is_kept * size)
@@ -216,9 +219,14 @@ def reading(run: Hyperparameters, attempt: int = 1) -> dict[str, int]:
     sizes = [path.stat().st_size for path in run.sources]
     there = max(sum(sizes), _weight_bytes(run, run.replicas))
     # All of one file, and as much again while it is brought into order; torch for its own format.
-    return _grown(
-        TRAIN_MB, 4 * max(sizes, default=0), SHORTEST_TABLE, there / READ_BYTES_PER_SECOND, attempt
-    )
+    # Of whole networks one layer at a time.
+    held = _largest_bytes(run) if run.chooses_layers else max(sizes, default=0)
+    return _grown(TRAIN_MB, 4 * held, SHORTEST_TABLE, there / READ_BYTES_PER_SECOND, attempt)
+
+
+def _largest_bytes(run: Hyperparameters) -> int:
+    """Bytes of the largest matrix of a run."""
+    return max(rows * columns for rows, columns in run.layers().values()) * BYTES
 
 
 def _increments_seconds(run: Hyperparameters) -> float:
@@ -255,7 +263,7 @@ def table(runs: Sequence[Hyperparameters], attempt: int = 1) -> dict[str, int]:
         # One layer at a time is held.
         size += matrices * max(columns for _, columns in run.layers().values()) * ROW_BYTES
         seconds += _spectra_seconds(run)
-        size += min(2 * _weight_bytes(run, run.replicas), 4 * PART)
+        size += min(2 * _weight_bytes(run, run.replicas), 4 * max(PART, _largest_bytes(run)))
     return _grown(TABLE_MB, size, SHORTEST_TABLE, seconds, attempt)
 
 

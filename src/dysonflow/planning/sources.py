@@ -302,8 +302,8 @@ def source(stage: str, model: str, figure: str = "") -> str:
     Parameters
     ----------
     stage : str
-        One of `STAGES`, or `increments` or `linear_scaling`. The first of a model that is not
-        trained reads its weights from files.
+        One of `STAGES`, `increments`, `layers` or `linear_scaling`. The first of a model that is
+        not trained reads its weights from files.
     model : str
         Name of the system.
     figure : str
@@ -311,12 +311,14 @@ def source(stage: str, model: str, figure: str = "") -> str:
     """
     after = {
         "increments": ("train", "increments"),
+        "layers": ("layers",),
         "linear_scaling": ("train", "spectra", "increments", "linear_scaling"),
     }
     executed = list(after.get(stage) or STAGES[: STAGES.index(stage) + 1])
     is_trained = models.load(model).is_trained
     roots = {
         "train": [f"dysonflow.models.{model}", "dysonflow.artifacts.weights"],
+        "layers": ["dysonflow.analysis.layers"],
         "spectra": ["dysonflow.analysis.spectra"],
         "fit": ["dysonflow.analysis.fits", *_theory_of(model)],
         "increments": ["dysonflow.analysis.increments", *_theory_of(model)],
@@ -340,7 +342,8 @@ def source(stage: str, model: str, figure: str = "") -> str:
             executed = [*after["linear_scaling"], "figure"]
     # Of the stages only the functions themselves: the others do not run.
     first = ["join", "train"] if is_trained else ["read_weights"]
-    names = ["_parse", "_lists", *first, *executed[1:]]
+    names = ["_parse", "_lists", *(first if executed[0] == "train" else executed[:1])]
+    names += executed[1:]
     functions = [f"dysonflow.stages.{name}" for name in names]
     modules = [module for name in executed for module in roots[name]]
     if stage != "figure":

@@ -40,6 +40,8 @@ ALWAYS = 2**26
 """Bytes up to which it may be all the same: the start of training may be all zeros."""
 CONSTRUCTOR = b"bytearray"
 """Torch would let a file make one of any length, filled, out of nothing."""
+KEPT = 2**23
+"""Bytes that are read of a torch file before it is opened anew."""
 CHUNK = 2**22
 """Bytes of a file that are looked at at once: what is mapped counts as memory of the process."""
 NAMED_FILES = 32
@@ -130,12 +132,73 @@ def read(path: str | os.PathLike[str], array: str) -> np.ndarray:
         return np.asarray(values, dtype=found.dtype)
 
 
-def start(path: str | os.PathLike[str], array: str, count: int) -> np.ndarray:
-    """The first numbers of an array, at most `count`, float32 or float64; errors as of `header`."""
-    found = header(path, array)
+class Reader:
+    """Reads arrays of some files one after the other, and keeps the last torch file open.
+
+    To open one takes as long as to read some MB. But what was read of it counts as memory of the
+    process as long as it is open, so it is opened anew after `KEPT` bytes.
+    """
+
+    def __init__(self) -> None:
+        self._path: str | None = None
+        self._tensors: dict[str, Any] = {}
+        self._bytes = 0
+
+    def read(self, path: str | os.PathLike[str], array: str) -> np.ndarray:
+        """A whole array; errors as of `read`."""
+        return self._read(path, array, None)
+
+    def start(self, path: str | os.PathLike[str], array: str, count: int) -> np.ndarray:
+        """The first numbers of an array, at most `count`; errors as of `read`."""
+        return self._read(path, array, count)
+
+    def _read(self, path: str | os.PathLike[str], array: str, count: int | None) -> np.ndarray:
+        found = header(path, array)
+        if count is None:
+            count = math.prod(found.shape)
+        with one_line(path):
+            suffix = Path(path).suffix
+            if suffix in TORCH:
+                values = _torch_array(self._tensor(str(path), array).flatten()[:count])
+                self._bytes += values.nbytes
+            elif suffix == ".safetensors":
+                values = _safetensors_start(path, array, count)
+            else:
+                values = _READERS[suffix](path, array).reshape(-1)[:count]
+        values = np.asarray(values, dtype=found.dtype)
+        return values.reshape(found.shape) if count == math.prod(found.shape) else values
+
+    def _tensor(self, path: str, array: str) -> Any:
+        if path != self._path or self._bytes > KEPT:
+            # Let go before the next one is opened.
+            self._tensors = {}
+            self._tensors, self._path, self._bytes = _torch_tensors(path), path, 0
+        _check_name(path, array, list(self._tensors))
+        return self._tensors[array].detach()
+
+
+@contextlib.contextmanager
+def unchanged(paths: Sequence[str | os.PathLike[str]]) -> Iterator[None]:
+    """Refuse files that change while a block reads them.
+
+    Raises
+    ------
+    ConfigError
+        At the end of the block, if the size, the time or the identity of a file is another one.
+    """
+    before = [_stamp(path) for path in paths]
+    yield
+    for path, stamp in zip(paths, before, strict=True):
+        if _stamp(path) != stamp:
+            raise ConfigError(
+                f"{path}: changed while it was read; let what writes it finish, and run again"
+            )
+
+
+def _stamp(path: str | os.PathLike[str]) -> tuple[int, int, int]:
     with one_line(path):
-        values = _STARTS.get(Path(path).suffix, _read_start)(path, array, count)
-        return np.asarray(values, dtype=found.dtype)
+        status = os.stat(path)
+        return status.st_size, status.st_mtime_ns, status.st_ino
 
 
 def record(paths: Sequence[str | os.PathLike[str]]) -> dict[str, Any]:
@@ -405,11 +468,9 @@ def _torch_header(path: str, array: str) -> tuple[Sequence[int], str]:
 
 
 def _read_torch(path: str | os.PathLike[str], array: str) -> np.ndarray:
-    return _torch_array(_torch_tensor(path, array))
-
-
-def _torch_start(path: str | os.PathLike[str], array: str, count: int) -> np.ndarray:
-    return _torch_array(_torch_tensor(path, array).flatten()[:count])
+    tensors = _torch_tensors(path)
+    _check_name(path, array, list(tensors))
+    return _torch_array(tensors[array].detach())
 
 
 def _torch_array(tensor: Any) -> np.ndarray:
@@ -417,13 +478,6 @@ def _torch_array(tensor: Any) -> np.ndarray:
 
     values: np.ndarray = (tensor if tensor.dtype == torch.float64 else tensor.float()).numpy()
     return values
-
-
-def _torch_tensor(path: str | os.PathLike[str], array: str) -> Any:
-    # Opened anew for each tensor: what was read of a mapped file counts as memory until it closes.
-    tensors = _torch_tensors(path)
-    _check_name(path, array, list(tensors))
-    return tensors[array].detach()
 
 
 def _torch_tensors(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -520,9 +574,4 @@ _HEADERS = {".npz": _npz_header, ".safetensors": _safetensors_header} | dict.fro
 )
 
 
-def _read_start(path: str | os.PathLike[str], array: str, count: int) -> np.ndarray:
-    return _READERS[Path(path).suffix](path, array).reshape(-1)[:count]
-
-
-_STARTS = {".safetensors": _safetensors_start} | dict.fromkeys(TORCH, _torch_start)
 _READERS = {".npz": read_npz, ".safetensors": _read_safetensors} | dict.fromkeys(TORCH, _read_torch)

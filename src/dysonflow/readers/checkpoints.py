@@ -82,7 +82,7 @@ class Checkpoint:
 
 def is_checkpoint(path: str) -> bool:
     """Whether a path may be a checkpoint: a file, or a folder that holds one."""
-    return os.path.isfile(path) or (os.path.isdir(path) and bool(_within(path)))
+    return os.path.isfile(path) or (os.path.isdir(path) and bool(within(path)))
 
 
 def files_of(path: str) -> tuple[str, ...]:
@@ -174,7 +174,16 @@ def _named(found: Sequence[tuple[str, arrays.Entry]], strangers: set[str]) -> It
         yield Tensor(name, file, entry, why_not)
 
 
-def _within(folder: str) -> list[str]:
+def is_whole(folder: str) -> bool:
+    """Whether a folder is one checkpoint, by the name of a file or an index in it."""
+    return any(_says_so(path) for path in within(folder))
+
+
+def _says_so(path: str) -> bool:
+    return path.endswith(INDEX) or Path(path).name in WHOLE
+
+
+def within(folder: str) -> list[str]:
     """Checkpoints that lie in a folder itself, under the name of each file or index."""
     names = sorted(os.listdir(folder))
     indices = [name for name in names if name.endswith(INDEX)]
@@ -192,8 +201,8 @@ def _within(folder: str) -> list[str]:
 
 def _only(folder: str) -> str:
     """The checkpoint in a folder."""
-    found = _within(folder)
-    whole = [path for path in found if Path(path).name in WHOLE or path.endswith(INDEX)]
+    found = within(folder)
+    whole = [path for path in found if _says_so(path)]
     if whole:
         return whole[0]
     if len(found) == 1:

@@ -178,7 +178,8 @@ def choose(checkpoint: Checkpoint, rules: Rules) -> tuple[list[Layer], list[Line
     pairs = _adapters(checkpoint.tensors) if rules.lora != "factors" else {}
     for tensor in checkpoint.tensors:
         chosen = [pattern for pattern in rules.patterns if _matches(pattern, tensor.name)]
-        why_not = tensor.why_not or _unfit(tensor, names, is_named=bool(chosen))
+        is_named = bool({tensor.name, _layer_name(tensor.name)} & set(rules.patterns))
+        why_not = tensor.why_not or _unfit(tensor, names, is_named)
         if not why_not and tensor.name in pairs and rules.lora == "product":
             why_not = f"factor of {pairs[tensor.name][0]}"
         found = [] if why_not else list(_cut(tensor, rules))
@@ -212,7 +213,7 @@ def choose(checkpoint: Checkpoint, rules: Rules) -> tuple[list[Layer], list[Line
                 lines.append(_line(tensor, named, how))
     for pattern in rules.patterns:
         if pattern not in matched:
-            known = [line.layer or line.name for line in lines]
+            known = [line.layer or _layer_name(line.name) for line in lines]
             raise ConfigError(
                 f"layers: {plain(pattern)!r} matches no tensor of {checkpoint.path}"
                 f"{did_you_mean(pattern, known)}"
@@ -246,16 +247,17 @@ def read_layers(
         If a number is not finite.
     """
     where = {tensor.name: tensor for tensor in checkpoint.tensors if not tensor.why_not}
+    reader = arrays.Reader()
     held: tuple[str, np.ndarray] | None = None
     for layer in layers:
         if len(layer.tensors) == 2:
-            left, right = (_matrix(where[name], "float64") for name in layer.tensors)
+            left, right = (_matrix(reader, where[name], "float64") for name in layer.tensors)
             yield layer, (left @ right).astype(dtype, copy=False)
             continue
         (name,) = layer.tensors
         if held is None or held[0] != name:
             held = None
-            held = (name, _matrix(where[name], dtype))
+            held = (name, _matrix(reader, where[name], dtype))
         matrix = held[1]
         if layer.cut is not None:
             matrix = layer.cut.of(matrix)
@@ -293,9 +295,9 @@ def compare(checkpoint: Checkpoint, other: Checkpoint, layers: Sequence[Layer]) 
                 )
 
 
-def _matrix(tensor: Tensor, dtype: str) -> np.ndarray:
+def _matrix(reader: arrays.Reader, tensor: Tensor, dtype: str) -> np.ndarray:
     """A tensor as a matrix: the first axis are the rows, all others the columns."""
-    values = arrays.read(tensor.file, tensor.entry.name)
+    values = reader.read(tensor.file, tensor.entry.name)
     with np.errstate(over="ignore"):
         matrix = values.reshape(len(values), -1).astype(dtype, copy=False)
     if not np.isfinite(matrix).all():
@@ -463,6 +465,7 @@ class _Twins:
     """Tells tensors that hold what another one holds, or one number throughout."""
 
     def __init__(self) -> None:
+        self._reader = arrays.Reader()
         self._places: dict[tuple[object, ...], str] = {}
         self._starts: dict[tuple[object, ...], list[Tensor]] = {}
         self._digests: dict[str, bytes] = {}
@@ -475,8 +478,8 @@ class _Twins:
             if place in self._places:
                 return f"tied: the same as {self._places[place]}"
             self._places[place] = tensor.name
-        start = arrays.start(tensor.file, entry.name, SAMPLE)
-        if (start == start[0]).all() and _is_constant(tensor):
+        start = self._reader.start(tensor.file, entry.name, SAMPLE)
+        if (start == start[0]).all() and self._is_constant(tensor):
             return f"constant: every number is {start[0]:g}"
         key = (entry.shape, entry.dtype, start.tobytes())
         for other in self._starts.setdefault(key, []):
@@ -487,14 +490,13 @@ class _Twins:
 
     def _digest(self, tensor: Tensor) -> bytes:
         if tensor.name not in self._digests:
-            values = np.ascontiguousarray(arrays.read(tensor.file, tensor.entry.name))
+            values = np.ascontiguousarray(self._reader.read(tensor.file, tensor.entry.name))
             self._digests[tensor.name] = hashlib.sha256(values.data).digest()
         return self._digests[tensor.name]
 
-
-def _is_constant(tensor: Tensor) -> bool:
-    values = arrays.read(tensor.file, tensor.entry.name)
-    return bool((values == values.flat[0]).all())
+    def _is_constant(self, tensor: Tensor) -> bool:
+        values = self._reader.read(tensor.file, tensor.entry.name)
+        return bool((values == values.flat[0]).all())
 
 
 # --- names ----------------------------------------------------------------------------------------

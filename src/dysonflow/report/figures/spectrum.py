@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from dysonflow.hyperparameters import Hyperparameters
 from dysonflow.report.figures._page import legend_above
 from dysonflow.report.figures._study import (
     Drawing,
@@ -35,13 +36,16 @@ def draw(data: StudyData, over: str | None = None, axis: str = "level") -> Drawi
     runs = data.representative(PANELS) if over is None else _three(data.swept(over))
     is_level = axis == "level"
     values = [data.levels(run) if is_level else data.eigenvalues(run) for run in runs]
+    predicted = bool(data.blocks(runs[0]))
+    # Of a wide matrix they would dwarf all else.
+    zeros = [0 if predicted else _zeros(data, run) for run in runs]
+    values = [x[..., none:] for x, none in zip(values, zeros, strict=True)]
     low, high = min(x.min() for x in values), max(x.max() for x in values)
     margin = 0.02 * (high - low)
     # No eigenvalue of W^T W is negative, nor is an edge of a bin.
     ends = (low - margin if is_level else max(low - margin, 0.0), high + margin)
     label = data.level_label if is_level else r"eigenvalue $x$ of $W^T W$"
     numbers = []
-    predicted = bool(data.blocks(runs[0]))
     lines = (
         f"Black: theory of each point, no free parameter. Dashed: {data.physics.centre_meaning}. "
         if predicted
@@ -87,7 +91,15 @@ def draw(data: StudyData, over: str | None = None, axis: str = "level") -> Drawi
         f"with {values[0].shape[1]} snapshot(s) each. {lines}Error bars: standard error over "
         "replicas."
     )
+    if any(zeros):
+        caption += " Levels that are zero because W has more columns than rows are not shown."
     return Drawing(figure, caption, numbers, {"": (label, "levels per unit")})
+
+
+def _zeros(data: StudyData, run: Hyperparameters) -> int:
+    """Eigenvalues of W^T W of a run that are zero whatever the weights are."""
+    rows, columns = run.layers()[data.layer]
+    return max(columns - rows, 0) if run.eigenvalues_of == "gram" else 0
 
 
 def bins(values: np.ndarray, low: float, high: float) -> np.ndarray:
