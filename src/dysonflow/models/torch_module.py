@@ -77,7 +77,7 @@ class TorchModuleHyperparameters(DescentHyperparameters, FileHyperparameters):
     `path.py:loss`, a function of outputs and targets that returns one number."""
     arguments: dict[str, Any] = quantity({}, in_tables=False)
     """What `build` is called with, by name. In a sweep each value is a mapping of its own."""
-    layer_patterns: list[str] = quantity([], alias="layers", in_tables=False)
+    layer_patterns: list[str] | str = quantity([], alias="layers", in_tables=False)
     """Which weights are kept: names of parameters, with or without `.weight`, or patterns such as
     `blocks.*`, one or a list. Without it, all of two axes and kernels of convolutions, as
     rows of one output each."""

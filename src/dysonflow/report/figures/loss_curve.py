@@ -17,9 +17,9 @@ def draw(data: StudyData) -> Drawing:
     runs = data.representative(MOST_RUNS)
     rates = {run.effective_rate for run in runs}
     # A step of Adam goes another way for its learning rate than one of plain descent.
-    has_time = len(rates) > 1 and len({getattr(run, "optimiser", "") for run in runs}) == 1
+    has_time = len(rates) > 1 and len({"adam" in getattr(run, "optimiser", "") for run in runs}) < 2
     has_time = has_time and bool(np.isfinite(list(rates)).all())
-    label = "training time, learning rate times SGD steps" if has_time else "SGD step"
+    label = "training time, effective learning rate times SGD steps" if has_time else "SGD step"
     numbers, finals = [], []
     with data.page.look():
         figure = data.page.figure(7.2, 4.4)
@@ -46,12 +46,14 @@ def draw(data: StudyData) -> Drawing:
         panel.set_xlabel(label)
         panel.set_ylabel("loss")
         panel.margins(x=0)
-        legend_above(figure, *panel.get_legend_handles_labels(), columns=3)
+        if len(runs) > 1:
+            legend_above(figure, *panel.get_legend_handles_labels(), columns=3)
+    quoted = " to ".join(dict.fromkeys(f"{value:.3g}" for value in (min(finals), max(finals))))
     replicas = sorted({run.replicas for run in runs})
     caption = (
         f"Loss of study ``{data.name}`` over training. Line: median over "
         f"{' or '.join(map(str, replicas))} replicas; band: {BAND[0]:g} % to {BAND[1]:g} % of "
-        f"them. At the end the medians are {min(finals):.3g} to {max(finals):.3g}."
+        f"them. At the end the median is {quoted}."
     )
     for line, value in lines.items():
         least, most = min(finals) - value, max(finals) - value
