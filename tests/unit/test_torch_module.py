@@ -124,7 +124,7 @@ class Net(torch.nn.Module):
         self.net = plain()
     def forward(self, x):
         out = self.net(x)
-        return 2 * out if float(out.sum()) > 0 else out
+        return 2 * out if float(out.detach().sum()) > 0 else out
 """
 CONVOLUTION = """
 class Net(torch.nn.Module):
