@@ -2,20 +2,23 @@
 
 `read_spectra`, `read_fits`, `read_increments`, `read_layers`, `read_scaling` and `read_runs` read
 the tables of a results folder; `train`, `spectra`, `fit` and `increments` do one run without the
-workflow.
+workflow; `Recorder` keeps the weights of a training loop of your own.
 """
 
 from importlib.metadata import PackageNotFoundError, version
 
+from dysonflow.recording.recorder import Recorder
 from dysonflow.results import (
     read_fits,
     read_increments,
     read_layers,
+    read_linear_scaling,
+    read_noise_response,
     read_runs,
     read_scaling,
     read_spectra,
 )
-from dysonflow.single import Run, fit, increments, spectra, train
+from dysonflow.single import Run, fit, gradient_noise, increments, spectra, train
 
 try:
     __version__ = version("dysonflow")
@@ -24,14 +27,18 @@ except PackageNotFoundError:
     __version__ = "unknown"
 
 __all__ = [
+    "Recorder",
     "Run",
     "__version__",
     "fit",
+    "gradient_noise",
     "increments",
     "read_fits",
     "read_increments",
     "read_layers",
     "read_runs",
+    "read_linear_scaling",
+    "read_noise_response",
     "read_scaling",
     "read_spectra",
     "spectra",

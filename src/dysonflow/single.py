@@ -5,7 +5,7 @@ levels = dysonflow.spectra(run)
 fits = dysonflow.fit(run)
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -182,6 +182,59 @@ def increments(run: Run) -> "pd.DataFrame":
         for layer in run.weights
     ]
     return pa.concat_tables(parts).to_pandas()
+
+
+def gradient_noise(
+    model: str,
+    hyperparameters: Mapping[str, Any] | None = None,
+    *,
+    steps: Sequence[int],
+    samples: int = 128,
+    branches: int = 32,
+) -> "pd.DataFrame":
+    """Noise of the gradient of a network, and how singular values move by it.
+
+    A run is trained in memory. After each of the `steps` the covariance C of the gradient is
+    measured from single samples, and the next step is taken many times over, each time with other
+    samples (docs/gradient_noise.md).
+
+    Parameters
+    ----------
+    model : str
+        `mlp` or `char_gpt`.
+    hyperparameters : mapping, optional
+        As of `train`; up to 64 replicas.
+    steps : sequence of int
+        SGD steps after which to measure, ascending.
+    samples : int
+        Gradients of single samples, for each replica.
+    branches : int
+        How often the next step is taken.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per step, layer and singular value, ascending in `index`, means over replicas with
+        their errors. Of the singular value: `noise`, the variance u^T C v of one sample along its
+        direction; `anisotropy`, this over trace / entries, 1 for isotropic noise;
+        `diffusion_predicted` and `diffusion_measured`, the variance of its next step. Of the layer:
+        `trace` of C, `effective_dimension`, (tr C)^2 / tr C^2, of as many `entries`,
+        `mean_anisotropy` and `measured_over_predicted`, over all singular values together.
+
+    Raises
+    ------
+    ConfigError
+        If a hyperparameter is out of range, or the model has no gradients of single samples.
+    """
+    from dysonflow import models
+    from dysonflow.analysis.gradient_noise import measure
+
+    system = models.load(model)
+    run = system.hyperparameters.from_config(dict(hyperparameters or {}))
+    run.check_sources()
+    if system.simulation is None:
+        raise ConfigError(f"{model}: is not trained here, so that there are no gradients")
+    return measure(run, system.simulation, steps, samples, branches)
 
 
 class MemoryWeights:

@@ -17,13 +17,16 @@ pytestmark = [
 ]
 FIVE_SIGMA = 5.0
 SHORT = {"replicas": 2048, "burn_in": 0, "steps": 300, "snapshots": 1}
+TINY = {"char_gpt": {"width": 8, "heads": 2, "blocks": 1, "context": 4, "batch_size": 2}}
 CASES = [
     pytest.param(name, more, id="-".join([name, *map(str, more.values())]))
     for name in models.trained()
+    # The user's own network needs files of his.
+    if name != "torch_module"
     for more in (
         [{"sampler": "gibbs"}, {"sampler": "wishart"}]
         if "sampler" in models.hyperparameters_of(name).model_fields
-        else [{}]
+        else [TINY.get(name, {})]
     )
 ]
 
@@ -39,10 +42,12 @@ def test_the_law_is_that_of_the_cpu(model, more, dtype):
     simulation = models.load(model).simulation
     moments = []
     for device in ("cpu", "cuda"):
-        levels = eigenvalues(result_on(device, simulation, run).weights)[:, 0]
+        layers = result_on(device, simulation, run).layers.values()
+        levels = np.hstack([eigenvalues(weights)[:, 0] for weights in layers])
         moments.append((levels.mean(axis=0), levels.var(axis=0) / len(levels)))
     (cpu, cpu_error), (gpu, gpu_error) = moments
-    assert np.all(np.abs(cpu - gpu) < FIVE_SIGMA * np.sqrt(cpu_error + gpu_error))
+    # Where a matrix has more columns than rows, some levels are zero.
+    assert np.all(np.abs(cpu - gpu) <= FIVE_SIGMA * np.sqrt(cpu_error + gpu_error))
 
 
 @pytest.mark.parametrize(("model", "more"), CASES)

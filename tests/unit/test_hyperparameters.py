@@ -39,7 +39,11 @@ def test_defaults_written_out_and_left_out_are_one_run():
     assert RBM.from_config(run.canonical()) == run
 
 
-@pytest.mark.parametrize("model", trained())
+NETWORKS = ("mlp", "char_gpt", "torch_module")
+"""What these have depends on their data and their optimiser: their own tests go through all."""
+
+
+@pytest.mark.parametrize("model", [model for model in trained() if model not in NETWORKS])
 def test_every_hyperparameter_changes_the_key(model):
     cls = hyperparameters_of(model)
     base = cls.from_config(

@@ -233,6 +233,7 @@ ROOMS = [
         "hyperparameters",
         "artifacts",
         "readers",
+        "recording",
         "simulation",
     ),
     *("models", "theory", "analysis", "report", "results", "planning", "logs", "stages"),

@@ -12,6 +12,7 @@ from dysonflow import theory
 from dysonflow.analysis.columns import RUN_FIELDS, hyperparameter_fields, run_columns
 from dysonflow.analysis.spectra import eigenvalues
 from dysonflow.artifacts.arrow import arrow_array
+from dysonflow.errors import ConfigError
 from dysonflow.hyperparameters import Hyperparameters
 from dysonflow.statistics import increments
 from dysonflow.statistics.increments import Coefficients, FreeMotion
@@ -125,13 +126,20 @@ def motion_profiles(
     ------
     ValueError
         If fewer than two levels move.
+    ConfigError
+        If they move so far within the lag that nothing can be fitted.
     """
     motion = _moving(*_read(h, layer, weights, number, h.lags[number]))
     if motion.before.shape[1] < 2:
         raise ValueError(f"run {h.name}, layer {layer}: fewer than two levels move")
     method = MOMENTS if motion.kick is not None else FREE
     levels = (motion.before, motion.after, motion.replica)
-    kick = motion.kick or increments.fit_free(*levels).kick
+    try:
+        kick = motion.kick or increments.fit_free(*levels).kick
+    except FloatingPointError as error:
+        raise ConfigError(
+            f"run {h.name}, layer {layer}: {error}: give smaller lags, or leave its figure out"
+        ) from None
     return increments.profiles(*levels, kick), method
 
 
@@ -163,7 +171,10 @@ def _rows(
     row: dict[str, Any] = {"lag": lag, "samples": len(before), "pairs": 0, "flag": ""}
     if before.shape[1] < 2:
         return [row | {"method": FREE, "flag": "fewer than two levels move"}]
-    free = increments.fit_free(before, after, replica)
+    try:
+        free = increments.fit_free(before, after, replica)
+    except FloatingPointError as error:
+        return [row | {"method": FREE, "flag": f"{error}: give a smaller lag"}]
     spacing = _second_neighbours(before)
     rows = []
     expected: dict[str, float] = {}

@@ -19,14 +19,14 @@ def _buffer(array: np.ndarray) -> pa.Buffer:
 
 
 def arrow_array(values: np.ndarray | Sequence[Any], kind: pa.DataType) -> pa.Array:
-    """Arrow array of numbers, texts, lists of numbers or truths; None becomes null.
+    """Arrow array of numbers, truth values, texts or lists of these; None becomes null.
 
     Parameters
     ----------
     values : sequence
         One for each row.
     kind : pa.DataType
-        `float64`, `int64`, `string`, a list of these numbers, or `bool`, which is never null.
+        `float64`, `int64`, `bool`, `string` or a list of one of them.
 
     Raises
     ------
@@ -46,6 +46,9 @@ def arrow_array(values: np.ndarray | Sequence[Any], kind: pa.DataType) -> pa.Arr
     if kind in NUMPY:
         filled = np.array([0 if value is None else value for value in values], dtype=NUMPY[kind])
         return pa.Array.from_buffers(kind, len(values), [bits, _buffer(filled)], nulls)
+    if pa.types.is_boolean(kind):
+        true = np.packbits([bool(value) for value in values], bitorder="little")
+        return pa.Array.from_buffers(kind, len(values), [bits, _buffer(true)], nulls)
     if pa.types.is_string(kind):
         texts = [b"" if value is None else str(value).encode() for value in values]
         offsets = np.cumsum([0, *map(len, texts)]).astype(np.int32)
@@ -75,6 +78,37 @@ def constant(value: Any, kind: pa.DataType, rows: int) -> pa.Array:
             inner = _repeated([str(item) for item in value], rows)
         return pa.Array.from_buffers(kind, rows, [None, _buffer(offsets)], children=[inner])
     return arrow_array([value] * rows, kind)
+
+
+def wider(one: pa.DataType, other: pa.DataType) -> pa.DataType:
+    """Type of a column that holds what two columns hold: a list if one does, real if one is.
+
+    Raises
+    ------
+    TypeError
+        If there is none, as for a text and a number.
+    """
+    if one == other:
+        return one
+    inner = [kind.value_type if pa.types.is_list(kind) else kind for kind in (one, other)]
+    if inner[0] != inner[1] and set(inner) != {pa.float64(), pa.int64()}:
+        raise TypeError(f"a column is of type {one} and of type {other}")
+    kind = inner[0] if inner[0] == inner[1] else pa.float64()
+    return pa.list_(kind) if inner != [one, other] else kind
+
+
+def widened(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The same table with the types of a schema, each that of the column or `wider`."""
+    for number, field in enumerate(table.schema):
+        kind = schema.field(field.name).type
+        if kind == field.type:
+            continue
+        values = table[field.name].to_pylist()
+        if pa.types.is_list(kind) and not pa.types.is_list(field.type):
+            values = [None if value is None else [value] for value in values]
+        column = pa.chunked_array([arrow_array(values, kind)])
+        table = table.set_column(number, field.with_type(kind), column)
+    return table
 
 
 def _repeated(values: Sequence[str], times: int) -> pa.Array:

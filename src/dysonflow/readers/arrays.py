@@ -91,7 +91,7 @@ class Entry:
 
 def catalogue(path: str | os.PathLike[str]) -> tuple[Entry, ...]:
     """All arrays of a file, from its header; errors as of `header`."""
-    with _one_line(path):
+    with one_line(path):
         status = os.stat(path)
         return _catalogue(os.path.abspath(path), str(path), status.st_size, status.st_mtime_ns)
 
@@ -118,7 +118,7 @@ def header(path: str | os.PathLike[str], array: str) -> Header:
         If the file is missing, truncated, foreign, or could only be read as a pickle; if it has no
         such array, or one that is not of floating-point numbers.
     """
-    with _one_line(path):
+    with one_line(path):
         status = os.stat(path)
         # The same header is asked for at every point of a sweep.
         return _header(os.path.abspath(path), str(path), array, status.st_size, status.st_mtime_ns)
@@ -127,7 +127,7 @@ def header(path: str | os.PathLike[str], array: str) -> Header:
 def read(path: str | os.PathLike[str], array: str) -> np.ndarray:
     """The array itself, float32 or float64; parameters and errors as of `header`."""
     found = header(path, array)
-    with _one_line(path):
+    with one_line(path):
         values = _READERS[Path(path).suffix](path, array)
         return np.asarray(values, dtype=found.dtype)
 
@@ -156,7 +156,7 @@ class Reader:
         found = header(path, array)
         if count is None:
             count = math.prod(found.shape)
-        with _one_line(path):
+        with one_line(path):
             suffix = Path(path).suffix
             if suffix in TORCH:
                 values = _torch_array(self._tensor(str(path), array).flatten()[:count])
@@ -196,7 +196,7 @@ def unchanged(paths: Sequence[str | os.PathLike[str]]) -> Iterator[None]:
 
 
 def _stamp(path: str | os.PathLike[str]) -> tuple[int, int, int]:
-    with _one_line(path):
+    with one_line(path):
         status = os.stat(path)
         return status.st_size, status.st_mtime_ns, status.st_ino
 
@@ -222,12 +222,12 @@ def digest(paths: Sequence[str | os.PathLike[str]]) -> str:
 
 
 def _file_digest(path: str | os.PathLike[str]) -> str:
-    with _one_line(path), open(path, "rb") as stream:
+    with one_line(path), open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 @contextlib.contextmanager
-def _one_line(path: str | os.PathLike[str]) -> Iterator[None]:
+def one_line(path: str | os.PathLike[str]) -> Iterator[None]:
     """Turn what a missing, truncated or foreign file raises into one line."""
     try:
         yield
@@ -314,7 +314,8 @@ def _npz_header(path: str, array: str) -> tuple[Sequence[int], str]:
     return shape, dtype.name
 
 
-def _read_npz(path: str | os.PathLike[str], array: str) -> np.ndarray:
+def read_npz(path: str | os.PathLike[str], array: str) -> np.ndarray:
+    """An array of an archive, of whatever numbers; other content is refused."""
     with _npz_member(path, array) as (stream, _):
         found: np.ndarray = np.lib.format.read_array(stream, allow_pickle=False)
         return found
@@ -573,6 +574,4 @@ _HEADERS = {".npz": _npz_header, ".safetensors": _safetensors_header} | dict.fro
 )
 
 
-_READERS = {".npz": _read_npz, ".safetensors": _read_safetensors} | dict.fromkeys(
-    TORCH, _read_torch
-)
+_READERS = {".npz": read_npz, ".safetensors": _read_safetensors} | dict.fromkeys(TORCH, _read_torch)

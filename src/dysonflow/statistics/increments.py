@@ -318,6 +318,11 @@ def fit_free(before: FloatArray, after: FloatArray, replica: NDArray[np.int64]) 
     ----------
     before, after, replica : np.ndarray
         As of `fit_with_moments`.
+
+    Raises
+    ------
+    FloatingPointError
+        If the fit runs away, as for steps that are large against the distance of levels.
     """
     samples, size = before.shape
     moved = after - before
@@ -333,6 +338,8 @@ def fit_free(before: FloatArray, after: FloatArray, replica: NDArray[np.int64]) 
         push, distance = pairs.push(index)
         variance = pairs.level_variance(kick, distance, index)
         onto = pairs.on_levels(push, size)
+        if not (np.isfinite(variance).all() and np.isfinite(onto).all() and (variance > 0).all()):
+            raise FloatingPointError("the fit of the motion runs away")
         if number < 2:
             # It changes little once drift and diffusion are known.
             slope = pairs.on_levels((pairs.push(index + STEP)[0] - push) / STEP, size)
