@@ -30,6 +30,7 @@ SYSTEMS = {
     f"{KERNEL}/gaussian_rbm.cpp": [*FLAGS, "-O2", "-fno-wrapv"],
     f"{KERNEL}/teacher_student.cpp": [*FLAGS, "-O3", "-fwrapv"],
     f"{KERNEL}/dyson.cpp": [*FLAGS, "-O2", "-fno-wrapv"],
+    f"{KERNEL}/two_layer_student.cpp": [*FLAGS, "-O2", "-fno-wrapv"],
 }
 LOOPS = {**SYSTEMS, f"{KERNEL}/arithmetic.cpp": [*FLAGS, "-O2"]}
 """Compiled once for each instruction set with these flags, the one that takes longest first."""

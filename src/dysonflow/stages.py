@@ -86,7 +86,8 @@ def train(
     checkpoint = Checkpoint(output, identity, checkpoint_seconds)
     shape = (run.layers(), len(replicas), run.snapshots, run.dtype)
     lags = len(run.lags)
-    with WeightsWriter(output, *shape, metadata, resumable=True, lags=lags) as writer:
+    kept = {"lags": lags, "keeps_diverged": run.KEEPS_DIVERGED}
+    with WeightsWriter(output, *shape, metadata, resumable=True, **kept) as writer:
         try:
             seconds = ensemble.train(
                 implementation.simulation,
@@ -105,6 +106,9 @@ def train(
             ) from None
         steps = len(replicas) * run.frame_steps[-1]
         log.info("device %s, %.3g replica-steps/s, %.1f s", place.name, steps / seconds, seconds)
+        for replica in (writer.diverged >= 0).nonzero()[0]:
+            number, step = replicas.start + replica, writer.diverged[replica]
+            log.warning("run %s: replica %d diverged at step %d", run.name, number, step)
         made = record(source, seconds, replica_steps=steps, **how)
         writer.finish(run.snapshot_steps, made)
     remove_all(output)
