@@ -201,9 +201,7 @@ class WeightsWriter:
             },
             "loss": (np.dtype(np.float64), self._loss.shape),
             "step": (np.dtype(np.int64), self._step.shape),
-            **(
-                {"diverged": (np.dtype(np.int64), self._diverged.shape)} if keeps_diverged else {}
-            ),
+            **({"diverged": (np.dtype(np.int64), self._diverged.shape)} if keeps_diverged else {}),
         }
         room = len(json.dumps(self._index())) + len(json.dumps(header(metadata))) + SPARE
         # The data begin at a multiple of 8 bytes.

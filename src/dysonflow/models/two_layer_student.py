@@ -75,7 +75,7 @@ class TwoLayerStudentHyperparameters(Hyperparameters):
     """Features L of the first layer, columns of W."""
     hidden_size: int = quantity(16, ge=1, le=4096)
     """Units K of the second layer, rows of W."""
-    output_size: int = quantity(1, ge=1, le=4096)
+    output_size: int = quantity(3, ge=1, le=4096)
     """Outputs n_out."""
     data: Literal["fresh", "shared"] = quantity("fresh")
     """`fresh`: new inputs for every replica and step; `shared`: one training set for all."""

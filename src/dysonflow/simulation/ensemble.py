@@ -65,15 +65,16 @@ class Ensemble:
     lagged : dict of np.ndarray
         Layer to the weights `lags` SGD steps after each snapshot, shape
         (replica, snapshot, lag, M, N).
-    diverged : np.ndarray
-        SGD step at which each replica diverged, -1 if it did not, shape (replica,).
+    diverged : np.ndarray, optional
+        SGD step at which each replica diverged, -1 if it did not, shape (replica,); None where that
+        is an error.
     """
 
     layers: dict[str, np.ndarray]
     step: np.ndarray
     loss: np.ndarray
     lagged: dict[str, np.ndarray] = field(default_factory=dict)
-    diverged: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    diverged: np.ndarray | None = None
 
     @property
     def weights(self) -> np.ndarray:
@@ -303,4 +304,5 @@ def train_in_memory(
     memory = Memory(hyperparameters, count)
     train(simulation, hyperparameters, memory, device, log, members, threads)
     step = np.array(hyperparameters.snapshot_steps, dtype=np.int64)
-    return Ensemble(memory.layers, step, memory.loss, memory.lagged, memory.diverged)
+    diverged = memory.diverged if hyperparameters.KEEPS_DIVERGED else None
+    return Ensemble(memory.layers, step, memory.loss, memory.lagged, diverged)
