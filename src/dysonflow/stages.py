@@ -85,9 +85,14 @@ def train(
     identity |= {"threads": threads, "members": [replicas.start, replicas.stop]}
     checkpoint = Checkpoint(output, identity, checkpoint_seconds)
     shape = (run.layers(), len(replicas), run.snapshots, run.dtype)
-    lags = len(run.lags)
-    kept = {"lags": lags, "keeps_diverged": run.KEEPS_DIVERGED}
-    with WeightsWriter(output, *shape, metadata, resumable=True, **kept) as writer:
+    with WeightsWriter(
+        output,
+        *shape,
+        metadata,
+        resumable=True,
+        lags=len(run.lags),
+        keeps_diverged=run.KEEPS_DIVERGED,
+    ) as writer:
         try:
             seconds = ensemble.train(
                 implementation.simulation,

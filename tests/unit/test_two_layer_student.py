@@ -1,4 +1,4 @@
-"""The student of two layers: gradient, equality of all implementations, divergence as data, figures.
+"""The student of two layers: gradient, equality of implementations, divergence as data, figures.
 
 Statistical tests allow five standard errors with fixed seeds.
 """

@@ -2,8 +2,8 @@
 
 The tensor `weights/<layer>` has the shape (replica, snapshot, M, N); `step` (snapshot,) holds the
 SGD step of each snapshot, `loss` (replica, snapshot) the loss. Of a run with lags,
-`lagged/<layer>` (replica, snapshot, lag, M, N) holds the weights so many SGD steps later. Of a model
-whose replicas may diverge, `diverged` (replica,) holds the SGD step at which each did, or -1.
+`lagged/<layer>` (replica, snapshot, lag, M, N) holds the weights so many SGD steps later. Of a
+model whose replicas may diverge, `diverged` (replica,) holds the SGD step at which each did, or -1.
 Provenance is in the header.
 """
 
@@ -550,8 +550,9 @@ def join_weights(paths: Sequence[str], output: str) -> None:
         shapes, snapshots, dtype, step = one.shapes, one.snapshots, one.dtype, one.step
         lags, keeps_diverged = one.lags, one.diverged is not None
     shape = (shapes, expected, snapshots, dtype)
-    kept = {"lags": lags, "keeps_diverged": keeps_diverged}
-    with WeightsWriter(output, *shape, metadata, **kept) as writer:
+    with WeightsWriter(
+        output, *shape, metadata, lags=lags, keeps_diverged=keeps_diverged
+    ) as writer:
         for path, shard in zip(paths, shards, strict=True):
             start, stop = shard["members"]
             with open_weights(path) as file:

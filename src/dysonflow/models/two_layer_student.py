@@ -64,7 +64,7 @@ class TwoLayerStudentHyperparameters(Hyperparameters):
     batch_size: int = quantity(4, label="B", symbol="B", ge=1, le=1_000_000)
     """Samples per SGD step."""
     initial_width: float = quantity(1.0, label="s", symbol="s", ge=0, le=1e6)
-    """Standard deviation of the student's weights at the start, times the root of `feature_size`."""
+    """Standard deviation of the student's weights at the start times the root of `feature_size`."""
     teacher_width: float = quantity(1.0, gt=0, le=1e6)
     """Standard deviation of all weights of the teacher, times the root of their fan-in."""
     activation: Literal["tanh", "relu", "linear"] = quantity("tanh")
@@ -198,9 +198,25 @@ class Samples:
 
     def gradient(self, weights: np.ndarray) -> np.ndarray:
         """Gradient of the `loss`, of the shape of the weights."""
+        return self.deltas(weights).swapaxes(-1, -2) @ self.features / len(self.features)
+
+    def deltas(self, weights: np.ndarray) -> np.ndarray:
+        """Delta of each sample, whose gradient is delta phi^T; shape (..., samples, K)."""
         hidden, errors = self._errors(weights)
-        delta = errors @ self.teacher.readout * slope(self.h, hidden)
-        return delta.swapaxes(-1, -2) @ self.features / len(self.features)
+        return errors @ self.teacher.readout * slope(self.h, hidden)
+
+    def hidden_overlap(self, weights: np.ndarray) -> np.ndarray:
+        """Cosine between f(W phi) and the teacher's, all units and samples, shape (...)."""
+        hidden = self._errors(weights)[0]
+        learnt = activate(self.h, self.features @ self.teacher.weights.T)
+        scalar = (hidden * learnt).sum(axis=(-2, -1))
+        squares = np.square(hidden).sum(axis=(-2, -1)) * np.square(learnt).sum()
+        return scalar / np.sqrt(np.maximum(squares, 1e-300))
+
+    @property
+    def untaught_loss(self) -> float:
+        """Loss of whoever always answers the mean of the teacher's outputs."""
+        return 0.5 * float(self.outputs.var(axis=0).sum())
 
     def _errors(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Hidden units, shape (..., samples, K), and y - y_t, shape (..., samples, n_out)."""
@@ -276,9 +292,8 @@ class TwoLayerStudentSimulation(TorchSimulation):
         h, replicas = self.h, len(self.weights)
         if h.data == "shared":
             batch = self.step % h.training_batches
-            return tuple(
-                part[batch].expand(replicas, -1, -1) for part in (self.features, self.outputs)
-            )
+            features, outputs = self.features[batch], self.outputs[batch]
+            return features.expand(replicas, -1, -1), outputs.expand(replicas, -1, -1)
         inputs = self.noise.normal(replicas, h.batch_size, h.input_size)
         features = self._activate(inputs @ self.first.T)
         return features, self._activate(features @ self.teacher.T) @ self.readout.T

@@ -79,12 +79,17 @@ FIGURES: dict[str, Kind] = {
     "dyson_levels": Kind("dyson_levels", ("spectra",), model="dyson"),
     "hermite_zeros": Kind("hermite_zeros", ("spectra",), model="dyson"),
     "dyson_index": Kind("dyson_index", ("fits",), model="dyson"),
+    "phase_diagram": Kind("phase_diagram", ("weights",), model="two_layer_student"),
+    "regimes": Kind("regimes", ("weights",), model="two_layer_student"),
+    "regime_levels": Kind("regime_levels", ("weights", "spectra"), model="two_layer_student"),
+    "drift_and_noise": Kind("drift_and_noise", ("weights",), model="two_layer_student"),
 }
 """All figures by name."""
 
 IN_TIME = (
     *("evolution", "first_passage", "motion", "motion_index", "paths", "autocorrelation"),
     *("dyson_levels", "hermite_zeros"),
+    *("phase_diagram", "regimes", "regime_levels", "drift_and_noise"),
 )
 """Figures of levels in time: a study that draws no others is not fitted."""
 
