@@ -153,5 +153,26 @@ def signal_to_noise(samples: Samples, weights: np.ndarray, batch_size: int) -> n
     return np.sqrt(drift / np.maximum(noise, 1e-300))
 
 
+def mean_squared_moves(h: TwoLayerStudentHyperparameters, file: WeightsFile) -> np.ndarray:
+    """Mean squared change of the singular values over each lag, shape (lag, replica).
+
+    Averages over the levels and over the later half of the snapshots; of runs with `lags`.
+    """
+    later = slice(file.snapshots // 2, file.snapshots)
+
+    def levels(weights: np.ndarray) -> np.ndarray:
+        return np.linalg.svd(weights.astype(np.float64), compute_uv=False)
+
+    before = levels(file.read("W", snapshots=later))
+    return np.array(
+        [
+            np.square(levels(file.read_lagged("W", lag, snapshots=later)) - before).mean(
+                axis=(1, 2)
+            )
+            for lag in range(len(h.lags))
+        ]
+    )
+
+
 def _length(matrices: np.ndarray) -> np.ndarray:
     return np.sqrt(np.square(matrices).sum(axis=(1, 2)))

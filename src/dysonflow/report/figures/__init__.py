@@ -82,14 +82,14 @@ FIGURES: dict[str, Kind] = {
     "phase_diagram": Kind("phase_diagram", ("weights",), model="two_layer_student"),
     "regimes": Kind("regimes", ("weights",), model="two_layer_student"),
     "regime_levels": Kind("regime_levels", ("weights", "spectra"), model="two_layer_student"),
-    "drift_and_noise": Kind("drift_and_noise", ("weights",), model="two_layer_student"),
+    "drift_and_diffusion": Kind("drift_and_diffusion", ("weights",), model="two_layer_student"),
 }
 """All figures by name."""
 
 IN_TIME = (
     *("evolution", "first_passage", "motion", "motion_index", "paths", "autocorrelation"),
     *("dyson_levels", "hermite_zeros"),
-    *("phase_diagram", "regimes", "regime_levels", "drift_and_noise"),
+    *("phase_diagram", "regimes", "regime_levels", "drift_and_diffusion"),
 )
 """Figures of levels in time: a study that draws no others is not fitted."""
 

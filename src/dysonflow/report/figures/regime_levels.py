@@ -25,7 +25,9 @@ def draw(data: StudyData) -> Drawing:
             run = found.runs[place]
             levels, steps = data.levels(run), data.steps(run)
             # As many levels are zero as W has more columns than rows.
-            moving = range(levels.shape[2] - min(run.hidden_size, run.feature_size), levels.shape[2])
+            moving = range(
+                levels.shape[2] - min(run.hidden_size, run.feature_size), levels.shape[2]
+            )
             for i, colour in zip(moving, colours(len(moving)), strict=True):
                 low, middle, high = np.percentile(levels[:, :, i], [BAND[0], 50, BAND[1]], axis=0)
                 panel.fill_between(steps, low, high, color=colour, alpha=0.25, lw=0)
