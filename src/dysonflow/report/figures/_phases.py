@@ -10,7 +10,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from dysonflow.analysis.regimes import Outcome, outcome
 from dysonflow.artifacts.weights import open_weights
 from dysonflow.errors import ConfigError
-from dysonflow.hyperparameters import Hyperparameters
+from dysonflow.models.two_layer_student import TwoLayerStudentHyperparameters
 from dysonflow.report.figures._study import StudyData
 
 WIDTH, STOCHASTICITY = "initial width $s$", r"$\alpha / B$"
@@ -33,7 +33,7 @@ class Plane:
 
     widths: np.ndarray
     rates: np.ndarray
-    runs: dict[tuple[int, int], Hyperparameters]
+    runs: dict[tuple[int, int], TwoLayerStudentHyperparameters]
     outcomes: dict[tuple[int, int], Outcome]
 
     def map(self, value: Callable[[Outcome], float]) -> np.ndarray:
@@ -52,8 +52,9 @@ def plane(data: StudyData) -> Plane:
     ConfigError
         If two runs share a point of the plane, or a run does not begin at its start.
     """
-    keys = [(run.learning_rate / run.batch_size, run.initial_width) for run in data.runs]
-    for run, key in zip(data.runs, keys, strict=True):
+    students = [run for run in data.runs if isinstance(run, TwoLayerStudentHyperparameters)]
+    keys = [(run.learning_rate / run.batch_size, run.initial_width) for run in students]
+    for run, key in zip(students, keys, strict=True):
         if keys.count(key) > 1:
             raise ConfigError(
                 f"study {data.name}: two runs have the initial width {key[1]:g} and a/B = "
@@ -61,12 +62,12 @@ def plane(data: StudyData) -> Plane:
             )
         if run.snapshot_steps[0] != 0:
             raise ConfigError(
-                f"study {data.name}: burn_in = {run.burn_in}: a phase diagram compares the end with "
-                "the start; leave burn_in out"
+                f"study {data.name}: burn_in = {run.burn_in}: a phase diagram compares the end "
+                "with the start; leave burn_in out"
             )
     rates, widths = (np.array(sorted(set(axis))) for axis in zip(*keys, strict=True))
     runs, outcomes = {}, {}
-    for run, (rate, width) in zip(data.runs, keys, strict=True):
+    for run, (rate, width) in zip(students, keys, strict=True):
         place = (int(np.searchsorted(rates, rate)), int(np.searchsorted(widths, width)))
         runs[place] = run
         with open_weights(data.file("weights", run)) as file:

@@ -1,6 +1,7 @@
 """Drift against diffusion of the singular values, with the line where both move them as far."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -76,13 +77,13 @@ def draw(data: StudyData) -> Drawing:
             lines = [Line2D([], [], color="black"), Line2D([], [], color="grey", lw=0.5)]
             legend_above(figure, lines, ["drift as far as diffusion", "resampled replicas"], 2)
     replicas = len(next(iter(ratios.values())))
-    batch = data.runs[0].batch_size
+    batch = next(iter(found.runs.values())).batch_size
     measured = (
         ""
         if not lags
         else (
-            " Right: the power of time with which the mean squared change of the singular values grows "
-            f"from {lags[0]:g} to {lags[-1]:g} SGD steps, over the later half of the snapshots: 2 "
+            " Right: the power of time with which the mean squared change of the singular values "
+            f"grows from {lags[0]:g} to {lags[-1]:g} SGD steps, over the later half of the snapshots: 2 "
             f"where they drift, 1 where they diffuse, less where they are bound; {BALANCE:g} where "
             f"drift and diffusion move them as far in {over:g} steps."
         )
@@ -125,8 +126,8 @@ def _panel(panel: Axes, found: _phases.Plane, values: Points, balance: float, la
         chosen = {
             place: one[rng.integers(len(one), size=len(one))] for place, one in values.items()
         }
-        look = {"colors": "grey", "linewidths": 0.5, "alpha": 0.6}
-        _contour(panel, found, _medians(found, chosen), balance, **look)
+        resampled = _medians(found, chosen)
+        _contour(panel, found, resampled, balance, colors="grey", linewidths=0.5, alpha=0.6)
     _phases.prepare(panel, found)
     return drawn
 
@@ -140,7 +141,7 @@ def _medians(found: _phases.Plane, values: Points) -> np.ndarray:
 
 
 def _contour(
-    panel: Axes, found: _phases.Plane, values: np.ndarray, balance: float, **look: object
+    panel: Axes, found: _phases.Plane, values: np.ndarray, balance: float, **look: Any
 ) -> int:
     if min(values.shape) < 2 or not np.nanmin(values) < balance < np.nanmax(values):
         return 0

@@ -57,8 +57,8 @@ def draw(data: StudyData) -> Drawing:
     caption = (
         f"Students of study {data.title} after {steps:g} SGD steps, over the width of their start "
         f"and a/B: medians over {replicas} replicas. Loss and gradient are those of test inputs; "
-        "overlaps are cosines, of the weights W with the teacher's and of the hidden units f(W phi) "
-        "with the teacher's; singular values are those of W. Errors are in the table of numbers, "
+        "overlaps are cosines, of the weights W with the teacher's and of the hidden units "
+        "f(W phi) with the teacher's; singular values are those of W. Errors are in the table of numbers, "
         "from a bootstrap over replicas."
     )
     axes = {name: ("initial width", title) for name, title, _ in PANELS}

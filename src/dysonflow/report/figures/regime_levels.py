@@ -46,8 +46,8 @@ def draw(data: StudyData) -> Drawing:
     replicas = len(data.levels(data.runs[0]))
     caption = (
         f"Levels (eigenvalues of W^T W that are not zero by its shape) of study {data.title} in "
-        f"time, for the run in the middle of each regime. Lines: median over {replicas} replicas of "
-        f"each ordered level; bands: from {BAND[0]:g} to {BAND[1]:g} per cent of the replicas."
+        f"time, for the run in the middle of each regime. Lines: median over {replicas} replicas "
+        f"of each ordered level; bands: from {BAND[0]:g} to {BAND[1]:g} per cent of the replicas."
     )
     return Drawing(figure, caption, numbers, {"": ("step [SGD steps]", data.level_label)})
 

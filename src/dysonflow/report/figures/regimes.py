@@ -62,8 +62,8 @@ def draw(data: StudyData) -> Drawing:
     listed = ", ".join(f"{NAMES[name]}: {counts[i]}" for i, name in enumerate(REGIMES))
     total = sum(len(one.regime) for one in found.outcomes.values())
     caption = (
-        f"Regimes of study {data.title} (points: {listed}). Learnt: loss below {LEARNT:g} of that of "
-        "the mean output. Of the others, diverged or carried away: the replica stopped, or the "
+        f"Regimes of study {data.title} (points: {listed}). Learnt: loss below {LEARNT:g} of that "
+        "of the mean output. Of the others, diverged or carried away: the replica stopped, or the "
         f"cosine between its weights and those of its start is below {KEPT:g}; frozen: it moved by "
         f"less than {FROZEN:g} of the length of its start; else the order of the start is kept. "
         f"Colour: the regime of most replicas; numbers: their share in per cent, where not all "
