@@ -7,17 +7,25 @@ import io
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from in_process import make, make_run
 
 import dysonflow
+from dysonflow.analysis import regimes
+from dysonflow.artifacts.tables import read_table
+from dysonflow.artifacts.weights import open_weights
 from dysonflow.errors import ConfigError
 from dysonflow.models import hyperparameters_of, load
 from dysonflow.models import two_layer_student as model
+from dysonflow.planning.graph import Plan
+from dysonflow.results import Results
 from dysonflow.simulation import ensemble, reference
 from dysonflow.simulation.base import Block
 from dysonflow.simulation.kernel import library
 from dysonflow.simulation.kernel.two_layer_student import TwoLayerStudentKernel, tanh
+from dysonflow.simulation.resume import Checkpoint
 
 STUDENT = hyperparameters_of("two_layer_student")
 ACTIVATIONS = {
@@ -317,8 +325,6 @@ def test_a_diverged_replica_is_a_column_of_the_spectra():
 
 
 def test_interrupted_training_goes_on_with_who_diverged(tmp_path):
-    from dysonflow.simulation.resume import Checkpoint
-
     h = configured(activation="linear", learning_rate=0.25, steps=160, snapshots=4, replicas=70)
     simulation = load("two_layer_student").compiled
     if not library.knows("two_layer_student"):
@@ -348,6 +354,141 @@ def test_interrupted_training_goes_on_with_who_diverged(tmp_path):
     ensemble.train(simulation, h, memory, log=quiet, checkpoint=checkpoint)
     assert np.array_equal(memory.diverged, whole.diverged)
     assert np.array_equal(memory.layers["W"], whole.layers["W"])
+
+
+def test_shards_are_joined_with_who_diverged(tmp_path):
+    values = {"activation": "linear", "learning_rate": 0.5, "steps": 105, "replicas": 80}
+    study = {"model": "two_layer_student", "hyperparameters": values | {"snapshots": 2}}
+    found = []
+    for size in (64, 128):
+        config = {"studies": {"one": study | {"figures": []}}, "shard_size": size}
+        plan = Plan.from_config(config, Results(str(tmp_path / str(size))))
+        (run,) = plan.runs.values()
+        make_run(plan, run, io.StringIO())
+        with open_weights(plan.results.files_of(run)["weights"]) as file:
+            found.append(file.diverged)
+        table = read_table([plan.results.files_of(run)["spectra"]])
+        stopped = table.groupby("replica")["diverged_at"].max().notna().to_numpy()
+        assert np.array_equal(stopped, found[-1] >= 0)
+    assert np.array_equal(*found)
+    assert 0 < (found[0] >= 0).sum() < 80
+
+
+# --- regimes and figures --------------------------------------------------------------------------
+
+
+def test_regimes_partition_the_replicas():
+    found = regimes.regimes(
+        loss=np.array([0.001, 0.5, 0.5, 0.5, 0.001, 0.5]),
+        start_overlap=np.array([0.1, 0.99, 0.9, 0.1, 0.9, 0.99]),
+        displacement=np.array([9.0, 0.1, 0.4, 2.0, 0.1, 0.1]),
+        diverged_at=np.array([-1, -1, -1, -1, 10, -1]),
+        untaught=1.0,
+    )
+    names = [regimes.REGIMES[i] for i in found]
+    assert names == ["learnt", "frozen", "kept", "diverged", "diverged", "frozen"]
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_drift_and_noise_are_those_of_random_batches(activation):
+    h = configured(activation=activation, batch_size=3, initial_width=2)
+    samples, rng = model.test_set(h), np.random.default_rng(6)
+    weights = rng.standard_normal((1, h.hidden_size, h.feature_size)) / 4
+    left, _, right = np.linalg.svd(weights[0], full_matrices=False)
+    count = 40_000
+    chosen = rng.integers(len(samples.features), size=(count, h.batch_size))
+    delta = samples.deltas(weights[0])[chosen]
+    features = samples.features[chosen]
+    kicks = ((delta @ left) * (features @ right.T)).mean(axis=1)
+    noise = kicks.var(axis=0).sum()
+    drift = np.square(kicks.mean(axis=0)).sum() - noise / count
+    expected = math.sqrt(drift / noise)
+    found = regimes.signal_to_noise(samples, weights, h.batch_size)[0]
+    # The ratio of single steps has the error of a mean: about 1 / sqrt(count).
+    assert abs(found - expected) < FIVE_SIGMA * max(1.0, expected) / math.sqrt(count)
+
+
+@pytest.mark.parametrize(("power", "moved"), [(2, lambda t: t), (1, lambda t: t**0.5)])
+def test_the_power_of_time_tells_drift_from_diffusion(power, moved):
+    class Moving:
+        snapshots = 4
+
+        def read(self, layer, snapshots):
+            rows = np.tile(np.eye(3), (500, 4, 1, 1)) * np.arange(10, 13)
+            return rows[:, snapshots]
+
+        def read_lagged(self, layer, lag, snapshots):
+            before = self.read(layer, snapshots)
+            sign = np.random.default_rng(7).choice([-1.0, 1.0], size=before.shape[:2])
+            return before + moved((10, 1000)[lag]) * 1e-3 * sign[..., None, None] * np.eye(3)
+
+    h = configured(replicas=500, snapshots=2, lags=[10, 300])
+    squares = regimes.mean_squared_moves(h, Moving())
+    assert np.log(squares[1] / squares[0]) / math.log(100) == pytest.approx(power)
+
+
+@pytest.fixture(scope="module")
+def phases(tmp_path_factory):
+    """A plan with all figures of a small phase diagram, made in this process."""
+    values = {"replicas": 32, "steps": 1200, "snapshots": 3, "lags": [5, 50]}
+    sweep = {"learning_rate": [0.125, 8, 128], "initial_width": [0.25, 8, 256]}
+    study = {"model": "two_layer_student", "hyperparameters": values, "sweep": sweep}
+    figures = ["phase_diagram", "regimes", "regime_levels", "drift_and_diffusion"]
+    config = {"studies": {"phases": study | {"figures": figures}}}
+    plan = Plan.from_config(config, Results(str(tmp_path_factory.mktemp("phases"))))
+    make(plan)
+    return plan
+
+
+def plotted(plan, figure):
+    return pd.read_csv(plan.results.figure("csv", "phases", figure), comment="#")
+
+
+def test_the_map_of_regimes_has_the_corners_that_it_must(phases):
+    shares = plotted(phases, "regimes")
+    by_point = shares.pivot(index=["x", "panel"], columns="curve", values="y")
+    assert np.allclose(by_point.sum(axis=1), 1.0)
+    assert by_point["frozen"][256, "a/B = 0.03125"] == 1.0
+    assert by_point["diverged"][0.25, "a/B = 32"] == 1.0
+    assert by_point["diverged"][256, "a/B = 0.03125"] == 0.0
+
+
+def test_the_maps_show_medians_of_the_replicas(phases):
+    shown = plotted(phases, "phase_diagram")
+    assert len(shown) == 6 * 9
+    assert shown["y_error"].notna().all()
+    run = next(r for r in phases.runs.values() if (r.learning_rate, r.initial_width) == (8, 8))
+    with open_weights(phases.results.files_of(run)["weights"]) as file:
+        loss = np.median(file.loss[:, -1])
+        largest = np.linalg.svd(file.read("W")[:, -1], compute_uv=False)[:, 0]
+    here = shown[(shown["x"] == 8) & (shown["curve"] == "a/B = 2")].set_index("panel")["y"]
+    assert here["loss"] == pytest.approx(loss)
+    assert here["largest"] == pytest.approx(np.median(largest))
+
+
+def test_the_other_figures_of_the_phases_show_their_numbers(phases):
+    levels = plotted(phases, "regime_levels")
+    assert levels["curve"].nunique() == 16
+    assert (levels["low"] <= levels["high"]).all()
+    drift = plotted(phases, "drift_and_diffusion")
+    assert set(drift["panel"]) == {"gradients of single samples", "increments"}
+    assert np.isfinite(drift["y"]).all()
+
+
+@pytest.mark.parametrize(
+    ("values", "sweep", "line"),
+    [
+        ({}, {"batch_size": [4, 8], "learning_rate": [1, 2]}, "two runs have the initial width"),
+        ({"burn_in": 5}, {}, "leave burn_in out"),
+    ],
+)
+def test_studies_without_a_plane_are_named(tmp_path, values, sweep, line):
+    values = {"replicas": 2, "steps": 10, "snapshots": 2} | values
+    study = {"model": "two_layer_student", "hyperparameters": values, "sweep": sweep}
+    config = {"studies": {"one": study | {"figures": ["regimes"]}}}
+    plan = Plan.from_config(config, Results(str(tmp_path)))
+    with pytest.raises(ConfigError, match=line):
+        make(plan)
 
 
 # --- bad input ------------------------------------------------------------------------------------

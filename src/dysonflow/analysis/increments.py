@@ -40,6 +40,9 @@ LARGEST_KICK = 0.08
 not know, triples of close levels and a drift that bends within the lag, changes a coefficient by
 less than 3 % (docs/motion.md)."""
 
+BEYOND_FITTING = 1.0
+"""Such a kick from which on levels have changed places so often that nothing is fitted."""
+
 
 class LaggedWeights(Protocol):
     """Weights of a run with lags, read part by part."""
@@ -162,8 +165,15 @@ def _rows(
     row: dict[str, Any] = {"lag": lag, "samples": len(before), "pairs": 0, "flag": ""}
     if before.shape[1] < 2:
         return [row | {"method": FREE, "flag": "fewer than two levels move"}]
-    free = increments.fit_free(before, after, replica)
     spacing = _second_neighbours(before)
+    relative = float(np.sqrt((after - before).var(axis=0).mean())) / spacing
+    if relative > BEYOND_FITTING:
+        flag = (
+            f"the kick over the lag is {relative:.2g} of the distance of second neighbours, beyond "
+            "what can be fitted: give a smaller lag"
+        )
+        return [row | {"method": FREE, "relative_kick": relative, "flag": flag}]
+    free = increments.fit_free(before, after, replica)
     rows = []
     expected: dict[str, float] = {}
     if kick is not None:

@@ -1,6 +1,6 @@
 """What the figures of a phase diagram share: outcomes over the plane of its two axes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,12 +36,17 @@ class Plane:
     runs: dict[tuple[int, int], TwoLayerStudentHyperparameters]
     outcomes: dict[tuple[int, int], Outcome]
 
-    def map(self, value: Callable[[Outcome], float]) -> np.ndarray:
+    def map(self, values: Mapping[tuple[int, int], float]) -> np.ndarray:
         """A number of every point, shape (rates, widths); NaN where there is no run."""
         found = np.full((len(self.rates), len(self.widths)), np.nan)
-        for place, one in self.outcomes.items():
-            found[place] = value(one)
+        for place, value in values.items():
+            found[place] = value
         return found
+
+    def medians(self, name: str) -> np.ndarray:
+        """Median over replicas of an attribute of the outcomes, shape (rates, widths)."""
+        values = {place: getattr(one, name) for place, one in self.outcomes.items()}
+        return self.map({place: float(np.median(one)) for place, one in values.items()})
 
 
 def plane(data: StudyData) -> Plane:
@@ -95,11 +100,6 @@ def prepare(panel: Axes, found: Plane) -> None:
         axis.set_major_formatter(FuncFormatter(lambda x, _: f"$2^{{{x:g}}}$"))
     panel.set_xlabel(WIDTH)
     panel.set_ylabel(STOCHASTICITY)
-
-
-def median(values: np.ndarray) -> float:
-    """Median over replicas."""
-    return float(np.median(values))
 
 
 def median_error(values: np.ndarray, seed: int = 0, samples: int = 400) -> float:

@@ -56,7 +56,7 @@ def draw(data: StudyData) -> Drawing:
                 "panel": name,
                 "curve": f"a/B = {found.rates[place[0]]:g}",
                 "x": [found.widths[place[1]]],
-                "y": [_phases.median(values[place])],
+                "y": [np.median(values[place])],
                 "y_error": [_phases.median_error(values[place])],
             }
         )
@@ -83,9 +83,9 @@ def draw(data: StudyData) -> Drawing:
         if not lags
         else (
             " Right: the power of time with which the mean squared change of the singular values "
-            f"grows from {lags[0]:g} to {lags[-1]:g} SGD steps, over the later half of the snapshots: 2 "
-            f"where they drift, 1 where they diffuse, less where they are bound; {BALANCE:g} where "
-            f"drift and diffusion move them as far in {over:g} steps."
+            f"grows from {lags[0]:g} to {lags[-1]:g} SGD steps, over the later half of the "
+            "snapshots: 2 where they drift, 1 where they diffuse, less where they are bound; "
+            f"{BALANCE:g} where drift and diffusion move them as far in {over:g} steps."
         )
     )
     caption = (
@@ -134,10 +134,7 @@ def _panel(panel: Axes, found: _phases.Plane, values: Points, balance: float, la
 
 def _medians(found: _phases.Plane, values: Points) -> np.ndarray:
     """Median at every point, shape (rates, widths)."""
-    medians = np.full((len(found.rates), len(found.widths)), np.nan)
-    for place, one in values.items():
-        medians[place] = np.median(one)
-    return medians
+    return found.map({place: float(np.median(one)) for place, one in values.items()})
 
 
 def _contour(

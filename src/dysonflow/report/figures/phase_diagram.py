@@ -29,7 +29,7 @@ def draw(data: StudyData) -> Drawing:
         figure = data.page.figure(10.5, 6.2, 14.0)
         panels = figure.subplots(rows, columns, squeeze=False).ravel()
         for panel, (name, title, is_log) in zip(panels, PANELS, strict=True):
-            values = found.map(lambda one, name=name: _phases.median(getattr(one, name)))
+            values = found.medians(name)
             mesh = panel.pcolormesh(
                 _phases.edges(found.widths),
                 _phases.edges(found.rates),
@@ -46,7 +46,7 @@ def draw(data: StudyData) -> Drawing:
                         "panel": name,
                         "curve": f"a/B = {rate:g}",
                         "x": [width],
-                        "y": [_phases.median(getattr(one, name))],
+                        "y": [np.median(getattr(one, name))],
                         "y_error": [_phases.median_error(getattr(one, name))],
                     }
                 )
@@ -58,8 +58,8 @@ def draw(data: StudyData) -> Drawing:
         f"Students of study {data.title} after {steps:g} SGD steps, over the width of their start "
         f"and a/B: medians over {replicas} replicas. Loss and gradient are those of test inputs; "
         "overlaps are cosines, of the weights W with the teacher's and of the hidden units "
-        "f(W phi) with the teacher's; singular values are those of W. Errors are in the table of numbers, "
-        "from a bootstrap over replicas."
+        "f(W phi) with the teacher's; singular values are those of W. Errors are in the table of "
+        "numbers, from a bootstrap over replicas."
     )
     axes = {name: ("initial width", title) for name, title, _ in PANELS}
     return Drawing(figure, caption, numbers, axes | {"": ("initial width", "value")})

@@ -28,7 +28,7 @@ def draw(data: StudyData) -> Drawing:
         panel.pcolormesh(
             _phases.edges(found.widths),
             _phases.edges(found.rates),
-            found.map(lambda one: one.common_regime),
+            found.map({place: one.common_regime for place, one in found.outcomes.items()}),
             cmap=ListedColormap(COLOURS),
             vmin=-0.5,
             vmax=len(REGIMES) - 0.5,
