@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from in_process import make, make_run
+from in_process import make, make_run, make_weights
 
 import dysonflow
+from dysonflow import stages
 from dysonflow.analysis import regimes
 from dysonflow.artifacts.tables import read_table
 from dysonflow.artifacts.weights import open_weights
@@ -20,6 +21,7 @@ from dysonflow.errors import ConfigError
 from dysonflow.models import hyperparameters_of, load
 from dysonflow.models import two_layer_student as model
 from dysonflow.planning.graph import Plan
+from dysonflow.report.figures._study import StudyData, draw_figure
 from dysonflow.results import Results
 from dysonflow.simulation import ensemble, reference
 from dysonflow.simulation.base import Block
@@ -429,23 +431,26 @@ def test_the_power_of_time_tells_drift_from_diffusion(power, moved):
 
 @pytest.fixture(scope="module")
 def phases(tmp_path_factory):
-    """A plan with all figures of a small phase diagram, made in this process."""
+    """A small phase diagram, and the numbers of its figures by name."""
     values = {"replicas": 32, "steps": 1200, "snapshots": 3, "lags": [5, 50]}
     sweep = {"learning_rate": [0.125, 8, 128], "initial_width": [0.25, 8, 256]}
     study = {"model": "two_layer_student", "hyperparameters": values, "sweep": sweep}
     figures = ["phase_diagram", "regimes", "regime_levels", "drift_and_diffusion"]
     config = {"studies": {"phases": study | {"figures": figures}}}
     plan = Plan.from_config(config, Results(str(tmp_path_factory.mktemp("phases"))))
-    make(plan)
-    return plan
-
-
-def plotted(plan, figure):
-    return pd.read_csv(plan.results.figure("csv", "phases", figure), comment="#")
+    for run in plan.runs.values():
+        make_weights(plan, run, io.StringIO())
+        files = plan.results.files_of(run)
+        values = plan.run_params("spectra", run)
+        stages.spectra(run.MODEL, **values, weights=files["weights"], output=files["spectra"])
+    files = {kind: plan.run_files("phases", kind) for kind in ("weights", "spectra")}
+    data = StudyData("phases", plan.studies["phases"].runs, **files)
+    numbers = {name: pd.concat(draw_figure(name, data, {}).numbers) for name in figures}
+    return plan, numbers
 
 
 def test_the_map_of_regimes_has_the_corners_that_it_must(phases):
-    shares = plotted(phases, "regimes")
+    shares = phases[1]["regimes"]
     by_point = shares.pivot(index=["x", "panel"], columns="curve", values="y")
     assert np.allclose(by_point.sum(axis=1), 1.0)
     assert by_point["frozen"][256, "a/B = 0.03125"] == 1.0
@@ -454,11 +459,11 @@ def test_the_map_of_regimes_has_the_corners_that_it_must(phases):
 
 
 def test_the_maps_show_medians_of_the_replicas(phases):
-    shown = plotted(phases, "phase_diagram")
+    plan, shown = phases[0], phases[1]["phase_diagram"]
     assert len(shown) == 6 * 9
     assert shown["y_error"].notna().all()
-    run = next(r for r in phases.runs.values() if (r.learning_rate, r.initial_width) == (8, 8))
-    with open_weights(phases.results.files_of(run)["weights"]) as file:
+    run = next(r for r in plan.runs.values() if (r.learning_rate, r.initial_width) == (8, 8))
+    with open_weights(plan.results.files_of(run)["weights"]) as file:
         loss = np.median(file.loss[:, -1])
         largest = np.linalg.svd(file.read("W")[:, -1], compute_uv=False)[:, 0]
     here = shown[(shown["x"] == 8) & (shown["curve"] == "a/B = 2")].set_index("panel")["y"]
@@ -467,10 +472,10 @@ def test_the_maps_show_medians_of_the_replicas(phases):
 
 
 def test_the_other_figures_of_the_phases_show_their_numbers(phases):
-    levels = plotted(phases, "regime_levels")
+    levels = phases[1]["regime_levels"]
     assert levels["curve"].nunique() == 16
     assert (levels["low"] <= levels["high"]).all()
-    drift = plotted(phases, "drift_and_diffusion")
+    drift = phases[1]["drift_and_diffusion"]
     assert set(drift["panel"]) == {"gradients of single samples", "increments"}
     assert np.isfinite(drift["y"]).all()
 

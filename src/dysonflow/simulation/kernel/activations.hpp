@@ -52,16 +52,16 @@ struct TanhConstants<float> {
     }
 };
 
-// Floating-point operations of one tanh, a multiply-add counted as two: scaling, reduction, polynomial, quotient.
-template <class Real>
-DYSONFLOW_INLINE constexpr int tanh_operations() { return 10 + 2 * TanhConstants<Real>::kTerms + 4; }
-
 template <class Real, int count>
 DYSONFLOW_INLINE void tanh_each(typename LanesOf<Real>::type (&x)[count]) {
     typedef typename LanesOf<Real>::type V;
     typedef TanhConstants<Real> C;
     typedef typename C::Word Word;
+#if defined(DYSONFLOW_PLAIN)
+    const Word top(C::kTop), one(C::kOne);
+#else
     const Word top = C::kTop - Word{}, one = C::kOne - Word{};
+#endif
     V u[count], whole[count], r[count], p[count];
     DYSONFLOW_EACH(count) {
         u[i] = smaller(absolute(x[i]), broadcast<V>(C::kLargest));
