@@ -15,7 +15,7 @@ from dysonflow.analysis.fits import FITS_FIELDS
 from dysonflow.analysis.increments import INCREMENTS_FIELDS
 from dysonflow.analysis.laws import LAWS
 from dysonflow.analysis.scaling import SCALING_SCHEMA
-from dysonflow.analysis.spectra import SPECTRA_FIELDS
+from dysonflow.analysis.spectra import DIVERGED_FIELD, SPECTRA_FIELDS
 from dysonflow.planning import reference as reference_docs
 from dysonflow.planning.audit import RUNS_FIELDS
 from dysonflow.planning.studies import load_studies
@@ -61,7 +61,7 @@ def test_every_law_is_described():
 
 
 TABLES = {
-    "Spectra": SPECTRA_FIELDS,
+    "Spectra": [*SPECTRA_FIELDS, DIVERGED_FIELD],
     "Fits": FITS_FIELDS,
     "Increments": INCREMENTS_FIELDS,
     "Scaling": list(SCALING_SCHEMA),

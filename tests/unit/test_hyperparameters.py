@@ -60,6 +60,7 @@ def test_every_hyperparameter_changes_the_key(model):
         "centres": [1, 2, 3],
         "widths": [1, 2, 3],
         "initial_levels": [0, 1, 5],
+        "activation": "relu",
     }
     for name, value in base.canonical().items():
         changed = base.canonical() | {
