@@ -508,7 +508,7 @@ def test_studies_without_a_plane_are_named(tmp_path, values, sweep, line):
         ({"learning_rate": -1}, "learning_rate"),
         ({"initial_width": -0.5}, "initial_width"),
         ({"data": "frozen"}, "data"),
-        ({"steps": "auto"}, "give numbers for burn_in and steps"),
+        ({"steps": "auto", "learning_rate": 1e-9}, "too many to wait for"),
     ],
 )
 def test_bad_input_is_named(values, line):

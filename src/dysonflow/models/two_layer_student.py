@@ -49,6 +49,9 @@ LIMITS = {"float64": 1e100, "float32": 1e15}
 what learns anything, and so small that squares, and weights after the step, are still finite."""
 TEACHER, TRAINING_SET, TEST_SET = 1, 2, 3
 """Streams, beside those of the replicas, for what all replicas share."""
+LEARNING_TIME = 2500.0
+"""SGD steps times learning rate after which students of the default size that learn have a loss
+below 0.2 % of the untaught one."""
 TEST_SAMPLES = 1000
 """Inputs on which loss and gradient are averaged."""
 
@@ -101,6 +104,13 @@ class TwoLayerStudentHyperparameters(Hyperparameters):
     def auto_burn_in(self) -> int:
         """No SGD steps: a study follows what is learnt from the start on."""
         return 0
+
+    def auto_steps(self) -> int:
+        """SGD steps in which a student of the default size learns, if it does at this step size.
+
+        While steps are small only their number times the learning rate counts.
+        """
+        return max(self.bounded_time(LEARNING_TIME / self.learning_rate), self.snapshots)
 
 
 @dataclass(frozen=True)
