@@ -43,7 +43,7 @@ def draw(data: StudyData) -> Drawing:
             )
             panel.ticklabel_format(axis="x", style="sci", scilimits=(0, 4))
         panels[0].set_ylabel(data.level_label)
-    replicas = len(data.levels(data.runs[0]))
+    replicas = len(next(iter(found.outcomes.values())).loss)
     caption = (
         f"Levels (eigenvalues of W^T W that are not zero by its shape) of study {data.title} in "
         f"time, for the run in the middle of each regime. Lines: median over {replicas} replicas "
