@@ -13,7 +13,7 @@ export PIP_BUILD_CONSTRAINT := constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run paper report verify unlock clean-orphans test test-cluster bench lint clean
+.PHONY: help setup run paper phase-diagram report verify unlock clean-orphans test test-cluster bench lint clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,10 @@ paper: setup  ## arXiv:2407.16427 figure by figure: docs/reproduction.md, result
 	$(IN_VENV) -m snakemake --cores $(CORES) --configfile $(PAPER)
 	cp results/reproduction.md docs/reproduction.md
 	$(IN_VENV) -m snakemake --configfile $(PAPER) --report results/paper.html
+
+phase-diagram: setup  ## arXiv:2509.01349, docs/phase_diagram.md: results/phase_diagram.html
+	$(IN_VENV) -m snakemake --cores $(CORES) --configfile config/phase_diagram.yaml
+	$(IN_VENV) -m snakemake --configfile config/phase_diagram.yaml --report results/phase_diagram.html
 
 report: setup  ## collect figures and tables in results/report.html
 	$(IN_VENV) -m snakemake --report results/report.html

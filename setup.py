@@ -30,6 +30,7 @@ SYSTEMS = {
     f"{KERNEL}/gaussian_rbm.cpp": [*FLAGS, "-O2", "-fno-wrapv"],
     f"{KERNEL}/teacher_student.cpp": [*FLAGS, "-O3", "-fwrapv"],
     f"{KERNEL}/dyson.cpp": [*FLAGS, "-O2", "-fno-wrapv"],
+    f"{KERNEL}/two_layer_student.cpp": [*FLAGS, "-O2", "-fno-wrapv"],
 }
 LOOPS = {**SYSTEMS, f"{KERNEL}/arithmetic.cpp": [*FLAGS, "-O2"]}
 """Compiled once for each instruction set with these flags, the one that takes longest first."""
@@ -39,7 +40,7 @@ VARIANTS = {
     "avx2": ["-mavx2", "-mfma"],
     "baseline": [],
 }
-CPU_SECONDS = 45
+CPU_SECONDS = 58
 """What all of it takes on a processor of 2023, for the message."""
 
 

@@ -25,6 +25,7 @@ from dysonflow.analysis import spectra
 from dysonflow.artifacts import tables
 from dysonflow.artifacts.provenance import versions
 from dysonflow.models import hyperparameters_of, load
+from dysonflow.models.two_layer_student import teacher
 from dysonflow.report.figures._page import STYLE
 from dysonflow.report.quoting import quote
 from dysonflow.simulation import ensemble, reference
@@ -172,6 +173,92 @@ def row(
 ) -> dict[str, Any]:
     """One row of the table."""
     return dict(locals())
+
+
+def two_layer_reference() -> Callable[[int], None]:
+    """Return a function that makes steps of one student of two layers in NumPy, inputs included."""
+    h = two_layer("float64")
+    learnt, rng = teacher(h), np.random.default_rng(0)
+    weights = rng.standard_normal(learnt.weights.shape) / h.feature_size**0.5
+
+    def run(steps: int) -> None:
+        nonlocal weights
+        for _ in range(steps):
+            weights = reference.two_layer_student_step(
+                weights,
+                rng.standard_normal((h.batch_size, h.input_size)),
+                first=learnt.first,
+                teacher=learnt.weights,
+                readout=learnt.readout,
+                activation=np.tanh,
+                derivative=lambda x: 1.0 - np.tanh(x) ** 2,
+                learning_rate=h.learning_rate,
+            )
+
+    return run
+
+
+def two_layer(dtype: str) -> Any:
+    """Hyperparameters of the student of two layers: K = 16, L = 32, B = 4."""
+    values = {"dtype": dtype, "steps": 1, "snapshots": 1}
+    return hyperparameters_of("two_layer_student").from_config(values)
+
+
+def two_layer_operations() -> float:
+    """Count multiplications and additions of a step of one student: products and activations.
+
+    A tanh counts as those of the kernel: 34, its polynomial, reduction and quotient.
+    """
+    h = two_layer("float64")
+    units = 2 * h.hidden_size + h.feature_size
+    products = h.input_size * h.feature_size + 3 * h.hidden_size * h.feature_size
+    products += 3 * h.output_size * h.hidden_size
+    return h.batch_size * (2 * products + 34 * units)
+
+
+def measure_two_layer(rounds: int, seconds: float) -> tuple[list[dict[str, Any]], float]:
+    """Time all implementations of the student of two layers, side by side.
+
+    Returns
+    -------
+    rows, share
+        Rows as of `measure_steps`; the median over the rounds of the rate of operations of the
+        kernel on one thread (float64) over the arithmetic limit, measured next to it.
+    """
+    kinds = [("reference", "float64", 1), ("torch", "float64", 1)]
+    kinds += [("kernel", dtype, n) for dtype in ("float64", "float32") for n in (1, 2)]
+    model, runs = load("two_layer_student"), [two_layer_reference()]
+    for name, dtype, threads in kinds[1:]:
+        simulation = model.simulation if name == "torch" else model.compiled
+        block = Block(0, REPLICAS * threads, threads=threads)
+        runs.append(simulation.start(two_layer(dtype), block).advance)
+    limits: list[float] = []
+    runs.append(lambda steps: limits.append(library.arithmetic_rate(1)))
+    replicas = [1] + [REPLICAS * threads for _, _, threads in kinds[1:]] + [1]
+    *timings, _ = interleaved(runs, replicas, rounds, seconds)
+    medians = [statistics.median(times) for times in timings]
+    found = [
+        row("step", name, "two_layer", 16, 4, dtype, threads, median, medians[0] / median)
+        for median, (name, dtype, threads) in zip(medians, kinds, strict=True)
+    ]
+    one = timings[kinds.index(("kernel", "float64", 1))]
+    shares = [
+        two_layer_operations() / (us * 1e-6) / limit
+        for us, limit in zip(one, limits[-rounds:], strict=True)
+    ]
+    return found, statistics.median(shares)
+
+
+def print_two_layer(rows: list[dict[str, Any]], share: float) -> None:
+    """Print the rows of `measure_two_layer`."""
+    print("student of two layers, K = 16, L = 32, B = 4, reference in NumPy (one replica, einsum):")
+    for r in rows:
+        name = f"{r['implementation']} {r['dtype']} x {r['threads']}"
+        print(f"{name:22} {r['microseconds']:9.3f} ({r['ratio']:5.0f})")
+    print(
+        f"kernel, float64, one thread: {100 * share:.0f} % of the arithmetic limit, products and "
+    )
+    print(f"activations counted ({two_layer_operations():.0f} operations), random numbers not")
 
 
 def measure_study(rounds: int) -> list[dict[str, Any]]:
@@ -330,6 +417,8 @@ def main() -> None:
                 rows += new
                 cells = (f"{r['microseconds']:9.3f} ({r['ratio']:5.0f})" for r in new[1:])
                 print(f"{sampler:8} {sites:3} {batch:3} {new[0]['microseconds']:10.1f}", *cells)
+    network, share = measure_two_layer(arguments.rounds, arguments.seconds)
+    print_two_layer(network, share)
     study = measure_study(arguments.rounds)
     for r in study[1:]:
         print(f"a point of the default study, {r['implementation']}: {r['ratio']:.0f} x")
@@ -340,7 +429,7 @@ def main() -> None:
     )
     print(f"{1 / eigenvalues['microseconds']:.2f} million rows/s")
     print_shares(rows)
-    everything = [*rows, *study, eigenvalues]
+    everything = [*rows, *network, *study, eigenvalues]
     written = {name: [r[name] for r in everything] for name in SCHEMA.names}
     tables.write_table(written, SCHEMA, arguments.results / "benchmarks.parquet", versions())
     with mpl.rc_context(fname=STYLE):

@@ -132,6 +132,9 @@ class Hyperparameters(BaseModel):
     """Name under which the configuration refers to the model."""
     VERSION: ClassVar[int] = 1
     """Part of the run key: raised when the model's law itself changes."""
+    KEEPS_DIVERGED: ClassVar[bool] = False
+    """Whether a replica that diverges is data: it stands still, and the step at which it did is
+    kept with the weights. For most models it is an error."""
 
     replicas: int = quantity(64, ge=1, le=10_000_000)
     """Independent copies of the model, trained side by side from independent starts."""

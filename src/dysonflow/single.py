@@ -36,6 +36,9 @@ class Run:
         What the numbers were made with.
     lagged : dict of np.ndarray
         Layer to the weights after each of the `lags`, shape (replica, snapshot, lag, M, N).
+    diverged : np.ndarray, optional
+        SGD step at which each replica diverged, -1 where it did not, shape (replica,); None of
+        models of which that is an error.
     """
 
     hyperparameters: Hyperparameters
@@ -44,6 +47,7 @@ class Run:
     loss: np.ndarray = field(repr=False)
     implementation: str
     lagged: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
+    diverged: np.ndarray | None = field(default=None, repr=False)
 
     @property
     def name(self) -> str:
@@ -99,7 +103,7 @@ def train(
     how = choose(system, place, run)
     threads = threads if how.is_compiled else 1
     found = ensemble.train_in_memory(how.simulation, run, place, progress, threads=threads)
-    return Run(run, found.layers, found.step, found.loss, how.name, found.lagged)
+    return Run(run, found.layers, found.step, found.loss, how.name, found.lagged, found.diverged)
 
 
 def spectra(run: Run) -> "pd.DataFrame":
@@ -116,9 +120,9 @@ def spectra(run: Run) -> "pd.DataFrame":
 
     schema = spectra_schema(type(run.hyperparameters))
     parts = [
-        pa.table(spectra_columns(run.hyperparameters, layer, weights, run.step)).select(
-            schema.names
-        )
+        pa.table(
+            spectra_columns(run.hyperparameters, layer, weights, run.step, diverged=run.diverged)
+        ).select(schema.names)
         for layer, weights in run.weights.items()
     ]
     return pa.concat_tables(parts).to_pandas()

@@ -85,8 +85,14 @@ def train(
     identity |= {"threads": threads, "members": [replicas.start, replicas.stop]}
     checkpoint = Checkpoint(output, identity, checkpoint_seconds)
     shape = (run.layers(), len(replicas), run.snapshots, run.dtype)
-    lags = len(run.lags)
-    with WeightsWriter(output, *shape, metadata, resumable=True, lags=lags) as writer:
+    with WeightsWriter(
+        output,
+        *shape,
+        metadata,
+        resumable=True,
+        lags=len(run.lags),
+        keeps_diverged=run.KEEPS_DIVERGED,
+    ) as writer:
         try:
             seconds = ensemble.train(
                 implementation.simulation,
@@ -105,6 +111,9 @@ def train(
             ) from None
         steps = len(replicas) * run.frame_steps[-1]
         log.info("device %s, %.3g replica-steps/s, %.1f s", place.name, steps / seconds, seconds)
+        for replica in (writer.diverged >= 0).nonzero()[0]:
+            number, step = replicas.start + replica, writer.diverged[replica]
+            log.warning("run %s: replica %d diverged at step %d", run.name, number, step)
         made = record(source, seconds, replica_steps=steps, **how)
         writer.finish(run.snapshot_steps, made)
     remove_all(output)

@@ -18,7 +18,7 @@ from dysonflow.analysis.layers import LAYERS_SCHEMA
 from dysonflow.analysis.linear_scaling import LINEAR_SCALING_SCHEMA, TEXTS
 from dysonflow.analysis.noise_response import POINT_FIELDS
 from dysonflow.analysis.scaling import SCALING_SCHEMA
-from dysonflow.analysis.spectra import SPECTRA_FIELDS
+from dysonflow.analysis.spectra import DIVERGED_FIELD, SPECTRA_FIELDS
 from dysonflow.planning import reference as reference_docs
 from dysonflow.planning.audit import RUNS_FIELDS
 from dysonflow.planning.studies import load_studies
@@ -70,7 +70,7 @@ def test_every_law_of_linear_scaling_is_described():
 
 TABLES = {
     "Layers": list(LAYERS_SCHEMA),
-    "Spectra": SPECTRA_FIELDS,
+    "Spectra": [*SPECTRA_FIELDS, DIVERGED_FIELD],
     "Fits": FITS_FIELDS,
     "Increments": INCREMENTS_FIELDS,
     "Scaling": list(SCALING_SCHEMA),

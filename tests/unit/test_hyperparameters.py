@@ -65,6 +65,7 @@ def test_every_hyperparameter_changes_the_key(model):
         "widths": [1, 2, 3],
         "initial_levels": [0, 1, 5],
         "initial_spectrum": [float(mode) / 3 for mode in range(10)],
+        "activation": "relu",
     }
     for name, value in base.canonical().items():
         changed = base.canonical() | {

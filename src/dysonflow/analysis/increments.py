@@ -42,6 +42,9 @@ LARGEST_KICK = 0.08
 not know, triples of close levels and a drift that bends within the lag, changes a coefficient by
 less than 3 % (docs/motion.md)."""
 
+BEYOND_FITTING = 1.0
+"""Such a kick from which on levels have changed places so often that nothing is fitted."""
+
 
 class LaggedWeights(Protocol):
     """Weights of a run with lags, read part by part."""
@@ -171,11 +174,18 @@ def _rows(
     row: dict[str, Any] = {"lag": lag, "samples": len(before), "pairs": 0, "flag": ""}
     if before.shape[1] < 2:
         return [row | {"method": FREE, "flag": "fewer than two levels move"}]
+    spacing = _second_neighbours(before)
+    relative = float(np.sqrt((after - before).var(axis=0).mean())) / spacing
+    if relative > BEYOND_FITTING:
+        flag = (
+            f"the kick over the lag is {relative:.2g} of the distance of second neighbours, beyond "
+            "what can be fitted: give a smaller lag"
+        )
+        return [row | {"method": FREE, "relative_kick": relative, "flag": flag}]
     try:
         free = increments.fit_free(before, after, replica)
     except FloatingPointError as error:
         return [row | {"method": FREE, "flag": f"{error}: give a smaller lag"}]
-    spacing = _second_neighbours(before)
     rows = []
     expected: dict[str, float] = {}
     if kick is not None:

@@ -23,6 +23,10 @@ SPECTRA_FIELDS = [
 ]
 
 
+DIVERGED_FIELD = pa.field("diverged_at", pa.int64())
+"""Of models whose replicas may diverge: SGD step at which the replica did, null if it did not."""
+
+
 def eigenvalues(weights: np.ndarray, of: str = "gram") -> np.ndarray:
     """Eigenvalues of X = W^T W, ascending, exactly as many as W has columns.
 
@@ -61,7 +65,8 @@ def eigenvalues(weights: np.ndarray, of: str = "gram") -> np.ndarray:
 
 def spectra_schema(hyperparameters: type[Hyperparameters]) -> pa.Schema:
     """Schema of the spectra of a model."""
-    return pa.schema([*SPECTRA_FIELDS, *hyperparameter_fields(hyperparameters)])
+    diverged = [DIVERGED_FIELD] if hyperparameters.KEEPS_DIVERGED else []
+    return pa.schema([*SPECTRA_FIELDS, *diverged, *hyperparameter_fields(hyperparameters)])
 
 
 def spectra_columns(
@@ -71,6 +76,7 @@ def spectra_columns(
     step: np.ndarray,
     first: int = 0,
     first_snapshot: int = 0,
+    diverged: np.ndarray | None = None,
 ) -> dict[str, pa.Array]:
     """Tidy columns of the spectra of some replicas: one row per eigenvalue.
 
@@ -86,11 +92,18 @@ def spectra_columns(
         SGD step of each snapshot, shape (snapshot,).
     first, first_snapshot : int
         Number of the first replica and of the first snapshot.
+    diverged : np.ndarray, optional
+        SGD step at which each of these replicas diverged, -1 where it did not, shape (replica,).
     """
     values = eigenvalues(weights, hyperparameters.eigenvalues_of)
     replica, snapshot, index = np.indices(values.shape).reshape(3, -1)
+    extra = {}
+    if diverged is not None:
+        at = diverged[replica]
+        extra[DIVERGED_FIELD.name] = pa.array(at, pa.int64(), mask=at < 0)
     return {
         **run_columns(hyperparameters, layer, values.size),
+        **extra,
         "replica": arrow_array(first + replica, pa.int64()),
         "snapshot": arrow_array(first_snapshot + snapshot, pa.int64()),
         "step": arrow_array(step[snapshot], pa.int64()),
@@ -124,6 +137,7 @@ def spectra_parts(
                 weights.step[snapshots],
                 replicas.start,
                 snapshots.start,
+                None if weights.diverged is None else weights.diverged[replicas],
             )
 
 

@@ -2,7 +2,8 @@
 
 The tensor `weights/<layer>` has the shape (replica, snapshot, M, N); `step` (snapshot,) holds the
 SGD step of each snapshot, `loss` (replica, snapshot) the loss. Of a run with lags,
-`lagged/<layer>` (replica, snapshot, lag, M, N) holds the weights so many SGD steps later.
+`lagged/<layer>` (replica, snapshot, lag, M, N) holds the weights so many SGD steps later. Of a
+model whose replicas may diverge, `diverged` (replica,) holds the SGD step at which each did, or -1.
 Provenance is in the header.
 """
 
@@ -157,6 +158,8 @@ class WeightsWriter:
     lags : int
         Further weights that are kept after each snapshot. A frame is a snapshot or one of those;
         frames are counted in the order of their SGD steps.
+    keeps_diverged : bool
+        Whether the file says of each replica at which SGD step it diverged.
 
     Raises
     ------
@@ -174,6 +177,7 @@ class WeightsWriter:
         metadata: Mapping[str, Any],
         resumable: bool = False,
         lags: int = 0,
+        keeps_diverged: bool = False,
     ):
         self.target = Path(path)
         self.path = Path(f"{path}{UNFINISHED}")
@@ -183,6 +187,8 @@ class WeightsWriter:
         self.dtype = np.dtype(dtype)
         self._step = np.zeros(snapshots, dtype=np.int64)
         self._loss = np.full((replicas, snapshots), np.nan)
+        self._diverged = np.full(replicas, -1, dtype=np.int64)
+        self.keeps_diverged = keeps_diverged
         self._specs = {
             **{
                 PREFIX + layer: (self.dtype, (replicas, snapshots, *shape))
@@ -195,6 +201,7 @@ class WeightsWriter:
             },
             "loss": (np.dtype(np.float64), self._loss.shape),
             "step": (np.dtype(np.int64), self._step.shape),
+            **({"diverged": (np.dtype(np.int64), self._diverged.shape)} if keeps_diverged else {}),
         }
         room = len(json.dumps(self._index())) + len(json.dumps(header(metadata))) + SPARE
         # The data begin at a multiple of 8 bytes.
@@ -335,6 +342,11 @@ class WeightsWriter:
         """Losses so far, shape (replica, snapshot); NaN where none was put."""
         return self._loss
 
+    @property
+    def diverged(self) -> np.ndarray:
+        """SGD step at which each replica diverged, shape (replica,); -1 where it did not."""
+        return self._diverged
+
     def finish(self, step: Sequence[int] | np.ndarray, metadata: Mapping[str, Any]) -> None:
         """Write header, steps and losses, seal the file and give it its name.
 
@@ -347,7 +359,10 @@ class WeightsWriter:
         """
         self._step[:] = step
         with cannot_be_written(self.target):
-            for name, array in (("loss", self._loss), ("step", self._step)):
+            arrays = {"loss": self._loss, "step": self._step, "diverged": self._diverged}
+            for name, array in arrays.items():
+                if name not in self._specs:
+                    continue
                 self._file.seek(self._start + self._offset(name))
                 self._file.write(array.data)
             self._file.flush()
@@ -435,6 +450,8 @@ class WeightsFile:
         SGD step of each snapshot, shape (snapshot,).
     loss : np.ndarray
         Shape (replica, snapshot).
+    diverged : np.ndarray, optional
+        SGD step at which each replica diverged, -1 where it did not; None where it is an error.
     """
 
     def __init__(self, path: str, file: Any, metadata: dict[str, Any]):
@@ -442,6 +459,9 @@ class WeightsFile:
         self.step: np.ndarray = file.get_tensor("step")
         self.loss: np.ndarray = file.get_tensor("loss")
         self.replicas, self.snapshots = self.loss.shape
+        self.diverged: np.ndarray | None = None
+        if "diverged" in file.keys():  # noqa: SIM118
+            self.diverged = file.get_tensor("diverged")
         names = sorted(name for name in file.keys() if name.startswith(PREFIX))  # noqa: SIM118
         order = list(metadata.get("layers", []))
         layers = sorted(
@@ -570,14 +590,18 @@ def join_weights(paths: Sequence[str], output: str) -> None:
         metadata[total] = sum(shard[total] for shard in shards)
     with open_weights(paths[0]) as one:
         shapes, snapshots, dtype, step = one.shapes, one.snapshots, one.dtype, one.step
-        lags = one.lags
+        lags, keeps_diverged = one.lags, one.diverged is not None
     shape = (shapes, expected, snapshots, dtype)
-    with WeightsWriter(output, *shape, metadata, lags=lags) as writer:
+    with WeightsWriter(
+        output, *shape, metadata, lags=lags, keeps_diverged=keeps_diverged
+    ) as writer:
         for path, shard in zip(paths, shards, strict=True):
             start, stop = shard["members"]
             with open_weights(path) as file:
                 if (file.replicas, file.shapes, file.lags) != (stop - start, shapes, lags):
                     raise ArtifactError(f"{path}: not the shard that begins with replica {start}")
+                if file.diverged is not None:
+                    writer.diverged[start:stop] = file.diverged
                 for snapshot in range(snapshots):
                     here, frame = slice(snapshot, snapshot + 1), snapshot * (1 + lags)
                     part = {layer: file.read(layer, snapshots=here)[:, 0] for layer in shapes}

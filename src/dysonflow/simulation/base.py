@@ -71,6 +71,13 @@ class Simulation(ABC):
     def loss(self) -> np.ndarray:
         """Loss of each replica, shape (replica,), float64."""
 
+    def diverged(self) -> np.ndarray | None:
+        """SGD step at which each replica diverged, -1 if it did not; shape (replica,).
+
+        None where a replica that diverges is an error.
+        """
+        return None
+
     @abstractmethod
     def state(self) -> dict[str, np.ndarray]:
         """All that the steps to come depend on, as named arrays.

@@ -26,6 +26,11 @@ class Sink(Protocol):
         """Losses so far, shape (replica, snapshot)."""
         ...
 
+    @property
+    def diverged(self) -> np.ndarray:
+        """SGD step at which each replica diverged, -1 if it did not so far; shape (replica,)."""
+        ...
+
     def put(
         self,
         first: int,
@@ -60,12 +65,16 @@ class Ensemble:
     lagged : dict of np.ndarray
         Layer to the weights `lags` SGD steps after each snapshot, shape
         (replica, snapshot, lag, M, N).
+    diverged : np.ndarray, optional
+        SGD step at which each replica diverged, -1 if it did not, shape (replica,); None where that
+        is an error.
     """
 
     layers: dict[str, np.ndarray]
     step: np.ndarray
     loss: np.ndarray
     lagged: dict[str, np.ndarray] = field(default_factory=dict)
+    diverged: np.ndarray | None = None
 
     @property
     def weights(self) -> np.ndarray:
@@ -89,6 +98,7 @@ class Memory:
             for layer, matrix in hyperparameters.layers().items()
         }
         self.loss = np.full(shape, np.nan)
+        self.diverged = np.full(replicas, -1, dtype=np.int64)
 
     def put(
         self,
@@ -233,6 +243,9 @@ class _Progress:
                 raise DivergedError(int(bad.argmax()), block.step, reason)
         here = first - self.members.start
         checksum = self.sink.put(here, frame, weights, block.loss())
+        diverged = block.diverged()
+        if diverged is not None:
+            self.sink.diverged[here : here + len(diverged)] = diverged
         self.checksums[number, frame] = checksum
 
     def state(
@@ -245,6 +258,7 @@ class _Progress:
             "kept": np.array([kept]),
             "seconds": np.array([seconds]),
             "loss": self.sink.loss,
+            "diverged": self.sink.diverged,
             "checksums": self.checksums,
             **{f"state.{name}": array for name, array in block.state().items()},
         }
@@ -260,6 +274,7 @@ class _Progress:
             return {}
         self.checksums[:] = saved["checksums"]
         self.sink.loss[:] = saved["loss"]
+        self.sink.diverged[:] = saved["diverged"]
         return saved
 
     def _is_whole(self, saved: Mapping[str, np.ndarray]) -> bool:
@@ -289,4 +304,5 @@ def train_in_memory(
     memory = Memory(hyperparameters, count)
     train(simulation, hyperparameters, memory, device, log, members, threads)
     step = np.array(hyperparameters.snapshot_steps, dtype=np.int64)
-    return Ensemble(memory.layers, step, memory.loss, memory.lagged)
+    diverged = memory.diverged if hyperparameters.KEEPS_DIVERGED else None
+    return Ensemble(memory.layers, step, memory.loss, memory.lagged, diverged)

@@ -1,11 +1,13 @@
 """The equations, one replica at a time.
 
 Each function makes one training step of one replica from the state and the noise that it is given,
-in torch and float64, as one would write it down from the papers. Nothing here is fast: it is what
+in torch and float64 (the student of two layers in NumPy), as one would write it down from the
+papers. Nothing here is fast: it is what
 the compiled kernel and the batched code are tested and timed against.
 
 Sources: `arXiv:2309.15002 <https://arxiv.org/abs/2309.15002>`_ (Gaussian restricted Boltzmann
-machine), `arXiv:2407.16427 <https://arxiv.org/abs/2407.16427>`_ (both systems).
+machine), `arXiv:2407.16427 <https://arxiv.org/abs/2407.16427>`_ (it and the linear student),
+`arXiv:2509.01349 <https://arxiv.org/abs/2509.01349>`_ (student of two layers).
 
 Notation: W weights (M, N); v visible units (B, N), one chain per row; h hidden units (B, M); a
 learning rate; ``target`` the covariance of the data (N, N).
@@ -13,6 +15,9 @@ learning rate; ``target`` the covariance of the data (N, N).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,6 +31,7 @@ __all__ = [
     "rbm_update",
     "rbm_wishart_step",
     "teacher_student_step",
+    "two_layer_student_step",
     "wishart_covariance",
 ]
 
@@ -299,3 +305,44 @@ def teacher_student_step(
     covariance = inputs.T @ inputs / batch
     noise = noise_scale / batch**0.5 * label_noise
     return weights + learning_rate * ((teacher - weights) @ covariance + noise)
+
+
+def two_layer_student_step(
+    weights: np.ndarray,
+    inputs: np.ndarray,
+    *,
+    first: np.ndarray,
+    teacher: np.ndarray,
+    readout: np.ndarray,
+    activation: Callable[[np.ndarray], np.ndarray],
+    derivative: Callable[[np.ndarray], np.ndarray],
+    learning_rate: float,
+) -> np.ndarray:
+    """W - a times the gradient of sum_b |y_b - y_t,b|^2 / (2 B), y = Z f(W f(M x)).
+
+    Parameters
+    ----------
+    weights, teacher : array of shape (K, L)
+        W and the teacher's W_t.
+    inputs : array of shape (B, n_in)
+        x, one sample per row.
+    first, readout : array of shape (L, n_in), (n_out, K)
+        M and Z, of student and teacher.
+    activation, derivative : callable
+        f and f', entry by entry.
+    learning_rate : float
+        a.
+
+    Returns
+    -------
+    array of shape (K, L)
+        Weights after the step.
+    """
+    features = activation(np.einsum("li,bi->bl", first, inputs))
+    hidden = np.einsum("kl,bl->bk", weights, features)
+    output = np.einsum("ok,bk->bo", readout, activation(hidden))
+    learnt = activation(np.einsum("kl,bl->bk", teacher, features))
+    error = output - np.einsum("ok,bk->bo", readout, learnt)
+    delta = np.einsum("ok,bo->bk", readout, error) * derivative(hidden)
+    gradient = np.einsum("bk,bl->kl", delta, features) / len(inputs)
+    return weights - learning_rate * gradient

@@ -89,6 +89,10 @@ FIGURES: dict[str, Kind] = {
     "dyson_levels": Kind("dyson_levels", ("spectra",), model="dyson"),
     "hermite_zeros": Kind("hermite_zeros", ("spectra",), model="dyson"),
     "dyson_index": Kind("dyson_index", ("fits",), model="dyson"),
+    "phase_diagram": Kind("phase_diagram", ("weights",), model="two_layer_student"),
+    "regimes": Kind("regimes", ("weights",), model="two_layer_student"),
+    "regime_levels": Kind("regime_levels", ("weights", "spectra"), model="two_layer_student"),
+    "drift_and_diffusion": Kind("drift_and_diffusion", ("weights",), model="two_layer_student"),
 }
 """All figures by name."""
 
@@ -96,6 +100,7 @@ IN_TIME = (
     *("evolution", "first_passage", "escape", "motion", "motion_index", "paths", "autocorrelation"),
     *("dyson_levels", "hermite_zeros", "loss_curve", "singular_values", "linear_scaling"),
     *("outlier_times", "spacing_ratios"),
+    *("phase_diagram", "regimes", "regime_levels", "drift_and_diffusion"),
 )
 """Figures of levels in time: a study that draws no others is not fitted."""
 

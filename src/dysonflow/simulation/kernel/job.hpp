@@ -15,7 +15,9 @@ constexpr int kReplicasPerBlock = 16;
 constexpr int kStreamWords32 = 4;
 constexpr int kStreamWords64 = 8;
 
-enum class System { gibbs, ar1, wishart, teacher_student, dyson };
+enum class System { gibbs, ar1, wishart, teacher_student, dyson, two_layer_student };
+
+enum class Activation { tanh, relu, linear };
 
 enum class Failure { none, not_positive_definite, not_finite };
 
@@ -33,16 +35,25 @@ struct Job {
     double sigma_h;
     double noise_scale;         // teacher-student: scale eps of the label noise of one sample
     const void* target;         // Real (visible, visible): target covariance, or the teacher; of dyson
-                                // (4, visible): coefficients of the step
+                                // (4, visible): coefficients of the step; of two_layer_student
+                                // (features x inputs), (hidden x features) and (outputs x hidden) one
+                                // after the other: the teacher's first layer, second layer, readout
     void* weights;              // Real (replicas, hidden, visible), updated in place
     void* chains;               // Real (replicas, batch, visible), in units of 1/mu, likewise, or null
     std::uint32_t* streams;     // (replicas, words), updated in place
     const void* noise;          // Real (replicas, steps, noise_per_step), or null: draw
     std::int64_t noise_per_step;
-    const void* inputs;             // teacher-student: Real (.., steps, batch, visible), or null: draw
+    const void* inputs;             // teacher-student: Real (.., steps, batch, visible), or null: draw;
+                                    // two_layer_student: (steps, batch, features + outputs)
     std::int64_t inputs_per_replica;  // 0 where all replicas see the same inputs
     std::int64_t steps;
     std::int64_t first_step;  // steps made before this call, for messages
+    // Of two_layer_student, whose features are the `visible`:
+    int input_size;
+    int output_size;
+    Activation activation;
+    double limit;            // of delta, beyond which a replica diverges
+    std::int64_t* diverged;  // (replicas,) step at which each did, or -1; updated in place
 };
 
 struct Outcome {
@@ -68,6 +79,8 @@ struct Loops {
     Loops gaussian_rbm();                                                         \
     Loops teacher_student();                                                      \
     Loops dyson();                                                                \
+    Loops two_layer_student();                                                    \
+    void hyperbolic_tangent(bool single_precision, const void* from, void* to, std::int64_t count); \
     double multiply_adds(std::int64_t rounds, std::int64_t* operations);          \
     }
 DYSONFLOW_INSTRUCTION_SET(baseline)

@@ -26,17 +26,20 @@ namespace {
 // One instruction set's build of everything.
 struct Variant {
     const char* name;
-    Loops gaussian_rbm, teacher_student, dyson;
+    Loops gaussian_rbm, teacher_student, dyson, two_layer_student;
+    void (*hyperbolic_tangent)(bool, const void*, void*, std::int64_t);
     double (*multiply_adds)(std::int64_t rounds, std::int64_t* operations);
 
     const Loops& loops(System system) const {
         if (system == System::dyson) return dyson;
+        if (system == System::two_layer_student) return two_layer_student;
         return system == System::teacher_student ? teacher_student : gaussian_rbm;
     }
 };
 
-#define DYSONFLOW_VARIANT(name) \
-    Variant{#name, name::gaussian_rbm(), name::teacher_student(), name::dyson(), name::multiply_adds}
+#define DYSONFLOW_VARIANT(name)                                                            \
+    Variant{#name, name::gaussian_rbm(), name::teacher_student(), name::dyson(),           \
+            name::two_layer_student(), name::hyperbolic_tangent, name::multiply_adds}
 
 std::vector<Variant> supported_variants() {
     std::vector<Variant> found;
@@ -193,7 +196,8 @@ py::object advance(const std::string& system, py::array weights, py::object chai
         case System::teacher_student:
             job.noise_per_step = n * (n + 1) / 2 + (inputs.is_none() ? wishart : 0);
             break;
-        case System::dyson: job.noise_per_step = n;
+        case System::dyson: job.noise_per_step = n; break;
+        case System::two_layer_student: break;  // has a face of its own, below
     }
     if (!noise.is_none())
         job.noise =
@@ -219,12 +223,68 @@ py::object advance(const std::string& system, py::array weights, py::object chai
                                                                  : "not positive definite");
 }
 
+Activation activation_named(const std::string& name) {
+    if (name == "tanh") return Activation::tanh;
+    if (name == "relu") return Activation::relu;
+    if (name == "linear") return Activation::linear;
+    throw std::invalid_argument("no activation '" + name + "'");
+}
+
+template <class Real>
+void advance_two_layer(py::array weights, py::array diverged, py::array streams, py::array target,
+                       const std::string& activation, int batch, int input_size, int output_size,
+                       double learning_rate, double limit, std::int64_t steps,
+                       std::int64_t first_step, int threads, const std::string& instruction_set,
+                       py::object noise, py::object samples) {
+    Job job{};
+    job.system = System::two_layer_student;
+    job.single_precision = sizeof(Real) == 4;
+    if (weights.ndim() != 3) throw std::invalid_argument("weights: must have three axes");
+    const std::int64_t r = weights.shape(0), k = weights.shape(1), l = weights.shape(2), b = batch;
+    const std::int64_t i = input_size, o = output_size;
+    if (r < 1 || k < 1 || l < 1 || b < 1 || i < 1 || o < 1 || steps < 0)
+        throw std::invalid_argument("sizes out of range");
+    job.replicas = r;
+    job.hidden = (int)k;
+    job.visible = (int)l;
+    job.batch = batch;
+    job.input_size = input_size;
+    job.output_size = output_size;
+    job.activation = activation_named(activation);
+    job.learning_rate = learning_rate;
+    job.limit = limit;
+    job.steps = steps;
+    job.first_step = first_step;
+    job.weights = checked<Real>(weights, {r, k, l}, "weights", true);
+    job.diverged = checked<std::int64_t>(diverged, {r}, "diverged", true);
+    job.target = checked<Real>(target, {l * i + k * l + o * k}, "target", false);
+    job.streams = checked<std::uint32_t>(
+        streams, {r, job.single_precision ? kStreamWords32 : kStreamWords64}, "streams", true);
+    job.noise_per_step = b * i;
+    if (!noise.is_none())
+        job.noise = checked<Real>(py::array(noise), {r, steps, b * i}, "noise", false);
+    if (!samples.is_none())
+        job.inputs = checked<Real>(py::array(samples), {steps, b, l + o}, "samples", false);
+    const Variant& variant = variant_named(instruction_set);
+    py::gil_scoped_release release;
+    run_job(job, variant.loops(job.system), threads);
+}
+
+template <class Real>
+py::array_t<Real> hyperbolic_tangent(py::array_t<Real, py::array::c_style | py::array::forcecast> x,
+                                     const std::string& instruction_set) {
+    py::array_t<Real> y(x.size());
+    variant_named(instruction_set).hyperbolic_tangent(sizeof(Real) == 4, x.data(), y.mutable_data(), x.size());
+    return y;
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_kernel, module) {
     module.doc() = "Compiled time loops of dysonflow; see dysonflow.simulation.kernel.";
     module.attr("REPLICAS_PER_BLOCK") = kReplicasPerBlock;
-    module.attr("SYSTEMS") = std::vector<std::string>{"gibbs", "ar1", "wishart", "teacher_student", "dyson"};
+    module.attr("SYSTEMS") = std::vector<std::string>{"gibbs", "ar1", "wishart", "teacher_student", "dyson",
+                                                       "two_layer_student"};
     module.def("instruction_sets", [] {
         std::vector<std::string> names;
         for (const Variant& variant : variants()) names.push_back(variant.name);
@@ -237,4 +297,8 @@ PYBIND11_MODULE(_kernel, module) {
     });
     module.def("advance64", &advance<double>);
     module.def("advance32", &advance<float>);
+    module.def("advance_two_layer64", &advance_two_layer<double>);
+    module.def("advance_two_layer32", &advance_two_layer<float>);
+    module.def("tanh64", &hyperbolic_tangent<double>);
+    module.def("tanh32", &hyperbolic_tangent<float>);
 }

@@ -30,6 +30,7 @@ __all__ = [
     "KernelEnsemble",
     "arithmetic_rate",
     "available",
+    "compiled",
     "instruction_set",
     "instruction_sets",
     "knows",
@@ -60,7 +61,7 @@ def knows(system: str) -> bool:
 
 def instruction_sets() -> list[str]:
     """Names of the instruction sets that this machine and this build share, fastest first."""
-    return list(_require().instruction_sets())
+    return list(compiled().instruction_sets())
 
 
 def instruction_set() -> str:
@@ -87,7 +88,7 @@ def arithmetic_rate(repeats: int = 5) -> float:
     RuntimeError
         If the compiled kernel is not available.
     """
-    module, rate = _require(), 0.0
+    module, rate = compiled(), 0.0
     for _ in range(repeats):
         start = time.perf_counter()
         operations, _value = module.multiply_adds(2_000_000)
@@ -95,7 +96,14 @@ def arithmetic_rate(repeats: int = 5) -> float:
     return rate
 
 
-def _require() -> Any:
+def compiled() -> Any:
+    """The compiled module.
+
+    Raises
+    ------
+    RuntimeError
+        If it is not available.
+    """
     if _kernel is None:
         raise RuntimeError(why_unavailable())
     return _kernel
@@ -127,7 +135,7 @@ class KernelEnsemble:
         initial_std: float,
         instruction_set: str,
     ):
-        compiled = _require()
+        module = compiled()
         self.dtype = np.dtype(dtype)
         if self.dtype not in (np.dtype(np.float64), np.dtype(np.float32)):
             raise ValueError(f"dtype must be float64 or float32, not {self.dtype}")
@@ -152,7 +160,7 @@ class KernelEnsemble:
         self.steps_done = 0
         self._failure: DivergedError | None = None
         self._advance: Callable[..., tuple[int, int, str] | None] = (
-            compiled.advance64 if self.dtype.itemsize == 8 else compiled.advance32
+            module.advance64 if self.dtype.itemsize == 8 else module.advance32
         )
         words = self.dtype.itemsize
         self._streams = self._by_block(
