@@ -1,0 +1,132 @@
+r"""Random matrices in place of a linear network: its product, and each of two layers.
+
+The product is T + m + D with independent normal entries (`linear`). To first order the layers of a
+network of two follow it, W_1 = W_1* + W_2*^T e and W_2 = W_2* + e W_1*^T with e_ij = D_ij / h_ij, and
+the imbalance Q fluctuates beside it (`flat`), so that in the hidden basis
+
+    W_1 W_1^T = X + sqrt(s_i s_j) (e_ij + e_ji) + alpha / (alpha + beta) Q,
+    W_2^T W_2 = Y + sqrt(s_i s_j) (e_ij + e_ji) - beta / (alpha + beta) Q.
+
+Their means X and Y follow from E[P] and from the mean of Q being at rest,
+
+    X_i = w_1^2 + beta s_i sum_j Var(e_ij),      Y_i = w_2^2 + alpha s_i sum_j Var(e_ji),
+    w_1 w_2 = s_i + m - s_i Var(e_ii),           E[(G^T G)_ii] X_i = E[(G G^T)_ii] Y_i.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dysonflow.theory.mlp.flat import gradient_squares, imbalance_variance
+from dysonflow.theory.mlp.linear import Array, LinearNetwork
+
+
+@dataclass(frozen=True)
+class SymmetricLaw:
+    """Law of a symmetric Gaussian matrix in whose eigenbasis levels are found.
+
+    Attributes
+    ----------
+    mean : np.ndarray
+        Its mean is diagonal, shape (r,).
+    squares : np.ndarray
+        E[g_ij^2] of its fluctuations, shape (r, r).
+    """
+
+    mean: Array
+    squares: Array
+
+
+def product_law(network: LinearNetwork) -> SymmetricLaw:
+    """Symmetric part of the product in the modes of the teacher.
+
+    The mean contains the antisymmetric part, which bends singular values upwards:
+    sum_j Var(A_ij) / (s_i + s_j), over all rows and columns.
+    """
+    modes = len(network.singular_values)
+    variance = network.variance
+    own = variance[:modes, :modes]
+    common = (own + own.T) / 4.0
+    squares = common.copy()
+    np.fill_diagonal(squares, np.diagonal(own))
+    s = network.values
+    bend = (common * (1.0 - np.eye(modes)) / (s[:, None] + s[None, :])).sum(axis=1)
+    outside = variance[:modes, modes:].sum(axis=1) + variance[modes:, :modes].sum(axis=0)
+    bend = bend + outside / (2.0 * s)
+    return SymmetricLaw(s + network.shift + bend, squares)
+
+
+def draw_product(
+    network: LinearNetwork, size: int, rng: np.random.Generator
+) -> tuple[Array, Array]:
+    """Singular values of the product, those of the teacher's modes.
+
+    Parameters
+    ----------
+    network : LinearNetwork
+        The network.
+    size : int
+        Pairs of matrices, with D and with -D.
+    rng : numpy.random.Generator
+        All randomness comes from here.
+
+    Returns
+    -------
+    levels : np.ndarray
+        Ascending, shape (2, size, r).
+    gaussian : np.ndarray
+        Symmetric part of D in the modes, shape (size, r, r).
+    """
+    modes = len(network.singular_values)
+    d = rng.standard_normal((size, network.outputs, network.inputs)) * np.sqrt(network.variance)
+    fixed = np.zeros((network.outputs, network.inputs))
+    index = np.arange(modes)
+    fixed[index, index] = network.values + network.shift
+    product = np.stack([fixed + d, fixed - d])
+    if network.outputs > network.inputs:
+        product = product.swapaxes(-1, -2)
+    squares = np.linalg.eigvalsh(product @ product.swapaxes(-1, -2))[..., -modes:]
+    own = d[:, :modes, :modes]
+    return np.sqrt(np.maximum(squares, 0.0)), (own + own.swapaxes(-1, -2)) / 2.0
+
+
+def layer_law(network: LinearNetwork, layer: int) -> SymmetricLaw:
+    """W_1 W_1^T or W_2^T W_2 of a network of two layers, in the hidden basis.
+
+    Parameters
+    ----------
+    network : LinearNetwork
+        Of two layers.
+    layer : int
+        1 or 2.
+    """
+    s, modes = network.values, slice(0, len(network.singular_values))
+    alpha, beta = network.first, network.last
+    # Zero where neither layer reaches: there nothing moves.
+    alive = network.curvature > 0
+    of_e = np.where(alive, network.variance / np.where(alive, network.curvature, 1.0) ** 2, 0.0)
+    own = of_e[modes, modes]
+    rows, columns = gradient_squares(network, network.variance)
+    ratio = rows[modes] / columns[modes]
+    # w_1 w_2 = p, X = w_1^2 + u = ratio (w_2^2 + v): a quadratic equation for w_1^2.
+    p = s + network.shift - s * np.diagonal(own)
+    u, v = beta * s * of_e[modes].sum(axis=1), alpha * s * of_e[:, modes].sum(axis=0)
+    half = (ratio * v - u) / 2.0
+    square = half + np.sqrt(half**2 + ratio * p**2)
+    mean = square + u if layer == 1 else p**2 / square + v
+    share = (alpha if layer == 1 else beta) / (alpha + beta)
+    squares = np.outer(s, s) * (own + own.T)
+    np.fill_diagonal(squares, 4.0 * s**2 * np.diagonal(own))
+    return SymmetricLaw(mean, squares + share**2 * imbalance_variance(network))
+
+
+def draw_symmetric(
+    law: SymmetricLaw, size: int, rng: np.random.Generator
+) -> tuple[Array, Array]:
+    """Square roots of the eigenvalues of mean + g and mean - g, and g, as `draw_product`."""
+    modes = len(law.mean)
+    g = np.tril(rng.standard_normal((size, modes, modes)) * np.sqrt(law.squares))
+    g = g + np.tril(g, -1).swapaxes(-1, -2)
+    fixed = np.diag(law.mean)
+    squares = np.linalg.eigvalsh(np.stack([fixed + g, fixed - g]))
+    return np.sqrt(np.maximum(squares, 0.0)), g

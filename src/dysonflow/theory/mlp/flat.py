@@ -1,0 +1,189 @@
+r"""What happens along the flat directions W_1 -> A W_1, W_2 -> W_2 A^-1 of a linear network.
+
+Gradient flow has no force there: it conserves the imbalance Q = W_1 W_1^T - W_2^T W_2, and the noise
+G of a step does not push along them to first order. To second order a step of SGD changes Q by
+
+    Q' - Q = a^2 (W_2^T G G^T W_2 - W_1 G^T G W_1^T),
+
+exactly. Two motions follow (two layers, in units of docs/linear_networks.md).
+
+**Symmetric A: the imbalance relaxes.** The mean of the right-hand side, with E[G G^T] = epsilon^2
+n_in / B and E[G^T G] = epsilon^2 n_out / B to leading order, drives Q to n_out W_1 W_1^T = n_in W_2^T
+W_2, at the rate 2 c n_in n_out / (n_in + n_out) per step, c = a^2 epsilon^2 / B; Q = 0 for square
+networks. What is left of order a in E[G G^T] comes from D and the batch. The noise of the
+right-hand side keeps Q fluctuating by about a epsilon s / sqrt(B), a share of order a s of the variance
+of the levels.
+
+**Antisymmetric A: the hidden basis turns.** Spectra do not see W_1 -> O W_1, W_2 -> W_2 O^T, and nothing
+holds O. As the product fluctuates, the hidden basis is transported along, and comes back turned by
+an angle that is the area of the loop: a random walk of diffusion a^3 epsilon^4 / B^2. The layers'
+entries have no stationary law but the one that is uniform over O.
+"""
+
+import math
+
+import numpy as np
+
+from dysonflow.theory.mlp.linear import Array, LinearNetwork, entry_variance
+
+
+def imbalance_rate(network: LinearNetwork) -> float:
+    """Rate per SGD step at which the slowest flat direction that spectra see relaxes.
+
+    Two layers: in closed form, the same for all entries of Q. More: from the trace of the Hessian as
+    a function of the singular values of the layers, whose product is fixed. Infinite for one layer.
+    """
+    noise = network.speed**2 * network.noise**2 / network.batch
+    if network.layers == 1:
+        return math.inf
+    if network.layers == 2:
+        return 2.0 * noise * network.inputs * network.outputs / (network.inputs + network.outputs)
+    return 0.5 * noise * float(_least_curvature(network))
+
+
+def _least_curvature(network: LinearNetwork) -> float:
+    """Smallest eigenvalue of half the Hessian of half the trace along the flat directions.
+
+    The singular values w_li = exp(z_li) are varied at fixed sum of z_li over l. In the metric of
+    the weights, sum (w dz)^2.
+    """
+    depth, modes = network.layers, len(network.singular_values)
+    values = np.stack([network.layer_values(layer) for layer in range(1, depth + 1)])
+    z = np.log(values)
+
+    def trace(move: Array) -> float:
+        squares = np.exp(2.0 * (z + move))
+        total = 0.0
+        for layer in range(depth):
+            before = np.prod(squares[:layer], axis=0).sum() if layer else network.inputs
+            last = layer + 1 == depth
+            after = network.outputs if last else np.prod(squares[layer + 1 :], axis=0).sum()
+            total += float(before * after)
+        return total
+
+    # Directions of constant product: dz of one layer against the next, for each mode.
+    moves = np.zeros((modes * (depth - 1), depth, modes))
+    for number, (layer, mode) in enumerate(np.ndindex(depth - 1, modes)):
+        moves[number, layer, mode], moves[number, layer + 1, mode] = 1.0, -1.0
+    metric = np.einsum("alm,lm,blm->ab", moves, values**2, moves)
+    step = 1e-3
+    count = len(moves)
+    hessian = np.empty((count, count))
+    for i in range(count):
+        for j in range(i + 1):
+            plus, minus = moves[i] + moves[j], moves[i] - moves[j]
+            bent = trace(step * plus) + trace(-step * plus)
+            bent -= trace(step * minus) + trace(-step * minus)
+            hessian[i, j] = hessian[j, i] = bent / (4.0 * step**2)
+    return float(np.linalg.eigvals(np.linalg.solve(metric, hessian)).real.min()) / 2.0
+
+
+def gradient_squares(network: LinearNetwork, variance: Array) -> tuple[Array, Array]:
+    """E[(G G^T)_ii] and E[(G^T G)_jj] for given variances of D, shapes (n_out,) and (n_in,).
+
+    For momentum, where Q is not conserved to first order alone, the leading order.
+    """
+    batch, of_noise = network.batch, network.noise**2 / network.batch
+    rows = np.full(network.outputs, of_noise * network.inputs)
+    columns = np.full(network.inputs, of_noise * network.outputs)
+    if network.momentum == 0:
+        # E[C X C] = X + (X + tr X) / B for normal inputs.
+        rows += (1.0 + (network.inputs + 1.0) / batch) * variance.sum(axis=1)
+        columns += (1.0 + 1.0 / batch) * variance.sum(axis=0) + variance.sum() / batch
+    return rows, columns
+
+
+def mean_imbalance(network: LinearNetwork, start: Array, steps: Array) -> Array:
+    """Mean of Q after some steps, for layers that are diagonal in the teacher's basis at the start.
+
+    Parameters
+    ----------
+    network : LinearNetwork
+        Of two layers.
+    start : np.ndarray
+        Q_ii at step 0, where W_2 W_1 = T, shape (r,).
+    steps : np.ndarray
+        Ascending SGD steps, shape (T,).
+
+    Returns
+    -------
+    np.ndarray
+        Q_ii, shape (T, r). The mean of Q obeys the exact equation with the variances that D has at
+        the present Q; what is left out is of relative order t / s.
+    """
+    modes = slice(0, len(network.singular_values))
+    now, at, kept = np.array(start, dtype=float), 0, []
+    square = network.speed**2
+    for step in steps:
+        while at < step:
+            # The variances follow within 1 / (a s) steps, in which Q moves by a share of t / s.
+            stride = min(int(step) - at, max(1, int(0.01 / imbalance_rate(network))))
+            first, second = split(network, now)
+            left, right = np.zeros(network.outputs), np.zeros(network.inputs)
+            left[modes], right[modes] = second, first
+            variance = entry_variance(network, left[:, None] + right[None, :])
+            rows, columns = gradient_squares(network, variance)
+            now = now + stride * square * (rows[modes] * second - columns[modes] * first)
+            at += stride
+        kept.append(now.copy())
+    return np.stack(kept)
+
+
+def split(network: LinearNetwork, imbalance: Array) -> tuple[Array, Array]:
+    """Squares w_1^2 and w_2^2 of the layers' singular values at Q_ii, where W_2 W_1 = T."""
+    first = (imbalance + np.sqrt(imbalance**2 + 4.0 * network.values**2)) / 2.0
+    return first, first - imbalance
+
+
+def imbalance_variance(network: LinearNetwork) -> Array:
+    """Stationary variances of the entries of Q of two layers, shape (r, r).
+
+    To leading order in a: the noise of one step over twice the rate. E over normal inputs and label
+    noise of products of four entries of N.
+    """
+    s, batch = network.values, float(network.batch)
+    inputs, outputs = network.inputs, network.outputs
+    alpha, beta = network.first, network.last
+    own = 2.0 / batch**2 + 6.0 / batch**3
+    shared = 2.0 / batch**3
+    # Variances of (N N^T)_ii and (N^T N)_ii, and their covariance.
+    rows = inputs * own + inputs * (inputs - 1) * shared
+    columns = outputs * own + outputs * (outputs - 1) * shared
+    both = own + (inputs + outputs - 2) * shared
+    diagonal = beta**2 * rows + alpha**2 * columns - 2.0 * alpha * beta * both
+    pair, chain = 1.0 / batch**2 + 2.0 / batch**3, 1.0 / batch**3
+    off = beta**2 * (inputs * pair + inputs * (inputs - 1) * chain)
+    off += alpha**2 * (outputs * pair + outputs * (outputs - 1) * chain)
+    unit = np.full((len(s), len(s)), off)
+    np.fill_diagonal(unit, diagonal)
+    step = network.speed**4 * network.noise**4 * np.outer(s, s) * unit
+    return step / (2.0 * imbalance_rate(network))
+
+
+def turning_rate(network: LinearNetwork) -> Array:
+    """Growth per SGD step of the variance of the angles by which the hidden basis turns.
+
+    Returns
+    -------
+    np.ndarray
+        Of the angle Omega_ij, for two layers with one hidden unit for each mode, shape (r, r); zero on
+        the diagonal. With e_ij = D_ij / h_ij,
+
+            dOmega_ij = sqrt(s_i s_j) / ((alpha + beta) (s_i + s_j))
+                        [alpha (e^T de - de^T e) + beta (e de^T - de e^T)]_ij,
+
+        a sum of Levy areas of independent Ornstein-Uhlenbeck processes of rates a h and noise
+        a epsilon / sqrt(B), each of which grows in variance by 4 t c / (h + h') per step, c = a^2
+        epsilon^2 / B.
+    """
+    s, h = network.values, network.curvature
+    alpha, beta = network.first, network.last
+    noise = network.speed**2 * network.noise**2 / network.batch
+    modes = len(s)
+    by_columns = (1.0 / (h[:, :modes, None] + h[:, None, :modes])).sum(axis=0)
+    by_rows = (1.0 / (h[:modes, None, :] + h[None, :modes, :])).sum(axis=2)
+    size = np.outer(s, s) / ((alpha + beta) * (s[:, None] + s[None, :])) ** 2
+    found = 4.0 * network.temperature * noise * size
+    found = found * (alpha**2 * by_columns + beta**2 * by_rows)
+    np.fill_diagonal(found, 0.0)
+    return np.asarray(found)
