@@ -92,8 +92,8 @@ def normalise(value: Any) -> Any:
     """Bring one configuration value to the form in which equal numbers are equal.
 
     Strings that spell a number become numbers, floats are rounded to 12 significant digits
-    (0.1 + 0.2 and 0.3 are one run), integral floats become integers. Booleans are refused later,
-    by the field, rather than counted as 0 and 1.
+    (0.1 + 0.2 and 0.3 are one run), integral floats become integers. Booleans stay: they are
+    refused elsewhere, unless the field is one of them, rather than counted as 0 and 1.
     """
     if isinstance(value, list | tuple):
         return [normalise(item) for item in value]
@@ -149,14 +149,17 @@ class Hyperparameters(BaseModel):
         if not isinstance(data, Mapping):
             return data
         for name, value in data.items():
-            if isinstance(value, bool):
+            field = cls.model_fields.get(name)
+            if isinstance(value, bool) and not (field and field.annotation is bool):
                 raise ConfigError(f"{name}: {value} is a boolean, where a number or a word belongs")
         return {name: cls._normal(name, value) for name, value in data.items()}
 
     @model_validator(mode="after")
     def _resolve_auto(self) -> Self:
-        # Auto values are replaced here, so that a run is keyed by what is done, not by how it
-        # was asked for. Times come last: they follow from everything else.
+        # Idle and auto values are replaced here, so that a run is keyed by what is done, not by how
+        # it was asked for. Times come last: they follow from everything else.
+        for name in self.idle():
+            object.__setattr__(self, name, type(self).model_fields[name].default)
         times = ["burn_in", "steps"]
         for name in [name for name in type(self).model_fields if name not in times] + times:
             if getattr(self, name) == "auto":
@@ -205,6 +208,13 @@ class Hyperparameters(BaseModel):
         field = cls.model_fields.get(name)
         # A name stays as it is written, also one that spells a number.
         return value if field is not None and field.annotation is str else normalise(value)
+
+    def idle(self) -> list[str]:
+        """Names of hyperparameters without effect, given the others: they take their defaults.
+
+        Two runs that differ in these alone are one.
+        """
+        return []
 
     def weight_shapes(self) -> Sequence[tuple[str, int, int]]:
         """Name, rows M and columns N of every weight matrix, in the order of the model.

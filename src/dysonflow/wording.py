@@ -70,7 +70,12 @@ def _in_words(option: Any, constraints: list[Any]) -> str:
         return " or ".join(str(value) for value in get_args(option))
     if get_origin(option) is list and get_origin(get_args(option)[0]) is Literal:
         return f"a list of {_in_words(get_args(option)[0], [])}"
-    kinds: dict[Any, str] = {int: "a whole number", float: "a number", str: "a text"}
+    kinds: dict[Any, str] = {
+        bool: "true or false",
+        int: "a whole number",
+        float: "a number",
+        str: "a text",
+    }
     kind = kinds.get(option, "a list of numbers")
     signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
     bounds = [

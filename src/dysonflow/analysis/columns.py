@@ -41,6 +41,8 @@ def _arrow_type(annotation: Any) -> pa.DataType:
         return pa.list_(_arrow_type(get_args(annotation)[0]))
     if annotation is str or get_origin(annotation) is Literal:
         return pa.string()
+    if annotation is bool:
+        return pa.bool_()
     return pa.float64() if annotation is float else pa.int64()
 
 

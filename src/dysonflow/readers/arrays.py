@@ -68,7 +68,7 @@ def header(path: str | os.PathLike[str], array: str) -> Header:
         If the file is missing, truncated, foreign, or could only be read as a pickle; if it has no
         such array, or one that is not of floating-point numbers.
     """
-    with _one_line(path):
+    with one_line(path):
         status = os.stat(path)
         # The same header is asked for at every point of a sweep.
         return _header(os.path.abspath(path), str(path), array, status.st_size, status.st_mtime_ns)
@@ -77,7 +77,7 @@ def header(path: str | os.PathLike[str], array: str) -> Header:
 def read(path: str | os.PathLike[str], array: str) -> np.ndarray:
     """The array itself, float32 or float64; parameters and errors as of `header`."""
     found = header(path, array)
-    with _one_line(path):
+    with one_line(path):
         values = _READERS[Path(path).suffix](path, array)
         return np.asarray(values, dtype=found.dtype)
 
@@ -103,12 +103,12 @@ def digest(paths: Sequence[str | os.PathLike[str]]) -> str:
 
 
 def _file_digest(path: str | os.PathLike[str]) -> str:
-    with _one_line(path), open(path, "rb") as stream:
+    with one_line(path), open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 @contextlib.contextmanager
-def _one_line(path: str | os.PathLike[str]) -> Iterator[None]:
+def one_line(path: str | os.PathLike[str]) -> Iterator[None]:
     """Turn what a missing, truncated or foreign file raises into one line."""
     try:
         yield
@@ -177,7 +177,8 @@ def _npz_header(path: str, array: str) -> tuple[Sequence[int], str]:
     return shape, dtype.name
 
 
-def _read_npz(path: str | os.PathLike[str], array: str) -> np.ndarray:
+def read_npz(path: str | os.PathLike[str], array: str) -> np.ndarray:
+    """An array of an archive, of whatever numbers; other content is refused."""
     with _npz_member(path, array) as (stream, _):
         found: np.ndarray = np.lib.format.read_array(stream, allow_pickle=False)
         return found
@@ -309,6 +310,4 @@ def _tensors(content: Any) -> Iterator[tuple[str, Any]]:
 _HEADERS = {".npz": _npz_header, ".safetensors": _safetensors_header} | dict.fromkeys(
     TORCH, _torch_header
 )
-_READERS = {".npz": _read_npz, ".safetensors": _read_safetensors} | dict.fromkeys(
-    TORCH, _read_torch
-)
+_READERS = {".npz": read_npz, ".safetensors": _read_safetensors} | dict.fromkeys(TORCH, _read_torch)

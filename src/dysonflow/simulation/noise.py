@@ -54,6 +54,21 @@ class NoiseStream:
         )
         return drawn.to(self.dtype)
 
+    def uniform(self, *shape: int) -> torch.Tensor:
+        """Independent variates of the given shape, uniform in [0, 1)."""
+        return torch.rand(shape, generator=self.generator, device=self.device, dtype=self.dtype)
+
+    def integers(self, high: int, *shape: int) -> torch.Tensor:
+        """Independent integers of the given shape, uniform from 0 to `high` - 1; int64."""
+        return torch.randint(high, shape, generator=self.generator, device=self.device)
+
+    def permutations(self, count: int, size: int) -> torch.Tensor:
+        """Independent random permutations of 0, ..., `size` - 1, shape (count, size), int64."""
+        keys = torch.rand(
+            (count, size), generator=self.generator, device=self.device, dtype=torch.float64
+        )
+        return keys.argsort(dim=1)
+
     def bartlett(self, count: int, size: int, degrees: int) -> torch.Tensor:
         """Bartlett factors T of standard Wishart matrices T T^T.
 
