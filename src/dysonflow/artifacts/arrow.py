@@ -26,7 +26,7 @@ def arrow_array(values: np.ndarray | Sequence[Any], kind: pa.DataType) -> pa.Arr
     values : sequence
         One for each row.
     kind : pa.DataType
-        `float64`, `int64`, `string` or a list of these numbers.
+        `float64`, `int64`, `bool`, `string` or a list of these numbers.
 
     Raises
     ------
@@ -43,6 +43,9 @@ def arrow_array(values: np.ndarray | Sequence[Any], kind: pa.DataType) -> pa.Arr
     if kind in NUMPY:
         filled = np.array([0 if value is None else value for value in values], dtype=NUMPY[kind])
         return pa.Array.from_buffers(kind, len(values), [bits, _buffer(filled)], nulls)
+    if pa.types.is_boolean(kind):
+        packed = np.packbits([value is True for value in values], bitorder="little")
+        return pa.Array.from_buffers(kind, len(values), [bits, _buffer(packed)], nulls)
     if pa.types.is_string(kind):
         texts = [b"" if value is None else str(value).encode() for value in values]
         offsets = np.cumsum([0, *map(len, texts)]).astype(np.int32)

@@ -79,15 +79,28 @@ def draw_product(
     """
     modes = len(network.singular_values)
     d = rng.standard_normal((size, network.outputs, network.inputs)) * np.sqrt(network.variance)
+    own = d[:, :modes, :modes]
+    levels = _singular_values(network, network.values + network.shift, d)
+    return levels, (own + own.swapaxes(-1, -2)) / 2.0
+
+
+def draw_linear_noise(network: LinearNetwork, size: int, rng: np.random.Generator) -> Array:
+    """Levels of T + D with Var(D_ij) = t h_ij, to leading order in a, as `draw_product`."""
+    variance = network.temperature * network.curvature
+    d = rng.standard_normal((size, network.outputs, network.inputs)) * np.sqrt(variance)
+    return _singular_values(network, network.values, d)
+
+
+def _singular_values(network: LinearNetwork, diagonal: Array, d: Array) -> Array:
+    """Of the modes of diagonal + d and diagonal - d, ascending, shape (2, size, r)."""
+    modes = len(diagonal)
     fixed = np.zeros((network.outputs, network.inputs))
-    index = np.arange(modes)
-    fixed[index, index] = network.values + network.shift
+    fixed[np.arange(modes), np.arange(modes)] = diagonal
     product = np.stack([fixed + d, fixed - d])
     if network.outputs > network.inputs:
         product = product.swapaxes(-1, -2)
     squares = np.linalg.eigvalsh(product @ product.swapaxes(-1, -2))[..., -modes:]
-    own = d[:, :modes, :modes]
-    return np.sqrt(np.maximum(squares, 0.0)), (own + own.swapaxes(-1, -2)) / 2.0
+    return np.asarray(np.sqrt(np.maximum(squares, 0.0)))
 
 
 def layer_law(network: LinearNetwork, layer: int) -> SymmetricLaw:
