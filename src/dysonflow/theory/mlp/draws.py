@@ -10,7 +10,9 @@ the imbalance Q fluctuates beside it (`flat`), so that in the hidden basis
 Their means X and Y follow from E[P] and from the mean of Q being at rest,
 
     X_i = w_1^2 + beta s_i sum_j Var(e_ij),      Y_i = w_2^2 + alpha s_i sum_j Var(e_ji),
-    w_1 w_2 = s_i + m - s_i Var(e_ii),           E[(G^T G)_ii] X_i = E[(G G^T)_ii] Y_i.
+    w_1 w_2 = s_i + m_i - s_i Var(e_ii),         E[(G^T G)_ii] X_i = E[(G G^T)_ii] Y_i,
+
+or X = Y where the gradient flow has balanced the layers.
 """
 
 from dataclasses import dataclass
@@ -19,6 +21,11 @@ import numpy as np
 
 from dysonflow.theory.mlp.flat import gradient_squares, imbalance_variance
 from dysonflow.theory.mlp.linear import Array, LinearNetwork
+from dysonflow.theory.mlp.skewness import quadratic_map
+
+
+PART = 1000
+"""Matrices that are drawn at once."""
 
 
 @dataclass(frozen=True)
@@ -78,26 +85,49 @@ def draw_product(
         Symmetric part of D in the modes, shape (size, r, r).
     """
     modes = len(network.singular_values)
-    d = rng.standard_normal((size, network.outputs, network.inputs)) * np.sqrt(network.variance)
+    product, d = _products(network, size, rng)
     own = d[:, :modes, :modes]
-    levels = _singular_values(network, network.values + network.shift, d)
-    return levels, (own + own.swapaxes(-1, -2)) / 2.0
+    return _singular_values(product, modes), (own + own.swapaxes(-1, -2)) / 2.0
+
+
+def _products(network: LinearNetwork, size: int, rng: np.random.Generator) -> tuple[Array, Array]:
+    """P with the Gaussian part and with its negative, (2, size, n_out, n_in), and that part."""
+    shape = (size, network.outputs, network.inputs)
+    curved = quadratic_map(network)
+    if curved is None:
+        d, bend = rng.standard_normal(shape) * np.sqrt(network.variance), np.zeros(())
+    else:
+        bends, variance = curved
+        flat = rng.standard_normal((size, len(variance))) * np.sqrt(variance)
+        bend = np.empty_like(flat)
+        kinds = bends.reshape(len(variance), -1).T
+        for part in range(0, size, PART):
+            some = flat[part : part + PART]
+            squares = some[:, :, None] * some[:, None, :]
+            bend[part : part + PART] = squares.reshape(len(some), -1) @ kinds
+        bend = (bend - np.einsum("ijj,j->i", bends, variance)).reshape(shape)
+        d = flat.reshape(shape)
+    middle = _diagonal(network, network.values + network.shift) + bend
+    return np.stack([middle + d, middle - d]), d
 
 
 def draw_linear_noise(network: LinearNetwork, size: int, rng: np.random.Generator) -> Array:
     """Levels of T + D with Var(D_ij) = t h_ij, to leading order in a, as `draw_product`."""
     variance = network.temperature * network.curvature
     d = rng.standard_normal((size, network.outputs, network.inputs)) * np.sqrt(variance)
-    return _singular_values(network, network.values, d)
+    fixed = _diagonal(network, network.values)
+    return _singular_values(np.stack([fixed + d, fixed - d]), len(network.values))
 
 
-def _singular_values(network: LinearNetwork, diagonal: Array, d: Array) -> Array:
-    """Of the modes of diagonal + d and diagonal - d, ascending, shape (2, size, r)."""
-    modes = len(diagonal)
+def _diagonal(network: LinearNetwork, values: Array) -> Array:
     fixed = np.zeros((network.outputs, network.inputs))
-    fixed[np.arange(modes), np.arange(modes)] = diagonal
-    product = np.stack([fixed + d, fixed - d])
-    if network.outputs > network.inputs:
+    fixed[np.arange(len(values)), np.arange(len(values))] = values
+    return fixed
+
+
+def _singular_values(product: Array, modes: int) -> Array:
+    """The largest ones, as many as there are modes, ascending."""
+    if product.shape[-2] > product.shape[-1]:
         product = product.swapaxes(-1, -2)
     squares = np.linalg.eigvalsh(product @ product.swapaxes(-1, -2))[..., -modes:]
     return np.asarray(np.sqrt(np.maximum(squares, 0.0)))
@@ -114,13 +144,15 @@ def layer_law(network: LinearNetwork, layer: int) -> SymmetricLaw:
         1 or 2.
     """
     s, modes = network.values, slice(0, len(network.singular_values))
-    alpha, beta = network.first, network.last
+    alpha, beta = network.split
     # Zero where neither layer reaches: there nothing moves.
     alive = network.curvature > 0
     of_e = np.where(alive, network.variance / np.where(alive, network.curvature, 1.0) ** 2, 0.0)
     own = of_e[modes, modes]
     rows, columns = gradient_squares(network, network.variance)
-    ratio = rows[modes] / columns[modes]
+    ratio = np.ones(len(s))
+    if network.balanced_by == "noise":
+        ratio += (1.0 - network.imbalance_memory) * (rows[modes] / columns[modes] - 1.0)
     # w_1 w_2 = p, X = w_1^2 + u = ratio (w_2^2 + v): a quadratic equation for w_1^2.
     p = s + network.shift - s * np.diagonal(own)
     u, v = beta * s * of_e[modes].sum(axis=1), alpha * s * of_e[:, modes].sum(axis=0)
@@ -133,13 +165,38 @@ def layer_law(network: LinearNetwork, layer: int) -> SymmetricLaw:
     return SymmetricLaw(mean, squares + share**2 * imbalance_variance(network))
 
 
-def draw_symmetric(
-    law: SymmetricLaw, size: int, rng: np.random.Generator
+def draw_layer(
+    network: LinearNetwork, layer: int, size: int, rng: np.random.Generator
 ) -> tuple[Array, Array]:
-    """Square roots of the eigenvalues of mean + g and mean - g, and g, as `draw_product`."""
-    modes = len(law.mean)
-    g = np.tril(rng.standard_normal((size, modes, modes)) * np.sqrt(law.squares))
-    g = g + np.tril(g, -1).swapaxes(-1, -2)
-    fixed = np.diag(law.mean)
-    squares = np.linalg.eigvalsh(np.stack([fixed + g, fixed - g]))
+    """Singular values of a layer of two, as `draw_product`, and the Gaussian part of W W^T.
+
+    Of a square network the layers follow the product exactly, W W^T has the eigenvalues of (P P^T)^(1/2)
+    but for the imbalance, and the product's skewness is theirs. Of others the Gaussian law.
+    """
+    law, modes = layer_law(network, layer), len(network.singular_values)
+    sign = 1.0 if layer == 1 else -1.0
+    if not _is_square(network):
+        g = _symmetric(law.squares, size, rng)
+        matrices = np.diag(law.mean) + np.stack([g, -g])
+    else:
+        product, d = _products(network, size, rng)
+        own = product @ product.swapaxes(-1, -2)
+        values, vectors = np.linalg.eigh(own)
+        roots = np.sqrt(np.maximum(values, 0.0))[..., None, :] * vectors
+        imbalance = _symmetric(imbalance_variance(network), size, rng) / 2.0
+        tilt = np.diag(layer_law(network, 1).mean - layer_law(network, 2).mean) / 2.0
+        matrices = roots @ vectors.swapaxes(-1, -2)
+        matrices = matrices + sign * (tilt + np.stack([imbalance, -imbalance]))
+        g = (d + d.swapaxes(-1, -2)) / 2.0 + sign * imbalance
+    squares = np.linalg.eigvalsh(matrices)[..., -modes:]
     return np.sqrt(np.maximum(squares, 0.0)), g
+
+
+def _is_square(network: LinearNetwork) -> bool:
+    """Whether every mode of inputs and outputs is one of the teacher's."""
+    return network.inputs == network.outputs == len(network.singular_values)
+
+
+def _symmetric(squares: Array, size: int, rng: np.random.Generator) -> Array:
+    g = np.tril(rng.standard_normal((size, *squares.shape)) * np.sqrt(squares))
+    return np.asarray(g + np.tril(g, -1).swapaxes(-1, -2))

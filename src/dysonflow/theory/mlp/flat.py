@@ -21,10 +21,11 @@ entries have no stationary law but the one that is uniform over O.
 """
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
-from dysonflow.theory.mlp.linear import Array, LinearNetwork, entry_variance
+from dysonflow.theory.mlp.linear import Array, LinearNetwork, around, entry_variance
 
 
 def imbalance_rate(network: LinearNetwork) -> float:
@@ -48,17 +49,14 @@ def _least_curvature(network: LinearNetwork) -> float:
     the weights, sum (w dz)^2.
     """
     depth, modes = network.layers, len(network.singular_values)
-    values = np.stack([network.layer_values(layer) for layer in range(1, depth + 1)])
+    values = replace(network, balanced_by="noise").layer_values
     z = np.log(values)
 
     def trace(move: Array) -> float:
-        squares = np.exp(2.0 * (z + move))
         total = 0.0
-        for layer in range(depth):
-            before = np.prod(squares[:layer], axis=0).sum() if layer else network.inputs
-            last = layer + 1 == depth
-            after = network.outputs if last else np.prod(squares[layer + 1 :], axis=0).sum()
-            total += float(before * after)
+        for before, after in around(np.exp(2.0 * (z + move))):
+            left = network.outputs if after is None else after.sum()
+            total += float((network.inputs if before is None else before.sum()) * left)
         return total
 
     # Directions of constant product: dz of one layer against the next, for each mode.
@@ -136,14 +134,14 @@ def split(network: LinearNetwork, imbalance: Array) -> tuple[Array, Array]:
 
 
 def imbalance_variance(network: LinearNetwork) -> Array:
-    """Stationary variances of the entries of Q of two layers, shape (r, r).
+    """Variances of the entries of Q of two layers, shape (r, r).
 
-    To leading order in a: the noise of one step over twice the rate. E over normal inputs and label
-    noise of products of four entries of N.
+    To leading order in a: the noise of one step over twice the rate, as far as it has built up. E
+    over normal inputs and label noise of products of four entries of N.
     """
     s, batch = network.values, float(network.batch)
     inputs, outputs = network.inputs, network.outputs
-    alpha, beta = network.first, network.last
+    alpha, beta = network.split
     own = 2.0 / batch**2 + 6.0 / batch**3
     shared = 2.0 / batch**3
     # Variances of (N N^T)_ii and (N^T N)_ii, and their covariance.
@@ -157,7 +155,8 @@ def imbalance_variance(network: LinearNetwork) -> Array:
     unit = np.full((len(s), len(s)), off)
     np.fill_diagonal(unit, diagonal)
     step = network.speed**4 * network.noise**4 * np.outer(s, s) * unit
-    return step / (2.0 * imbalance_rate(network))
+    built_up = 1.0 - network.imbalance_memory**2
+    return built_up * step / (2.0 * imbalance_rate(network))
 
 
 def turning_rate(network: LinearNetwork) -> Array:
@@ -177,7 +176,7 @@ def turning_rate(network: LinearNetwork) -> Array:
         epsilon^2 / B.
     """
     s, h = network.values, network.curvature
-    alpha, beta = network.first, network.last
+    alpha, beta = network.split
     noise = network.speed**2 * network.noise**2 / network.batch
     modes = len(s)
     by_columns = (1.0 / (h[:, :modes, None] + h[:, None, :modes])).sum(axis=0)

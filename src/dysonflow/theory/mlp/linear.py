@@ -6,31 +6,41 @@ labels with normal noise eta. One step of SGD is
     W_l <- W_l - a B_l^T G A_l^T,    A_l = W_{l-1} .. W_1,    B_l = W_L .. W_{l+1},
     G = (P - T) C - epsilon N,    C = (1/B) sum x x^T,    N = (1/B) sum eta x^T.
 
-**Fixed points** are all W with P = T. Where SGD stays among them is decided by its noise: it
-minimises the trace of the Hessian, sum_l |A_l|^2 |B_l|^2 (G. Blanc et al., arXiv:1904.09080; for
-linear networks K. Gatmiry et al., arXiv:2306.13239). With the singular values s_i of T, S = sum s_i,
-the minimum has, mode by mode,
+**Fixed points** are all W with P = T, here diagonal in the singular bases of T, s_i = prod_l w_li.
+Where SGD is among them depends on the time.
 
-    w_1^2 = alpha s_i,   w_L^2 = beta s_i,   w_l^2 = g^2 between,
-    alpha = n_in S / k,  beta = n_out S / k, g^2 = S^2 / k,   k^L = n_in n_out S^(2 (L - 1)).
+- `flow`: from small weights the gradient flow leads to equal layers, w_li^2 = s_i^(2/L) (A. Saxe et
+  al., arXiv:1312.6120).
+- `noise`: later, the noise of SGD minimises the trace of the Hessian, sum_l |A_l|^2 |B_l|^2 (G. Blanc
+  et al., arXiv:1904.09080; for linear networks K. Gatmiry et al., arXiv:2306.13239; `flat`). With
+  S = sum s_i the minimum has
 
-**Noise.** In the singular basis of T, D = P - T - m relaxes entry by entry at the rate a h_ij and is
-driven by a epsilon h_ij N_ij with h_ij = sum_l (B_l B_l^T)_ii (A_l^T A_l)_jj, for L = 2 beta s_i +
-alpha s_j. Its entries are independent and
+      w_1^2 = n_in S s_i / k,  w_L^2 = n_out S s_i / k,  w_l^2 = S^2 / k between,
+      k^L = n_in n_out S^(2 (L - 1)).
+
+  For two layers of a square network both are the same.
+
+**Noise.** D = P - E[P] relaxes entry by entry at the rate a h_ij and is driven by a epsilon h_ij N_ij
+with h_ij = sum_l (B_l B_l^T)_ii (A_l^T A_l)_jj, for L = 2 w_2i^2 + w_1j^2. Its entries are independent and
 
     Var(D_ij) = t h_ij,    t = a epsilon^2 / (2 B),
 
 to leading order in a; `LinearNetwork.variance` is exact in a and B as long as W stays where it is.
 
-**Mean.** E[P] = T + m, m = -(t/2) d(trace of the Hessian)/dP = - t (L - 1) k / S on every mode: SGD
-penalises the nuclear norm of P.
+**Mean.** The fluctuations push the weights down the trace of the Hessian F, which moves the mean to
+
+    E[P] = T + m,    m_i = - (t / 2) sum_l (dF / dw_li) (s_i / w_li) / h_ii,
+
+at the minimum - t (L - 1) k / S on every mode: SGD penalises the nuclear norm of P.
 
 Momentum mu replaces a by a / (1 - mu) in all of this, to leading order in a.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
@@ -57,6 +67,10 @@ class LinearNetwork:
         Standard deviation epsilon of the label noise.
     momentum : float
         Momentum mu.
+    balanced_by : str
+        `flow` or `noise`: at which of the fixed points the layers are.
+    imbalance_memory : float
+        Share of the start that is left in the imbalance of two layers, at the time of the snapshots.
     """
 
     singular_values: tuple[float, ...]
@@ -67,6 +81,8 @@ class LinearNetwork:
     batch: int
     noise: float
     momentum: float = 0.0
+    balanced_by: Literal["flow", "noise"] = "noise"
+    imbalance_memory: float = 0.0
 
     @property
     def values(self) -> Array:
@@ -83,52 +99,30 @@ class LinearNetwork:
         """t = a epsilon^2 / (2 B (1 - mu))."""
         return self.speed * self.noise**2 / (2.0 * self.batch)
 
-    @property
-    def balance(self) -> float:
-        """k: each layer's share of the trace of the Hessian at its minimum."""
-        nuclear = float(self.values.sum())
-        product = self.inputs * self.outputs * nuclear ** (2 * (self.layers - 1))
-        return float(product ** (1.0 / self.layers))
+    @cached_property
+    def layer_values(self) -> Array:
+        """Singular values w_li of the layers, shape (L, r); the layer that inputs meet is first."""
+        s, depth = self.values, self.layers
+        if self.balanced_by == "flow" or depth == 1:
+            return np.tile(s ** (1.0 / depth), (depth, 1))
+        nuclear = float(s.sum())
+        share = (self.inputs * self.outputs * nuclear ** (2 * (depth - 1))) ** (1.0 / depth)
+        squares = np.full((depth, len(s)), nuclear**2 / share)
+        squares[0] = self.inputs * nuclear * s / share
+        squares[-1] = self.outputs * nuclear * s / share
+        return np.sqrt(squares)
 
     @property
-    def first(self) -> float:
-        """alpha: w_1^2 = alpha s."""
-        return float(self.inputs * self.values.sum() / self.balance)
-
-    @property
-    def last(self) -> float:
-        """beta: w_L^2 = beta s."""
-        return float(self.outputs * self.values.sum() / self.balance)
-
-    @property
-    def middle(self) -> float:
-        """g^2: w_l^2 of the layers between."""
-        return float(self.values.sum() ** 2 / self.balance)
-
-    def layer_values(self, layer: int) -> Array:
-        """Singular values of a layer where the trace of the Hessian is least, shape (r,).
-
-        Parameters
-        ----------
-        layer : int
-            From 1, the layer that the inputs meet.
-        """
-        if self.layers == 1:
-            return self.values
-        if layer == 1:
-            return np.sqrt(self.first * self.values)
-        if layer == self.layers:
-            return np.sqrt(self.last * self.values)
-        return np.full(len(self.values), math.sqrt(self.middle))
+    def split(self) -> tuple[float, float]:
+        """alpha and beta of two layers, w_1^2 = alpha s and w_2^2 = beta s."""
+        first, last = self.layer_values[[0, -1], 0] ** 2 / self.singular_values[0]
+        return float(first), float(last)
 
     @cached_property
     def curvature(self) -> Array:
         """h_ij, in the singular basis of the teacher, shape (n_out, n_in)."""
-        squares = [self.layer_values(layer) ** 2 for layer in range(1, self.layers + 1)]
         total = np.zeros((self.outputs, self.inputs))
-        for layer in range(self.layers):
-            before = np.prod(squares[:layer], axis=0) if layer else None
-            after = np.prod(squares[layer + 1 :], axis=0) if layer + 1 < self.layers else None
+        for before, after in around(self.layer_values**2):
             total += np.outer(_padded(after, self.outputs), _padded(before, self.inputs))
         return total
 
@@ -142,10 +136,25 @@ class LinearNetwork:
         """
         return entry_variance(self, self.curvature)
 
-    @property
-    def shift(self) -> float:
-        """m: mean of the diagonal entries of P - T."""
-        return -self.temperature * (self.layers - 1) * self.balance / float(self.values.sum())
+    @cached_property
+    def shift(self) -> Array:
+        """m_i: mean of the diagonal entries of P - T in the modes, shape (r,)."""
+        if self.layers == 1:
+            return np.zeros(len(self.values))
+        squares = self.layer_values**2
+        # dF / d log w_li: layer l stands before the layers above it, and after those below it.
+        force = np.zeros_like(squares)
+        for layer, (before, after) in enumerate(around(squares)):
+            if before is not None:
+                force[:layer] += 2.0 * before * (self.outputs if after is None else after.sum())
+            if after is not None:
+                force[layer + 1 :] += (
+                    2.0 * after * (self.inputs if before is None else before.sum())
+                )
+        modes = len(self.values)
+        stiffness = np.diagonal(self.curvature)[:modes]
+        push = (force / squares).sum(axis=0) * self.values
+        return np.asarray(-0.5 * self.temperature * push / stiffness)
 
     @property
     def nonlinearity(self) -> float:
@@ -156,9 +165,40 @@ class LinearNetwork:
         size = max(self.inputs, self.outputs)
         return (self.layers - 1) * self.temperature * size / float(self.values.min())
 
+    def learning_time(self, start: float) -> float:
+        """SGD steps within which the slowest mode is learnt, from weights of a given size.
+
+        Parameters
+        ----------
+        start : float
+            Singular value of P along the mode, at the start: of the gradient flow du/dt = a L
+            u^(2 - 2/L) (s - u) to 1 % of s, and ten relaxation times thereafter.
+        """
+        s, depth = float(self.values.min()), self.layers
+        u = np.geomspace(min(start, 0.5 * s), 0.99 * s, 2000)
+        slowness = 1.0 / (depth * u ** (2.0 - 2.0 / depth) * (s - u))
+        growth = float(np.sum((slowness[1:] + slowness[:-1]) / 2.0 * np.diff(u)))
+        modes = len(self.values)
+        slowest = float(self.curvature[:modes, :modes].min())
+        return growth / self.speed + 10.0 / self.relaxation_rate(slowest)
+
     def relaxation_rate(self, curvature: float) -> float:
         """Rate per SGD step at which an entry of D relaxes."""
         return -math.log(contraction(self.rate * curvature, self.momentum))
+
+
+def around(squares: Array) -> Iterator[tuple[Array | None, Array | None]]:
+    """Products of the squares of the layers before and after each layer; None where there is none.
+
+    Parameters
+    ----------
+    squares : np.ndarray
+        Shape (L, r).
+    """
+    for layer in range(len(squares)):
+        before = np.prod(squares[:layer], axis=0) if layer else None
+        after = np.prod(squares[layer + 1 :], axis=0) if layer + 1 < len(squares) else None
+        yield before, after
 
 
 def _padded(values: Array | None, size: int) -> Array:

@@ -28,17 +28,23 @@ LARGEST_STEP, LARGEST_STEP_OF_A_LAYER = 0.5, 0.25
 LARGEST_NONLINEARITY = 0.02
 """`LinearNetwork.nonlinearity` up to which it is."""
 LARGEST_MEMORY = 0.05
-"""Share of the level's width, or of the centre for what only bends the widths, up to which the imbalance
-of the start may be left after the burn-in."""
+"""Share of the width of a level, or of its curvature, by which the imbalance of the start may still
+change it."""
+UNLUCKY = 30.0
+"""The start of the slowest replica's slowest mode is so many times smaller than a typical one."""
 
 
 def network(h: MLPHyperparameters) -> LinearNetwork | None:
-    """What the stationary law of a run depends on; None where it has none, and nothing is fitted."""
+    """What the stationary law of a run depends on; None where it has none, and nothing is fitted.
+
+    The layers are where the gradient flow led, or where the noise leads, whichever is nearer at the
+    times of the snapshots.
+    """
     if not h.fitted:
         return None
     values = np.linalg.svd(teacher_map(h), compute_uv=False)[::-1]
     values = values[values > RANK * values[-1]]
-    return LinearNetwork(
+    found = LinearNetwork(
         tuple(values.tolist()),
         inputs=h.widths[0],
         outputs=h.widths[-1],
@@ -48,6 +54,34 @@ def network(h: MLPHyperparameters) -> LinearNetwork | None:
         noise=h.label_noise,
         momentum=h.momentum if h.optimiser == "momentum" else 0.0,
     )
+    if found.layers == 1:
+        return found
+    early, late = _imbalances(h, found)
+    if early < late:
+        return replace(found, balanced_by="flow")
+    times = np.linspace(float(h.burn_in), float(h.steps), h.snapshots)
+    return replace(found, imbalance_memory=float(np.exp(-imbalance_rate(found) * times).mean()))
+
+
+def _imbalances(h: MLPHyperparameters, place: LinearNetwork) -> tuple[float, float]:
+    """Distance of Q from that of the flow, and from that of the noise, over the smallest mode.
+
+    What the weights of the start leave, as far as the noise has not yet taken it away; and the way
+    from one point to the other, of the size of the largest mode. A square network of two layers has
+    but one.
+    """
+    start = max(
+        deviation**2 * math.sqrt(rows + cols)
+        for deviation, (rows, cols) in zip(h.initial_deviations(), h.matrices(), strict=True)
+    )
+    rate = imbalance_rate(place)
+    kept = math.exp(-rate * float(h.burn_in))
+    smallest, largest = place.values.min(), place.values.max()
+    if place.layers == 2 and place.inputs == place.outputs:
+        left = float(start * kept / smallest)
+        return left, left
+    gone = -math.expm1(-rate * float(h.steps))
+    return float((start + largest * gone) / smallest), float((start + largest) * kept / smallest)
 
 
 def layer_number(h: MLPHyperparameters, layer: str) -> int | None:
@@ -90,7 +124,7 @@ def draw(
     if number is None:
         return *draws.draw_product(place, pairs, rng), draws.product_law(place)
     law = draws.layer_law(place, number)
-    return *draws.draw_symmetric(law, pairs, rng), law
+    return *draws.draw_layer(place, number, pairs, rng), law
 
 
 def sample_levels(
@@ -125,9 +159,7 @@ def _predictions(
     place: LinearNetwork, number: int | None, positions: tuple[tuple[int, int], ...]
 ) -> list[Prediction]:
     """One for each block of the teacher's modes."""
-    levels, gaussian, law = draw(
-        place, number, pairs_for(place, PAIRS), generator(place, number)
-    )
+    levels, gaussian, law = draw(place, number, pairs_for(place, PAIRS), generator(place, number))
     found = []
     for first, count in positions:
         own = slice(first, first + count)
@@ -163,7 +195,7 @@ def block_formulas(h: MLPHyperparameters, layer: str) -> list[Block]:
     found: list[Block] = []
     if zeros:
         found.append(_not_fitted(0, zeros, 0.0, ratio, "not learnt: the teacher has no such mode"))
-    values = place.values if number is None else place.layer_values(number)
+    values = place.values if number is None else place.layer_values[number - 1]
     if not has_law(h, layer):
         why = f"no stationary law is known of a layer of a network of {place.layers}"
         places = multiplets(values)
@@ -203,9 +235,9 @@ def _widths(place: LinearNetwork, number: int | None) -> tuple[FloatArray, Float
     if number is None:
         finite = np.sqrt(np.diagonal(place.variance)[:modes])
         return np.sqrt(place.temperature * curvature), finite
-    values = place.layer_values(number)
-    share = place.first if number == 1 else place.last
-    leading = math.sqrt(place.temperature / (share * (place.first + place.last)))
+    values = place.layer_values[number - 1]
+    share = place.split[number - 1]
+    leading = math.sqrt(place.temperature / (share * sum(place.split)))
     squares = np.diagonal(draws.layer_law(place, number).squares)
     return np.full(modes, leading), np.sqrt(squares) / (2.0 * values)
 
@@ -258,37 +290,30 @@ def _beyond(h: MLPHyperparameters, place: LinearNetwork, number: int | None) -> 
             f"the noise moves the weights by {place.nonlinearity:.2g} of their size, more than "
             f"{LARGEST_NONLINEARITY:g}: lower learning_rate or raise batch_size"
         )
-    left, allowed = _memory(h, place, number)
-    if left > allowed:
-        rate = imbalance_rate(place)
-        return (
-            f"the layers are not yet balanced: {left:.2g} of the start's imbalance may be left, "
-            f"more than {allowed:.2g}, after burn_in = {h.burn_in}; the noise balances them within "
-            f"{1 / rate:.0f} SGD steps times its logarithm"
-        )
-    return ""
-
-
-def _memory(
-    h: MLPHyperparameters, place: LinearNetwork, number: int | None
-) -> tuple[float, float]:
-    """Imbalance after the burn-in over the smallest singular value, and what is allowed."""
-    if place.layers == 1:
-        return 0.0, 1.0
-    start = max(
-        std**2 * math.sqrt(rows + cols)
-        for std, (rows, cols) in zip(h.initial_deviations(), h.matrices(), strict=True)
+    start = math.prod(
+        deviation * math.sqrt(rows)
+        for deviation, (rows, _) in zip(h.initial_deviations(), h.matrices(), strict=True)
     )
-    smallest = float(place.values.min())
-    if place.layers > 2 or place.inputs != place.outputs:
-        # Gradient flow leads to another point than the noise does.
-        start = max(start, float(place.values.max()))
-    left = start / smallest * math.exp(-imbalance_rate(place) * float(h.burn_in))
-    width = math.sqrt(2.0 * place.temperature / smallest)
-    if number is not None or place.layers > 2 or place.inputs != place.outputs:
-        return left, LARGEST_MEMORY * (width if number is not None else 1.0)
-    # To second order: curvature sqrt(Q^2 + 4 s^2) in place of 2 s.
-    return left**2 / 8.0, LARGEST_MEMORY / 5.0
+    time = place.learning_time(start / UNLUCKY)
+    if float(h.burn_in) < time:
+        return (
+            f"not all may be learnt by burn_in = {h.burn_in}: it takes about {time:.0f} SGD steps"
+        )
+    left = min(_imbalances(h, place)) if place.layers > 1 else 0.0
+    if number is not None:
+        allowed = LARGEST_MEMORY * math.sqrt(2.0 * place.temperature / place.values.min())
+    elif place.layers == 2:
+        # The curvature is sqrt(Q^2 + 4 s^2) in place of 2 s.
+        left, allowed = left**2 / 8.0, LARGEST_MEMORY / 5.0
+    else:
+        allowed = LARGEST_MEMORY
+    if left <= allowed:
+        return ""
+    rate = imbalance_rate(place)
+    return (
+        f"the layers are not balanced: what is left of the start changes a level by {left:.2g} of "
+        f"it, more than {allowed:.2g}; the noise takes it away within 1 / {rate:.2g} SGD steps"
+    )
 
 
 def expected_levels(h: MLPHyperparameters, layer: str, edges: np.ndarray) -> np.ndarray:
@@ -300,4 +325,3 @@ def expected_levels(h: MLPHyperparameters, layer: str, edges: np.ndarray) -> np.
     pairs = pairs_for(place, DENSITY_PAIRS)
     drawn = sample_levels(h, layer, pairs, generator(place, number))
     return np.histogram(drawn, edges)[0] / len(drawn)
-
