@@ -1,4 +1,4 @@
-"""Theory of linear networks that learn a linear teacher from noisy labels; none of other networks."""
+"""Theory of linear networks that learn a linear teacher; there is none of other networks."""
 
 import math
 

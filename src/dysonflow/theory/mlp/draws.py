@@ -1,8 +1,9 @@
 r"""Random matrices in place of a linear network: its product, and each of two layers.
 
-The product is T + m + D with independent normal entries (`linear`). To first order the layers of a
-network of two follow it, W_1 = W_1* + W_2*^T e and W_2 = W_2* + e W_1*^T with e_ij = D_ij / h_ij, and
-the imbalance Q fluctuates beside it (`flat`), so that in the hidden basis
+The product is T + m + D with independent entries (`linear`) and their skewness (`skewness`). To
+first order the layers of a network of two follow it, W_1 = W_1* + W_2*^T e and W_2 = W_2* + e
+W_1*^T with e_ij = D_ij / h_ij, and the imbalance Q fluctuates beside it (`flat`), so that in the
+hidden basis
 
     W_1 W_1^T = X + sqrt(s_i s_j) (e_ij + e_ji) + alpha / (alpha + beta) Q,
     W_2^T W_2 = Y + sqrt(s_i s_j) (e_ij + e_ji) - beta / (alpha + beta) Q.
@@ -22,7 +23,6 @@ import numpy as np
 from dysonflow.theory.mlp.flat import gradient_squares, imbalance_variance
 from dysonflow.theory.mlp.linear import Array, LinearNetwork
 from dysonflow.theory.mlp.skewness import quadratic_map
-
 
 PART = 1000
 """Matrices that are drawn at once."""
@@ -170,8 +170,8 @@ def draw_layer(
 ) -> tuple[Array, Array]:
     """Singular values of a layer of two, as `draw_product`, and the Gaussian part of W W^T.
 
-    Of a square network the layers follow the product exactly, W W^T has the eigenvalues of (P P^T)^(1/2)
-    but for the imbalance, and the product's skewness is theirs. Of others the Gaussian law.
+    Of a square network the layers follow the product exactly: but for the imbalance W W^T has the
+    eigenvalues of (P P^T)^(1/2), and the skewness of the product. Of others the Gaussian law.
     """
     law, modes = layer_law(network, layer), len(network.singular_values)
     sign = 1.0 if layer == 1 else -1.0

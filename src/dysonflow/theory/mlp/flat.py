@@ -1,23 +1,24 @@
 r"""What happens along the flat directions W_1 -> A W_1, W_2 -> W_2 A^-1 of a linear network.
 
-Gradient flow has no force there: it conserves the imbalance Q = W_1 W_1^T - W_2^T W_2, and the noise
-G of a step does not push along them to first order. To second order a step of SGD changes Q by
+Gradient flow has no force there: it conserves the imbalance Q = W_1 W_1^T - W_2^T W_2, and the
+noise of a step does not push along them to first order. To second order a step of SGD, with the
+gradient G of `linear`, changes Q by
 
     Q' - Q = a^2 (W_2^T G G^T W_2 - W_1 G^T G W_1^T),
 
-exactly. Two motions follow (two layers, in units of docs/linear_networks.md).
+exactly. Two motions follow, here of two layers.
 
 **Symmetric A: the imbalance relaxes.** The mean of the right-hand side, with E[G G^T] = epsilon^2
-n_in / B and E[G^T G] = epsilon^2 n_out / B to leading order, drives Q to n_out W_1 W_1^T = n_in W_2^T
-W_2, at the rate 2 c n_in n_out / (n_in + n_out) per step, c = a^2 epsilon^2 / B; Q = 0 for square
-networks. What is left of order a in E[G G^T] comes from D and the batch. The noise of the
-right-hand side keeps Q fluctuating by about a epsilon s / sqrt(B), a share of order a s of the variance
-of the levels.
+n_in / B and E[G^T G] = epsilon^2 n_out / B to leading order, drives Q to n_out W_1 W_1^T = n_in
+W_2^T W_2, at the rate 2 c n_in n_out / (n_in + n_out) per step, c = a^2 epsilon^2 / B; to Q = 0 in
+square networks. What is left of order a in E[G G^T] comes from D and the inputs of the batch. The
+noise of the right-hand side keeps Q fluctuating by about a epsilon s / sqrt(B), a share of order
+a s of the variance of the levels.
 
-**Antisymmetric A: the hidden basis turns.** Spectra do not see W_1 -> O W_1, W_2 -> W_2 O^T, and nothing
-holds O. As the product fluctuates, the hidden basis is transported along, and comes back turned by
-an angle that is the area of the loop: a random walk of diffusion a^3 epsilon^4 / B^2. The layers'
-entries have no stationary law but the one that is uniform over O.
+**Antisymmetric A: the hidden basis turns.** Spectra do not see W_1 -> O W_1, W_2 -> W_2 O^T, and
+nothing holds O. As the product fluctuates, the hidden basis is carried along, and comes back turned
+by an angle that is the area of the loop: a random walk with a diffusion of order a^3 epsilon^4 /
+B^2. The layers' entries have no stationary law but the one that is uniform over O.
 """
 
 import math
@@ -31,8 +32,8 @@ from dysonflow.theory.mlp.linear import Array, LinearNetwork, around, entry_vari
 def imbalance_rate(network: LinearNetwork) -> float:
     """Rate per SGD step at which the slowest flat direction that spectra see relaxes.
 
-    Two layers: in closed form, the same for all entries of Q. More: from the trace of the Hessian as
-    a function of the singular values of the layers, whose product is fixed. Infinite for one layer.
+    Two layers: in closed form, the same for all entries of Q. More: from the trace of the Hessian
+    as a function of the layers' singular values at a fixed product. Infinite for one layer.
     """
     noise = network.speed**2 * network.noise**2 / network.batch
     if network.layers == 1:
@@ -165,8 +166,8 @@ def turning_rate(network: LinearNetwork) -> Array:
     Returns
     -------
     np.ndarray
-        Of the angle Omega_ij, for two layers with one hidden unit for each mode, shape (r, r); zero on
-        the diagonal. With e_ij = D_ij / h_ij,
+        Of the angle Omega_ij, for two layers with one hidden unit for each mode, shape (r, r);
+        zero on the diagonal. With e_ij = D_ij / h_ij,
 
             dOmega_ij = sqrt(s_i s_j) / ((alpha + beta) (s_i + s_j))
                         [alpha (e^T de - de^T e) + beta (e de^T - de e^T)]_ij,

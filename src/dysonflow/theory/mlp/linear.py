@@ -9,25 +9,26 @@ labels with normal noise eta. One step of SGD is
 **Fixed points** are all W with P = T, here diagonal in the singular bases of T, s_i = prod_l w_li.
 Where SGD is among them depends on the time.
 
-- `flow`: from small weights the gradient flow leads to equal layers, w_li^2 = s_i^(2/L) (A. Saxe et
-  al., arXiv:1312.6120).
-- `noise`: later, the noise of SGD minimises the trace of the Hessian, sum_l |A_l|^2 |B_l|^2 (G. Blanc
-  et al., arXiv:1904.09080; for linear networks K. Gatmiry et al., arXiv:2306.13239; `flat`). With
-  S = sum s_i the minimum has
+- `flow`: from small weights the gradient flow leads to equal layers, w_li^2 = s_i^(2/L) (A. Saxe
+  et al., arXiv:1312.6120).
+- `noise`: later, the noise of SGD minimises the trace of the Hessian, F = sum_l |A_l|^2 |B_l|^2
+  (G. Blanc et al., arXiv:1904.09080; for linear networks K. Gatmiry et al., arXiv:2306.13239;
+  `flat`). With S = sum s_i the minimum has
 
       w_1^2 = n_in S s_i / k,  w_L^2 = n_out S s_i / k,  w_l^2 = S^2 / k between,
       k^L = n_in n_out S^(2 (L - 1)).
 
   For two layers of a square network both are the same.
 
-**Noise.** D = P - E[P] relaxes entry by entry at the rate a h_ij and is driven by a epsilon h_ij N_ij
-with h_ij = sum_l (B_l B_l^T)_ii (A_l^T A_l)_jj, for L = 2 w_2i^2 + w_1j^2. Its entries are independent and
+**Noise.** D = P - E[P] relaxes entry by entry at the rate a h_ij and is driven by
+a epsilon h_ij N_ij, h_ij = sum_l (B_l B_l^T)_ii (A_l^T A_l)_jj, for L = 2 w_2i^2 + w_1j^2. Its
+entries are independent and
 
     Var(D_ij) = t h_ij,    t = a epsilon^2 / (2 B),
 
 to leading order in a; `LinearNetwork.variance` is exact in a and B as long as W stays where it is.
 
-**Mean.** The fluctuations push the weights down the trace of the Hessian F, which moves the mean to
+**Mean.** The fluctuations push the weights down F, which moves the mean of the product to
 
     E[P] = T + m,    m_i = - (t / 2) sum_l (dF / dw_li) (s_i / w_li) / h_ii,
 
@@ -70,7 +71,7 @@ class LinearNetwork:
     balanced_by : str
         `flow` or `noise`: at which of the fixed points the layers are.
     imbalance_memory : float
-        Share of the start that is left in the imbalance of two layers, at the time of the snapshots.
+        Share of the start that is left in the imbalance of two layers at the snapshots.
     """
 
     singular_values: tuple[float, ...]
@@ -91,12 +92,12 @@ class LinearNetwork:
 
     @property
     def speed(self) -> float:
-        """a / (1 - mu): distance that a constant gradient moves the weights per step, over it."""
+        """Distance that a constant gradient moves the weights per step, over it: a / (1 - mu)."""
         return self.rate / (1.0 - self.momentum)
 
     @property
     def temperature(self) -> float:
-        """t = a epsilon^2 / (2 B (1 - mu))."""
+        """The factor t = a epsilon^2 / (2 B (1 - mu)) of all variances."""
         return self.speed * self.noise**2 / (2.0 * self.batch)
 
     @cached_property
@@ -114,13 +115,13 @@ class LinearNetwork:
 
     @property
     def split(self) -> tuple[float, float]:
-        """alpha and beta of two layers, w_1^2 = alpha s and w_2^2 = beta s."""
+        """Factors alpha and beta of two layers, w_1^2 = alpha s and w_2^2 = beta s."""
         first, last = self.layer_values[[0, -1], 0] ** 2 / self.singular_values[0]
         return float(first), float(last)
 
     @cached_property
     def curvature(self) -> Array:
-        """h_ij, in the singular basis of the teacher, shape (n_out, n_in)."""
+        """Curvature h_ij in the singular bases of the teacher, shape (n_out, n_in)."""
         total = np.zeros((self.outputs, self.inputs))
         for before, after in around(self.layer_values**2):
             total += np.outer(_padded(after, self.outputs), _padded(before, self.inputs))
@@ -138,7 +139,7 @@ class LinearNetwork:
 
     @cached_property
     def shift(self) -> Array:
-        """m_i: mean of the diagonal entries of P - T in the modes, shape (r,)."""
+        """Mean m_i of the diagonal entries of P - T in the modes, shape (r,)."""
         if self.layers == 1:
             return np.zeros(len(self.values))
         squares = self.layer_values**2

@@ -30,7 +30,7 @@ LARGEST_NONLINEARITY = 0.02
 LARGEST_MEMORY = 0.05
 """Share of the width of a level, or of its curvature, by which the imbalance of the start may still
 change it."""
-UNLUCKY = 30.0
+UNLUCKY = 1000.0
 """The start of the slowest replica's slowest mode is so many times smaller than a typical one."""
 
 
@@ -260,8 +260,8 @@ def blocks(h: MLPHyperparameters, layer: str) -> list[Block]:
     """Prediction for every block of equal singular values, ascending; zeros first, flagged.
 
     From matrices that are drawn: repulsion between blocks, bending of the singular values by the
-    antisymmetric part, the mean shift by the noise, the finite step. Not contained is that the
-    curvature fluctuates, of relative order t / s.
+    antisymmetric part, the mean shift by the noise, its skewness, the finite step. Not contained
+    are changes of the variances of relative order t / s.
     """
     place = network(h)
     found = block_formulas(h, layer)

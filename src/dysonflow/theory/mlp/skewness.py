@@ -1,14 +1,14 @@
 r"""Third cumulants of the product of a linear network, to leading order.
 
-The curvature A = J J^T, J the derivative of P by the weights, grows along with the fluctuations of P,
-and both the restoring force - a A D and the noise, of covariance 2 a t A^2 per step, with it. With A =
-diag(h) + sum_k A1_k D_k, D along the horizontal displacement of the weights, a balance of the third
-cumulants gives
+The curvature A = J J^T, J the derivative of P by the weights, grows along with the fluctuations of
+P, and both the restoring force - a A D and the noise, of covariance 2 a t A^2 per step, with it.
+With A = diag(h) + sum_k A1_k D_k, D along the horizontal displacement of the weights, a balance of
+the third cumulants gives
 
     cum(D_i, D_j, D_k) = t^2 sum over (ij|k) of (h_i + h_j) h_k (A1_k)_ij / (h_i + h_j + h_k),
 
-i, j, k entries of the product. For one mode, h = 2 s and A1 = 2, it is 8 t^2 s: P then has a gamma law
-of mean s - t and scale 2 t.
+i, j, k entries of the product. For one mode, h = 2 s and A1 = 2, it is 8 t^2 s: P then has a gamma
+law of mean s - t and scale 2 t.
 """
 
 from functools import lru_cache
@@ -75,13 +75,10 @@ def _matrices_around(weights: list[Array]) -> list[tuple[Array, Array]]:
 
 def _curvature(weights: list[Array]) -> Array:
     """J J^T, entries row by row."""
-    return sum(
-        (
-            np.kron(after @ after.T, before.T @ before)
-            for before, after in _matrices_around(weights)
-        ),
-        np.zeros(()),
-    )
+    total = np.zeros(())
+    for before, after in _matrices_around(weights):
+        total = total + np.kron(after @ after.T, before.T @ before)
+    return total
 
 
 def quadratic_map(network: LinearNetwork) -> tuple[Array, Array] | None:
