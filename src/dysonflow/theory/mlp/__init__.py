@@ -22,6 +22,11 @@ class MLPTheory(Theory[MLPHyperparameters]):
     centre_symbol = "s"
     centre_meaning = "singular value without noise"
     knows_spectrum = True
+    scope = (
+        "a linear student of a noisy linear teacher: give activation: linear, bias: false, loss: "
+        "squared_error, data: teacher, label_noise > 0, training_samples: 0, optimiser sgd or "
+        "momentum at a constant rate"
+    )
 
     def level_name(self, h: MLPHyperparameters, layer: str) -> str:
         """What a level is, in words."""
