@@ -8,19 +8,17 @@ hidden basis
     W_1 W_1^T = X + sqrt(s_i s_j) (e_ij + e_ji) + alpha / (alpha + beta) Q,
     W_2^T W_2 = Y + sqrt(s_i s_j) (e_ij + e_ji) - beta / (alpha + beta) Q.
 
-Their means X and Y follow from E[P] and from the mean of Q being at rest,
+Their means X and Y follow from E[P] and E[Q],
 
     X_i = w_1^2 + beta s_i sum_j Var(e_ij),      Y_i = w_2^2 + alpha s_i sum_j Var(e_ji),
-    w_1 w_2 = s_i + m_i - s_i Var(e_ii),         E[(G^T G)_ii] X_i = E[(G G^T)_ii] Y_i,
-
-or X = Y where the gradient flow has balanced the layers.
+    w_1 w_2 = s_i + m_i - s_i Var(e_ii),         X_i - Y_i = E[Q_ii].
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from dysonflow.theory.mlp.flat import gradient_squares, imbalance_variance
+from dysonflow.theory.mlp.flat import imbalance, imbalance_variance
 from dysonflow.theory.mlp.linear import Array, LinearNetwork
 from dysonflow.theory.mlp.skewness import quadratic_map
 
@@ -149,15 +147,11 @@ def layer_law(network: LinearNetwork, layer: int) -> SymmetricLaw:
     alive = network.curvature > 0
     of_e = np.where(alive, network.variance / np.where(alive, network.curvature, 1.0) ** 2, 0.0)
     own = of_e[modes, modes]
-    rows, columns = gradient_squares(network, network.variance)
-    ratio = np.ones(len(s))
-    if network.balanced_by == "noise":
-        ratio += (1.0 - network.imbalance_memory) * (rows[modes] / columns[modes] - 1.0)
-    # w_1 w_2 = p, X = w_1^2 + u = ratio (w_2^2 + v): a quadratic equation for w_1^2.
+    # w_1 w_2 = p, w_1^2 + u - w_2^2 - v = Q: a quadratic equation for w_1^2.
     p = s + network.shift - s * np.diagonal(own)
     u, v = beta * s * of_e[modes].sum(axis=1), alpha * s * of_e[:, modes].sum(axis=0)
-    half = (ratio * v - u) / 2.0
-    square = half + np.sqrt(half**2 + ratio * p**2)
+    half = (imbalance(network) + v - u) / 2.0
+    square = half + np.sqrt(half**2 + p**2)
     mean = square + u if layer == 1 else p**2 / square + v
     share = (alpha if layer == 1 else beta) / (alpha + beta)
     squares = np.outer(s, s) * (own + own.T)
@@ -183,11 +177,10 @@ def draw_layer(
         own = product @ product.swapaxes(-1, -2)
         values, vectors = np.linalg.eigh(own)
         roots = np.sqrt(np.maximum(values, 0.0))[..., None, :] * vectors
-        imbalance = _symmetric(imbalance_variance(network), size, rng) / 2.0
-        tilt = np.diag(layer_law(network, 1).mean - layer_law(network, 2).mean) / 2.0
-        matrices = roots @ vectors.swapaxes(-1, -2)
-        matrices = matrices + sign * (tilt + np.stack([imbalance, -imbalance]))
-        g = (d + d.swapaxes(-1, -2)) / 2.0 + sign * imbalance
+        half = _symmetric(imbalance_variance(network), size, rng) / 2.0
+        tilt = np.diag(imbalance(network)) / 2.0
+        matrices = roots @ vectors.swapaxes(-1, -2) + sign * (tilt + np.stack([half, -half]))
+        g = (d + d.swapaxes(-1, -2)) / 2.0 + sign * half
     squares = np.linalg.eigvalsh(matrices)[..., -modes:]
     return np.sqrt(np.maximum(squares, 0.0)), g
 

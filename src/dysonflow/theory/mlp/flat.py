@@ -23,10 +23,14 @@ B^2. The layers' entries have no stationary law but the one that is uniform over
 
 import math
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 
 from dysonflow.theory.mlp.linear import Array, LinearNetwork, around, entry_variance
+
+FORGOTTEN = 1e-5
+"""Share of the start at which the imbalance counts as at rest."""
 
 
 def imbalance_rate(network: LinearNetwork) -> float:
@@ -126,6 +130,19 @@ def mean_imbalance(network: LinearNetwork, start: Array, steps: Array) -> Array:
             at += stride
         kept.append(now.copy())
     return np.stack(kept)
+
+
+@lru_cache(maxsize=64)
+def imbalance(network: LinearNetwork) -> Array:
+    """Mean of Q_ii of two layers that began with small weights, shape (r,).
+
+    Zero where the gradient flow has balanced them.
+    """
+    if network.balanced_by == "flow":
+        return np.zeros(len(network.values))
+    rate = imbalance_rate(network)
+    past = -math.log(max(network.imbalance_memory, FORGOTTEN)) / rate
+    return mean_imbalance(network, np.zeros(len(network.values)), np.array([math.ceil(past)]))[0]
 
 
 def split(network: LinearNetwork, imbalance: Array) -> tuple[Array, Array]:

@@ -23,7 +23,7 @@ DENSITY_PAIRS = 60_000
 SEED = 20241228
 RANK = 1e-9
 """Singular values of the teacher below this share of the largest are zero."""
-LARGEST_STEP, LARGEST_STEP_OF_A_LAYER = 0.5, 0.25
+LARGEST_STEP, LARGEST_STEP_OF_A_LAYER = 0.5, 0.2
 """Learning rate times the largest curvature up to which the theory is taken at its word."""
 LARGEST_NONLINEARITY = 0.02
 """`LinearNetwork.nonlinearity` up to which it is."""
