@@ -9,6 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from dysonflow.results import (
     read_fits,
     read_increments,
+    read_linear_scaling,
+    read_noise_response,
     read_runs,
     read_scaling,
     read_spectra,
@@ -29,6 +31,8 @@ __all__ = [
     "read_fits",
     "read_increments",
     "read_runs",
+    "read_linear_scaling",
+    "read_noise_response",
     "read_scaling",
     "read_spectra",
     "spectra",

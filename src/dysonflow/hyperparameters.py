@@ -273,6 +273,11 @@ class Hyperparameters(BaseModel):
         return {name: str(extra["symbol"]) for name, extra in extras if "symbol" in extra}
 
     @property
+    def effective_rate(self) -> float:
+        """Learning rate of the plain descent that goes as far; NaN without a learning rate."""
+        return float(getattr(self, "learning_rate", math.nan))
+
+    @property
     def fitted(self) -> bool:
         """Whether theory, where the model has one, says which levels there are."""
         return True

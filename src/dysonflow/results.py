@@ -63,6 +63,18 @@ class Results:
         """The same as a page of the report."""
         return f"{self.root}/studies/{study}/scaling.html"
 
+    def linear_scaling(self, study: str = "{study}") -> str:
+        """Whether only learning rate over batch size counts in a study."""
+        return f"{self.root}/studies/{study}/linear_scaling.parquet"
+
+    def noise_response(self, study: str = "{study}") -> str:
+        """What these laws are made of: the measured values of all runs."""
+        return f"{self.root}/studies/{study}/noise_response.parquet"
+
+    def linear_scaling_page(self, study: str = "{study}") -> str:
+        """The laws as a page of the report."""
+        return f"{self.root}/studies/{study}/linear_scaling.html"
+
     def figure(self, kind: str, study: str = "{study}", figure: str = "{figure}") -> str:
         """A file of a figure: `png`, `pdf`, `csv` or `caption`."""
         return f"{self.root}/figures/{study}/{figure}{FIGURE_FILES[kind]}"
@@ -201,6 +213,26 @@ def read_scaling(
     Parameters and errors are those of `read_spectra`; `docs/tables.md` explains the columns.
     """
     return _read(results, f"studies/{study}/scaling.parquet", layer=layer)
+
+
+def read_linear_scaling(
+    results: str | os.PathLike[str] = "results", study: str = "*", layer: str | None = None
+) -> "pd.DataFrame":
+    """Read the tests of the linear scaling rule: one row per study, layer, quantity, level and law.
+
+    Parameters and errors are those of `read_spectra`; `docs/tables.md` explains the columns.
+    """
+    return _read(results, f"studies/{study}/linear_scaling.parquet", layer=layer)
+
+
+def read_noise_response(
+    results: str | os.PathLike[str] = "results", study: str = "*", layer: str | None = None
+) -> "pd.DataFrame":
+    """Read loss, levels and their fluctuations: one row per run, layer, quantity and level.
+
+    Parameters and errors are those of `read_spectra`; `docs/tables.md` explains the columns.
+    """
+    return _read(results, f"studies/{study}/noise_response.parquet", layer=layer)
 
 
 def read_runs(results: str | os.PathLike[str] = "results") -> "pd.DataFrame":

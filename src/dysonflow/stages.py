@@ -262,6 +262,65 @@ def scaling(
         path.write_text(scaling_page(study, rows), encoding="utf-8")
 
 
+def linear_scaling(
+    study: str,
+    model: str,
+    runs: Sequence[Mapping[str, Any]],
+    source: str,
+    inputs: Mapping[str, Sequence[str] | str],
+    output: Mapping[str, str],
+) -> None:
+    """Write whether only learning rate over batch size counts in a study.
+
+    Parameters
+    ----------
+    study, model : str
+        Names of the study and of the system.
+    runs : sequence of mapping
+        Hyperparameters of the study's runs.
+    source : str
+        Digest of the source.
+    inputs : mapping
+        Paths of `spectra` and `weights`, one for each run, and `increments` of those with lags.
+    output : mapping
+        Paths `laws`, `points` and `page`.
+    """
+    import pyarrow as pa
+
+    from dysonflow.analysis import linear_scaling as laws
+    from dysonflow.analysis import noise_response
+    from dysonflow.artifacts import tables
+    from dysonflow.artifacts.files import atomic
+    from dysonflow.report.linear_scaling_page import linear_scaling_page
+
+    clock = Clock()
+    read = _lists(inputs)
+    shown = [_parse(model, values) for values in runs]
+    lagged = iter(read.get("increments", []))
+    rows = []
+    for run, spectra, weights in zip(shown, read["spectra"], read["weights"], strict=True):
+        motion = tables.read_table([next(lagged)]) if run.lags else None
+        rows += list(noise_response.run_points(run, spectra, weights, motion))
+    schema = noise_response.points_schema(type(shown[0]))
+    columns = noise_response.points_columns(schema, rows)
+    points = pa.table(columns, schema=schema).to_pandas()
+    found = laws.linear_scaling_laws(study, points, list(type(shown[0]).model_fields))
+    metadata = record(
+        source,
+        clock.seconds,
+        study=study,
+        model=model,
+        runs=[run.name for run in shown],
+        made_from=kinds.made_from([path for paths in read.values() for path in paths]),
+    )
+    tables.write_table(columns, schema, output["points"], metadata)
+    fields = laws.LINEAR_SCALING_SCHEMA
+    table = {name: [row.get(name) for row in found] for name in fields.names}
+    tables.write_table(table, fields, output["laws"], metadata)
+    with atomic(output["page"]) as path:
+        path.write_text(linear_scaling_page(study, found), encoding="utf-8")
+
+
 def figure(
     figure: str,
     module: str,

@@ -39,10 +39,12 @@ def test_the_law_is_that_of_the_cpu(model, more, dtype):
     simulation = models.load(model).simulation
     moments = []
     for device in ("cpu", "cuda"):
-        levels = eigenvalues(result_on(device, simulation, run).weights)[:, 0]
+        layers = result_on(device, simulation, run).layers.values()
+        levels = np.hstack([eigenvalues(weights)[:, 0] for weights in layers])
         moments.append((levels.mean(axis=0), levels.var(axis=0) / len(levels)))
     (cpu, cpu_error), (gpu, gpu_error) = moments
-    assert np.all(np.abs(cpu - gpu) < FIVE_SIGMA * np.sqrt(cpu_error + gpu_error))
+    # Where a matrix has more columns than rows, some levels are zero.
+    assert np.all(np.abs(cpu - gpu) <= FIVE_SIGMA * np.sqrt(cpu_error + gpu_error))
 
 
 @pytest.mark.parametrize(("model", "more"), CASES)

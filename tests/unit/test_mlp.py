@@ -223,6 +223,50 @@ def test_what_does_not_apply_makes_no_other_run():
     assert run_of(**TEACHER, sampling="independent").key == run_of(**TEACHER).key
 
 
+VARIED = {
+    "replicas": 4,
+    "snapshots": 4,
+    "burn_in": 1,
+    "steps": 21,
+    "seed": 1,
+    "dtype": "float32",
+    "learning_rate": 0.2,
+    "batch_size": 8,
+    "optimiser": "adamw",
+    "momentum": 0.5,
+    "betas": [0.8, 0.999],
+    "eps": 1e-7,
+    "weight_decay": 0.1,
+    "schedule": "cosine",
+    "warmup_steps": 1,
+    "decay_steps": 4,
+    "decay_factor": 0.2,
+    "widths": [5, 6, 3],
+    "activation": "relu",
+    "bias": False,
+    "initialisation": "xavier_uniform",
+    "initial_width": [1, 2],
+    "loss": "cross_entropy",
+    "data": "digits",
+    "teacher_width": 2,
+    "teacher_seed": 1,
+    "label_noise": 0.1,
+    "training_samples": 64,
+    "sampling": "independent",
+}
+
+
+@pytest.mark.parametrize("name", VARIED)
+def test_every_hyperparameter_changes_the_key(name):
+    base = {**TEACHER, "training_samples": 40, "optimiser": "adam", "initialisation": "normal"}
+    base |= {"schedule": "step", "decay_steps": 5}
+    if name == "momentum":
+        base["optimiser"] = "nesterov"
+    if name == "data":
+        base["widths"] = [64, 4, 10]
+    assert run_of(**base | {name: VARIED[name]}).key != run_of(**base).key
+
+
 # --- the user's own data ------------------------------------------------------------------------
 
 

@@ -153,6 +153,11 @@ def of_scaling(name):
     return lambda wildcards: PLAN.scaling_params(wildcards.study)[name]
 
 
+def of_linear_scaling(name):
+    """A parameter of the tests of the linear scaling rule."""
+    return lambda wildcards: PLAN.linear_scaling_params(wildcards.study)[name]
+
+
 # Every parameter of a figure is asked for on its own, and all of them hold all runs of the study.
 figure_params = functools.cache(PLAN.figure_params)
 

@@ -59,6 +59,36 @@ rule scaling:
         "../scripts/scaling.py"
 
 
+rule linear_scaling:
+    input:
+        unpack(lambda wildcards: PLAN.linear_scaling_inputs(wildcards.study)),
+    output:
+        laws=RESULTS.linear_scaling(),
+        points=RESULTS.noise_response(),
+        page=report(
+            RESULTS.linear_scaling_page(),
+            caption="../report/scaling.rst",
+            category="Scaling laws",
+            labels={"study": "{study}", "figure": "table of the linear scaling rule"},
+        ),
+    log:
+        RESULTS.log("linear_scaling", "{study}"),
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=memory(needs_of_table),
+        runtime=runtime(needs_of_table),
+    params:
+        model=of_linear_scaling("model"),
+        runs=of_linear_scaling("runs"),
+        source=of_linear_scaling("source"),
+    message:
+        "linear scaling rule in {wildcards.study}"
+    script:
+        "../scripts/linear_scaling.py"
+
+
 rule figure:
     input:
         unpack(lambda wildcards: PLAN.figure_inputs(wildcards.study, wildcards.figure)),

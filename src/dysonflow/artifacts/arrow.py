@@ -19,14 +19,14 @@ def _buffer(array: np.ndarray) -> pa.Buffer:
 
 
 def arrow_array(values: np.ndarray | Sequence[Any], kind: pa.DataType) -> pa.Array:
-    """Arrow array of numbers, texts or lists of numbers; None becomes null.
+    """Arrow array of numbers, truth values, texts or lists of these; None becomes null.
 
     Parameters
     ----------
     values : sequence
         One for each row.
     kind : pa.DataType
-        `float64`, `int64`, `bool`, `string` or a list of these numbers.
+        `float64`, `int64`, `bool`, `string` or a list of one of them.
 
     Raises
     ------
@@ -44,8 +44,8 @@ def arrow_array(values: np.ndarray | Sequence[Any], kind: pa.DataType) -> pa.Arr
         filled = np.array([0 if value is None else value for value in values], dtype=NUMPY[kind])
         return pa.Array.from_buffers(kind, len(values), [bits, _buffer(filled)], nulls)
     if pa.types.is_boolean(kind):
-        packed = np.packbits([value is True for value in values], bitorder="little")
-        return pa.Array.from_buffers(kind, len(values), [bits, _buffer(packed)], nulls)
+        true = np.packbits([bool(value) for value in values], bitorder="little")
+        return pa.Array.from_buffers(kind, len(values), [bits, _buffer(true)], nulls)
     if pa.types.is_string(kind):
         texts = [b"" if value is None else str(value).encode() for value in values]
         offsets = np.cumsum([0, *map(len, texts)]).astype(np.int32)

@@ -192,6 +192,11 @@ class Plan:
         for kind in figures.FIGURES[name].inputs:
             if kind == "scaling":
                 found[kind] = [self.results.scaling(study)]
+            elif kind == "linear_scaling":
+                found[kind] = [
+                    self.results.linear_scaling(study),
+                    self.results.noise_response(study),
+                ]
             else:
                 found[kind] = self.run_files(study, kind, layer)
         return found
@@ -217,6 +222,8 @@ class Plan:
                 wanted[self.results.figure("png", study.name, figure)] = None
             if study.is_stationary:
                 wanted[self.results.scaling(study.name)] = None
+            if study.tests_linear_scaling:
+                wanted[self.results.linear_scaling(study.name)] = None
             wanted |= dict.fromkeys(self.run_files(study.name, "spectra"))
             wanted |= dict.fromkeys(
                 self.results.files_of(run)["increments"] for run in study.runs if run.lags
@@ -243,6 +250,19 @@ class Plan:
             "source": sources.source("scaling", found.model),
         }
 
+    def linear_scaling_inputs(self, study: str) -> Paths:
+        """What the tests of the linear scaling rule are made from, by kind."""
+        return {kind: self.run_files(study, kind) for kind in ("spectra", "weights", "increments")}
+
+    def linear_scaling_params(self, study: str) -> dict[str, Any]:
+        """Parameters of the tests of the linear scaling rule over a study."""
+        found = self.studies[study]
+        return {
+            "model": found.model,
+            "runs": [run.canonical() for run in found.runs],
+            "source": sources.source("linear_scaling", found.model),
+        }
+
     def figure_params(self, study: str, figure: str) -> dict[str, Any]:
         """Parameters of a figure of a study."""
         layer, name = split_figure(figure)
@@ -250,13 +270,18 @@ class Plan:
         return {
             "figure": name,
             "module": figures.FIGURES[name].module,
-            "layer": layer or self.studies[study].layers[0],
+            "layer": layer or self._only_layer(study),
             "model": model,
             "options": dict(figures.FIGURES[name].options),
             "style": self.studies[study].figure_style,
             "runs": [run.canonical() for run in self.runs_with(study, layer)],
             "source": sources.source("figure", model, name),
         }
+
+    def _only_layer(self, study: str) -> str:
+        """The layer of a study whose runs have but one; empty where a figure shows all of them."""
+        layers = self.studies[study].layers
+        return layers[0] if len(layers) == 1 else ""
 
     def reproduction_params(self) -> dict[str, Any]:
         """Parameters of the document: its studies by their role, and the source."""
@@ -284,6 +309,21 @@ class Plan:
                     {"study": study.name, **self.scaling_params(study.name)},
                     self.run_files(study.name, "fits"),
                 )
+            if study.tests_linear_scaling:
+                params = self.linear_scaling_params(study.name)
+                for path in (
+                    self.results.linear_scaling(study.name),
+                    self.results.noise_response(study.name),
+                ):
+                    yield Artifact(
+                        path,
+                        {
+                            "study": study.name,
+                            **params,
+                            "runs": [run.name for run in study.runs],
+                        },
+                        _flat(self.linear_scaling_inputs(study.name).values()),
+                    )
             for figure in study.figures:
                 params = self.figure_params(study.name, figure)
                 runs = self.runs_with(study.name, split_figure(figure)[0])

@@ -302,14 +302,17 @@ def source(stage: str, model: str, figure: str = "") -> str:
     Parameters
     ----------
     stage : str
-        One of `STAGES`, or `increments`. The first of a model that is not trained reads its weights
-        from files.
+        One of `STAGES`, or `increments` or `linear_scaling`. The first of a model that is not
+        trained reads its weights from files.
     model : str
         Name of the system.
     figure : str
         Name of the figure, for the last stage.
     """
-    after = {"increments": ("train", "increments")}
+    after = {
+        "increments": ("train", "increments"),
+        "linear_scaling": ("train", "spectra", "increments", "linear_scaling"),
+    }
     executed = list(after.get(stage) or STAGES[: STAGES.index(stage) + 1])
     is_trained = models.load(model).is_trained
     roots = {
@@ -318,6 +321,10 @@ def source(stage: str, model: str, figure: str = "") -> str:
         "fit": ["dysonflow.analysis.fits", *_theory_of(model)],
         "increments": ["dysonflow.analysis.increments", *_theory_of(model)],
         "scaling": ["dysonflow.analysis.scaling"],
+        "linear_scaling": [
+            "dysonflow.analysis.linear_scaling",
+            "dysonflow.analysis.noise_response",
+        ],
     }
     if is_trained:
         roots["train"].append("dysonflow.simulation.ensemble")
@@ -329,6 +336,8 @@ def source(stage: str, model: str, figure: str = "") -> str:
             executed = ["train", "spectra", "figure"]
         if "increments" in kind.inputs:
             executed.insert(1, "increments")
+        if "linear_scaling" in kind.inputs:
+            executed = [*after["linear_scaling"], "figure"]
     # Of the stages only the functions themselves: the others do not run.
     first = ["join", "train"] if is_trained else ["read_weights"]
     names = ["_parse", "_lists", *first, *executed[1:]]

@@ -119,6 +119,12 @@ class Study:
         return tuple(dict.fromkeys(layer for run in self.runs for layer in run.layers()))
 
     @property
+    def tests_linear_scaling(self) -> bool:
+        """Whether a figure shows the tests of the linear scaling rule."""
+        names = {split_figure(figure)[1] for figure in self.figures}
+        return any("linear_scaling" in figures.FIGURES[name].inputs for name in names)
+
+    @property
     def is_stationary(self) -> bool:
         """Whether the study is fitted.
 
@@ -324,6 +330,8 @@ def _expand(name: str, content: StudyConfig) -> Study:
                 f"figures: {figure!r} needs a law of all levels together, and none is known of "
                 f"{content.model}: leave it out"
             )
+        if "linear_scaling" in figures.FIGURES[figure].inputs:
+            problems += _untestable(figure, runs)
         if figures.shows_laws(figure) and not learns:
             problems.append(
                 f"figures: {figure!r} shows laws in learning_rate and batch_size, which "
@@ -348,7 +356,12 @@ def _expand(name: str, content: StudyConfig) -> Study:
         content.figure_style,
     )
     if len(study.layers) > 1:
-        several = [f"{layer}/{figure}" for figure in wanted for layer in study.layers]
+        several = [
+            figure if figures.FIGURES[figure].shows_all_layers else f"{layer}/{figure}"
+            for figure in wanted
+            for layer in study.layers
+        ]
+        several = list(dict.fromkeys(several))
         study = replace(study, figures=tuple(several))
     return study
 
@@ -369,6 +382,22 @@ def _without(model: str) -> str:
     if theory.exists(model):
         return f"without {theory.load(model).scope}, or figures: auto"
     return f"without a theory of {model}: leave it out, or give figures: auto"
+
+
+def _untestable(figure: str, runs: Sequence[Hyperparameters]) -> Iterator[str]:
+    """Why the linear scaling rule cannot be tested over some runs."""
+    points = {(getattr(run, "learning_rate", 0), getattr(run, "batch_size", 0)) for run in runs}
+    if len(points) < 2:
+        yield (
+            f"figures: {figure!r} compares learning rates and batch sizes, and all runs have the "
+            "same: sweep them, or leave it out"
+        )
+    fewest = min((run.replicas for run in runs), default=MINIMUM_REPLICAS)
+    if fewest < MINIMUM_REPLICAS:
+        yield (
+            f"figures: {figure!r} takes its errors from whole replicas, at least "
+            f"{MINIMUM_REPLICAS} of them; replicas = {fewest}"
+        )
 
 
 def _knows_spectrum(model: str) -> bool:

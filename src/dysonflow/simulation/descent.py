@@ -81,7 +81,7 @@ class DescentHyperparameters(Hyperparameters):
 
     @property
     def effective_rate(self) -> float:
-        """Learning rate of the plain descent that goes as far: a / (1 - m) with the momentum m.
+        """The learning rate, with a momentum m over 1 - m.
 
         Of Adam it is the learning rate itself: how far a step goes depends on the gradients.
         """

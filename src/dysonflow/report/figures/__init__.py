@@ -19,7 +19,8 @@ class Kind:
     module : str
         File that draws it.
     inputs : tuple of str
-        What it reads of its study: `spectra`, `fits`, `weights`, `increments`, `scaling`.
+        What it reads of its study: `spectra`, `fits`, `weights`, `increments`, `scaling`,
+        `linear_scaling`.
     options : mapping
         Keyword arguments of the file's `draw`; `over` names the hyperparameter whose values the
         figure compares.
@@ -27,6 +28,8 @@ class Kind:
         Whether it needs a theory with laws of all levels together.
     model : str, optional
         The only model whose studies it can show.
+    shows_all_layers : bool
+        Whether one figure shows all layers of a study; else there is one for each.
     """
 
     module: str
@@ -34,6 +37,7 @@ class Kind:
     options: Mapping[str, Any] = field(default_factory=dict)
     needs_spectrum_laws: bool = False
     model: str | None = None
+    shows_all_layers: bool = False
 
 
 Style = Literal["screen", "column"]
@@ -76,6 +80,9 @@ FIGURES: dict[str, Kind] = {
     "semicircle": Kind("semicircle", ("spectra", "fits")),
     "shared_data": Kind("shared_data", ("fits",)),
     "gas_against_matrix": Kind("gas_against_matrix", ("spectra",), needs_spectrum_laws=True),
+    "loss_curve": Kind("loss_curve", ("weights",), shows_all_layers=True),
+    "singular_values": Kind("singular_values", ("spectra",), shows_all_layers=True),
+    "linear_scaling": Kind("linear_scaling", ("linear_scaling",), shows_all_layers=True),
     "dyson_levels": Kind("dyson_levels", ("spectra",), model="dyson"),
     "hermite_zeros": Kind("hermite_zeros", ("spectra",), model="dyson"),
     "dyson_index": Kind("dyson_index", ("fits",), model="dyson"),
@@ -84,7 +91,7 @@ FIGURES: dict[str, Kind] = {
 
 IN_TIME = (
     *("evolution", "first_passage", "motion", "motion_index", "paths", "autocorrelation"),
-    *("dyson_levels", "hermite_zeros"),
+    *("dyson_levels", "hermite_zeros", "loss_curve", "singular_values", "linear_scaling"),
 )
 """Figures of levels in time: a study that draws no others is not fitted."""
 
@@ -104,4 +111,4 @@ def needs_fits(name: str) -> bool:
 
 def shows_laws(name: str) -> bool:
     """Whether a figure shows laws of a study, which are laws in learning_rate and batch_size."""
-    return "scaling" in FIGURES[name].inputs
+    return bool({"scaling", "linear_scaling"} & set(FIGURES[name].inputs))

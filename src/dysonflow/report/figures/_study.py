@@ -52,6 +52,8 @@ class StudyData:
         Table of the study's laws.
     increments : sequence of path
         Files of the runs with lags, in their order.
+    linear_scaling : sequence of path
+        Table of the study's tests of the linear scaling rule, and that of what they are made of.
     """
 
     name: str
@@ -61,6 +63,7 @@ class StudyData:
     weights: Sequence[str] = ()
     scaling: str | None = None
     increments: Sequence[str] = ()
+    linear_scaling: Sequence[str] = ()
     layer: str = ""
     page: Page = Page()
 
@@ -266,6 +269,8 @@ class Drawing:
         named. Dimensionless where no unit stands in brackets.
     page : Page
         What it was drawn for.
+    shows_all_layers : bool
+        Whether it shows more than the one layer of its study.
     """
 
     figure: Figure
@@ -273,6 +278,7 @@ class Drawing:
     numbers: list[pd.DataFrame] = field(default_factory=list)
     axes: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     page: Page = Page()
+    shows_all_layers: bool = False
 
     def save(
         self, png: str, pdf: str, csv: str, caption: str, metadata: Mapping[str, Any] | None = None
@@ -332,7 +338,7 @@ def draw_figure(module: str, data: StudyData, options: Mapping[str, Any]) -> Dra
     package = __name__.rpartition(".")[0]
     drawing: Drawing = importlib.import_module(f"{package}.{module}").draw(data, **options)
     drawing = replace(drawing, page=data.page)
-    if data.has_several_layers:
+    if data.has_several_layers and not drawing.shows_all_layers:
         with data.page.look():
             drawing.figure.suptitle(f"layer {data.layer}", x=0.01, ha="left")
     return drawing
@@ -386,6 +392,16 @@ def nothing_fitted(data: StudyData, what: str = "pair of degenerate levels") -> 
 def colours(count: int) -> list[tuple[float, float, float, float]]:
     """Colours for an ordered sequence, dark to light, readable without colour vision."""
     return [tuple(c) for c in mpl.colormaps["plasma"](np.linspace(0.0, LIGHTEST, count))]
+
+
+def told_apart(runs: Sequence[Hyperparameters]) -> list[list[str]]:
+    """What tells each run from the others, the times of training aside: `name = value`, .."""
+    values = [run.canonical() for run in runs]
+    names = dict.fromkeys(
+        name for one in values for name in one if name not in ("burn_in", "steps")
+    )
+    differ = [name for name in names if any(one.get(name) != values[0].get(name) for one in values)]
+    return [[f"{name} = {one[name]}" for name in differ if name in one] for one in values]
 
 
 def name_of(run: Hyperparameters) -> str:

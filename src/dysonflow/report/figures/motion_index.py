@@ -4,7 +4,14 @@ import numpy as np
 
 from dysonflow.analysis.increments import FREE, MOMENTS
 from dysonflow.report.figures._page import legend_above
-from dysonflow.report.figures._study import Drawing, StudyData, colours, curve, name_of
+from dysonflow.report.figures._study import (
+    Drawing,
+    StudyData,
+    colours,
+    curve,
+    name_of,
+    told_apart,
+)
 
 AXES = ("number of the run, shifted for each lag", r"Dyson index $\beta$ of the motion")
 LOOKS = {MOMENTS: ("o", "moments that theory gives"), FREE: ("s", "from the levels alone")}
@@ -55,10 +62,12 @@ def draw(data: StudyData) -> Drawing:
             panel.axhline(value, color="grey", lw=0.8, ls=style)
         panel.set_ylim(-0.2, 2.3)
         panel.set_xlim(-0.6, len(runs) - 0.4)
-        panel.set_xticks(range(len(runs)), [_label(data, run) for run in runs])
+        words = dict(zip((run.name for run in data.runs), told_apart(data.runs), strict=True))
+        labels = ["\n".join(words[run.name]) or name_of(run) for run in runs]
+        panel.set_xticks(range(len(runs)), labels)
         panel.set_ylabel(AXES[1])
-        handles, labels = panel.get_legend_handles_labels()
-        legend_above(figure, handles, labels, columns=2)
+        handles, names = panel.get_legend_handles_labels()
+        legend_above(figure, handles, names, columns=2)
     good = table[table["flag"] == ""]
     known = good[(good["method"] == MOMENTS) & good["pull_dyson_index"].notna()]
     sentence = ""
@@ -74,12 +83,3 @@ def draw(data: StudyData) -> Drawing:
         f"{sentence} Error bars: whole replicas."
     )
     return Drawing(figure, caption, numbers or [curve("none", "none", [], [])], {"": AXES})
-
-
-def _label(data: StudyData, run: object) -> str:
-    """Values that tell a run from the others, one below the other."""
-    names = [one.canonical() for one in data.runs]
-    own = run.canonical()  # type: ignore[attr-defined]
-    differ = [name for name in own if any(other.get(name) != own[name] for other in names)]
-    words = [f"{name} = {own[name]}" for name in differ if name not in ("burn_in", "steps")]
-    return "\n".join(words) or name_of(run)  # type: ignore[arg-type]

@@ -1,0 +1,141 @@
+"""What can be measured of a run without a theory of its levels: loss, levels, fluctuations, motion.
+
+A level is a singular value of a layer. Two widths of it are told apart. `level_width` is its
+standard deviation over replicas at a snapshot: in networks also that of where the starts led to.
+`fluctuation` is the standard deviation over the snapshots of one replica, the mean path of all
+replicas taken off: what the noise moves.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from dysonflow.analysis.columns import RUN_FIELDS, hyperparameter_fields, in_column
+from dysonflow.analysis.increments import FREE
+from dysonflow.analysis.spectra import read_eigenvalues
+from dysonflow.artifacts.arrow import arrow_array
+from dysonflow.artifacts.weights import open_weights
+from dysonflow.hyperparameters import Hyperparameters
+from dysonflow.statistics.jackknife import jackknife_error, leave_one_out_means
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ALL = -1
+"""Number that stands for all levels of a layer together."""
+LOSS, MEAN, WIDTH, FLUCTUATION = "loss", "mean_level", "level_width", "fluctuation"
+DIFFUSION, DRIFT = "diffusion", "drift"
+POINT_FIELDS = [
+    *RUN_FIELDS,
+    pa.field("quantity", pa.string(), False),
+    pa.field("level", pa.int64(), False),
+    pa.field("value", pa.float64(), False),
+    pa.field("error", pa.float64(), False),
+    pa.field("effective_rate", pa.float64(), False),
+    pa.field("noise", pa.float64(), False),
+]
+
+
+def points_schema(hyperparameters: type[Hyperparameters]) -> pa.Schema:
+    """Schema of the points of a model."""
+    known = {field.name for field in POINT_FIELDS}
+    more = [field for field in hyperparameter_fields(hyperparameters) if field.name not in known]
+    return pa.schema([*POINT_FIELDS, *more])
+
+
+def level_rows(levels: np.ndarray) -> Iterator[dict[str, Any]]:
+    """Mean, width and fluctuation of each level, and of all together.
+
+    Parameters
+    ----------
+    levels : np.ndarray
+        Ascending, shape (replica, snapshot, level); at least two replicas.
+
+    Yields
+    ------
+    dict
+        `quantity`, `level`, `value` and its `error` from whole replicas. Of all levels together:
+        the mean, and the root mean square of the widths.
+    """
+    replicas, snapshots, _ = levels.shape
+    means = leave_one_out_means(levels.mean(axis=1))
+    yield from _rows(MEAN, means, means.mean(axis=1))
+    centred = levels - levels.mean(axis=0)
+    square = (centred**2).mean(axis=1)
+    variance = square.sum(axis=0) / (replicas - 1)
+    # Variance without one replica, whose absence moves the mean as well.
+    without = ((replicas - 1) * variance - replicas / (replicas - 1) * square) / (replicas - 2)
+    variances = np.concatenate([variance[None], without])
+    yield from _rows(WIDTH, np.sqrt(variances), np.sqrt(variances.mean(axis=1)))
+    if snapshots > 1:
+        # What all replicas do together is drift. Without it, and without the mean of each.
+        own = centred.var(axis=1, ddof=1) * replicas / (replicas - 1)
+        variances = leave_one_out_means(own)
+        yield from _rows(FLUCTUATION, np.sqrt(variances), np.sqrt(variances.mean(axis=1)))
+
+
+def _rows(quantity: str, each: np.ndarray, together: np.ndarray) -> Iterator[dict[str, Any]]:
+    """Rows of estimates, the first of each with all replicas, the others without one."""
+    for level, values in [(ALL, together), *enumerate(each.T)]:
+        error = float(jackknife_error(values[1:]))
+        yield {"quantity": quantity, "level": level, "value": float(values[0]), "error": error}
+
+
+def run_points(
+    run: Hyperparameters, spectra: str, weights: str, increments: pd.DataFrame | None = None
+) -> Iterator[dict[str, Any]]:
+    """Rows of the points of one run; the hyperparameters are in them.
+
+    Parameters
+    ----------
+    run : Hyperparameters
+        The run; it has at least three replicas.
+    spectra, weights : str
+        Its files.
+    increments : pandas.DataFrame, optional
+        Its increments, if it has lags: diffusion and drift are those of the smallest lag, per unit
+        of training time, learning rate times steps.
+    """
+    rate = run.effective_rate
+    values = run.canonical()
+    same = {
+        "run": run.name,
+        "model": run.MODEL,
+        "effective_rate": rate,
+        "noise": rate / values["batch_size"],
+    }
+    same |= {name: value for name, value in values.items() if name not in same}
+    with open_weights(weights) as file:
+        losses = file.loss.mean(axis=1)
+    error = float(losses.std(ddof=1)) / math.sqrt(len(losses))
+    row = {"quantity": LOSS, "level": ALL, "value": float(losses.mean()), "error": error}
+    yield {**same, "layer": "", **row}
+    for layer, shape in run.layers().items():
+        eigenvalues = read_eigenvalues(spectra, layer)[0]
+        # A matrix of fewer rows than columns has no other singular values.
+        levels = np.sqrt(np.clip(eigenvalues[..., -min(shape) :], 0.0, None))
+        for row in level_rows(levels):
+            yield {**same, "layer": layer, **row}
+        if increments is None:
+            continue
+        rows = increments[(increments["layer"] == layer) & (increments["method"] == FREE)]
+        rows = rows[(rows["flag"] == "") & (rows["lag"] == rows["lag"].min())]
+        for quantity in (DIFFUSION, DRIFT):
+            for _, row in rows[rows[quantity].notna()].iterrows():
+                found = {"value": row[quantity] / rate, "error": row[f"{quantity}_error"] / rate}
+                yield {**same, "layer": layer, "quantity": quantity, "level": ALL, **found}
+
+
+def points_columns(schema: pa.Schema, rows: Sequence[Mapping[str, Any]]) -> dict[str, pa.Array]:
+    """Rows of points as the columns of their schema."""
+    return {
+        field.name: arrow_array(
+            [in_column(row.get(field.name), field.type) for row in rows], field.type
+        )
+        for field in schema
+    }
