@@ -29,6 +29,8 @@ import numpy as np
 
 from dysonflow.theory.mlp.linear import Array, LinearNetwork, around, entry_variance
 
+STRIDE = 0.02
+"""Times between which the mean imbalance is integrated, in units of its relaxation time."""
 FORGOTTEN = 1e-5
 """Share of the start at which the imbalance counts as at rest."""
 
@@ -114,22 +116,29 @@ def mean_imbalance(network: LinearNetwork, start: Array, steps: Array) -> Array:
         Q_ii, shape (T, r). The mean of Q obeys the exact equation with the variances that D has at
         the present Q; what is left out is of relative order t / s.
     """
-    modes = slice(0, len(network.singular_values))
     now, at, kept = np.array(start, dtype=float), 0, []
-    square = network.speed**2
+    # The variances follow within 1 / (a s) steps, in which Q moves by a share of t / s.
+    longest = max(1, int(STRIDE / imbalance_rate(network)))
     for step in steps:
         while at < step:
-            # The variances follow within 1 / (a s) steps, in which Q moves by a share of t / s.
-            stride = min(int(step) - at, max(1, int(0.01 / imbalance_rate(network))))
-            first, second = split(network, now)
-            left, right = np.zeros(network.outputs), np.zeros(network.inputs)
-            left[modes], right[modes] = second, first
-            variance = entry_variance(network, left[:, None] + right[None, :])
-            rows, columns = gradient_squares(network, variance)
-            now = now + stride * square * (rows[modes] * second - columns[modes] * first)
-            at += stride
+            stride = min(int(step) - at, longest)
+            # Heun's method.
+            drift = _imbalance_drift(network, now)
+            ahead = _imbalance_drift(network, now + stride * drift)
+            now, at = now + stride * (drift + ahead) / 2.0, at + stride
         kept.append(now.copy())
     return np.stack(kept)
+
+
+def _imbalance_drift(network: LinearNetwork, now: Array) -> Array:
+    """Mean change of Q_ii in a step, shape (r,)."""
+    modes = slice(0, len(network.singular_values))
+    first, second = split(network, now)
+    left, right = np.zeros(network.outputs), np.zeros(network.inputs)
+    left[modes], right[modes] = second, first
+    variance = entry_variance(network, left[:, None] + right[None, :])
+    rows, columns = gradient_squares(network, variance)
+    return network.speed**2 * (rows[modes] * second - columns[modes] * first)
 
 
 @lru_cache(maxsize=64)

@@ -296,9 +296,7 @@ def _beyond(h: MLPHyperparameters, place: LinearNetwork, number: int | None) -> 
     )
     time = place.learning_time(start / UNLUCKY)
     if float(h.burn_in) < time:
-        return (
-            f"not all may be learnt by burn_in = {h.burn_in}: it takes about {time:.0f} SGD steps"
-        )
+        return f"burn_in = {h.burn_in}: it may take {time:.0f} SGD steps until all is learnt"
     left = min(_imbalances(h, place)) if place.layers > 1 else 0.0
     if number is not None:
         allowed = LARGEST_MEMORY * math.sqrt(2.0 * place.temperature / place.values.min())
