@@ -5,15 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from linear_networks import (
-    imbalance,
-    layers_at_rest,
-    noisy_batch,
-    product,
-    simulate,
-    step,
-    teacher_of,
-)
 
 import dysonflow
 from dysonflow import theory
@@ -22,6 +13,7 @@ from dysonflow.errors import ConfigError
 from dysonflow.models import hyperparameters_of
 from dysonflow.models.mlp import teacher_map, teacher_weights
 from dysonflow.planning.studies import load_studies
+from dysonflow.simulation.linear_students import LinearStudents, imbalance, product
 from dysonflow.statistics.goodness import surmise_p_value
 from dysonflow.theory.mlp import draws, flat, predictions, skewness
 from dysonflow.theory.mlp.linear import LinearNetwork, contraction
@@ -64,14 +56,20 @@ def run_of(**values):
     )
 
 
+def students_of(network):
+    """Students of the network's teacher, diagonal."""
+    teacher = np.zeros((network.outputs, network.inputs))
+    np.fill_diagonal(teacher, network.singular_values)
+    return LinearStudents(teacher, network.rate, network.batch, network.noise)
+
+
 def stationary_products(network, seed, replicas=1000, snapshots=16):
     """Products from the point of rest, for times in which the flat directions hardly move."""
     modes = len(network.singular_values)
     slowest = network.rate * network.curvature[:modes, :modes].min()
-    layers = layers_at_rest(network, replicas)
-    rng = np.random.default_rng(seed)
+    layers, rng = network.layers_at_rest(replicas), np.random.default_rng(seed)
     times = {"burn_in": math.ceil(4.0 / slowest), "every": math.ceil(1.5 / slowest)}
-    return simulate(network, layers, rng, snapshots=snapshots, **times)[0]
+    return students_of(network).simulate(layers, rng, snapshots=snapshots, **times)[0]
 
 
 class TestStationaryLaw:
@@ -80,7 +78,7 @@ class TestStationaryLaw:
     @pytest.mark.parametrize("name", NETWORKS)
     def test_means_and_variances_of_all_entries(self, name):
         network = NETWORKS[name]
-        found = stationary_products(network, 1) - teacher_of(network)
+        found = stationary_products(network, 1) - students_of(network).teacher
         expected = np.zeros(found.shape[2:])
         np.fill_diagonal(expected, network.shift)
         modes = len(network.singular_values)
@@ -137,7 +135,7 @@ class TestStationaryLaw:
         network = replace(NETWORKS["two layers"], noise=1.0)
         drawn, _ = draws._products(network, 20_000, np.random.default_rng(3))
         pairs = drawn.mean(axis=0).reshape(len(drawn[0]), -1)
-        mean = (teacher_of(network) + np.diag(network.shift)).ravel()
+        mean = (students_of(network).teacher + np.diag(network.shift)).ravel()
         error = np.maximum(pairs.std(axis=0) / math.sqrt(len(pairs)), 1e-15)
         assert np.abs((pairs.mean(axis=0) - mean) / error).max() < FIVE_SIGMA
         flat_draws = drawn.reshape(-1, 9) - mean
@@ -176,9 +174,10 @@ class TestFlatDirections:
         network = NETWORKS["two layers"]
         rng = np.random.default_rng(4)
         layers = [rng.standard_normal((5, 3, 3)) for _ in range(2)]
-        teacher, (x, noise) = teacher_of(network), noisy_batch(network, 5, rng)
-        after = step(network, layers, teacher, x, noise)
-        residual = (product(layers) - teacher) @ x - noise
+        students = students_of(network)
+        x, noise = students.samples(5, rng)
+        after = students.step(layers, x, noise)
+        residual = (product(layers) - students.teacher) @ x - noise
         gradient = residual @ x.swapaxes(1, 2) / network.batch
         first, second = layers
         squares = gradient @ gradient.swapaxes(1, 2), gradient.swapaxes(1, 2) @ gradient
@@ -196,12 +195,12 @@ class TestFlatDirections:
     )
     def test_the_mean_imbalance_relaxes(self, network, factor):
         replicas, rate = 400, flat.imbalance_rate(network)
-        layers = layers_at_rest(replace(network, balanced_by="flow"), replicas)
+        layers = replace(network, balanced_by="flow").layers_at_rest(replicas)
         layers = [layers[0] * factor, layers[1] / factor]
         every = round(0.5 / rate)
         rng = np.random.default_rng(5)
-        found, _ = simulate(
-            network, layers, rng, burn_in=every, every=every, snapshots=4, measure=imbalance
+        found, _ = students_of(network).simulate(
+            layers, rng, burn_in=every, every=every, snapshots=4, measure=imbalance
         )
         values = np.einsum("trii->tri", found)
         error = values.std(axis=1, ddof=1) / math.sqrt(replicas)
@@ -221,34 +220,49 @@ class TestFlatDirections:
         assert network.layer_values**2 == pytest.approx(np.stack([first, second]), rel=1e-3)
 
     @pytest.mark.parametrize("sizes", [(2, 2), (2, 3)])
-    def test_fluctuations_of_the_imbalance(self, sizes):
+    def test_fluctuations_of_imbalance_and_layers(self, sizes):
         network = LinearNetwork((0.3, 0.3), *sizes, 2, 0.1, 2, 0.45)
-        rng = np.random.default_rng(6)
-        rate = flat.imbalance_rate(network)
-        found, _ = simulate(
-            network,
-            layers_at_rest(network, 500),
-            rng,
+        rate, replicas = flat.imbalance_rate(network), 500
+
+        def measure(layers):
+            values = [np.linalg.svd(w, compute_uv=False)[:, ::-1] for w in layers]
+            return np.concatenate([imbalance(layers).reshape(replicas, -1), *values], axis=1)
+
+        found, _ = students_of(network).simulate(
+            network.layers_at_rest(replicas),
+            np.random.default_rng(6),
             burn_in=round(2.0 / rate),
             every=round(0.5 / rate),
             snapshots=3,
-            measure=imbalance,
+            measure=measure,
         )
-        found = found - found.mean(axis=1, keepdims=True)
-        each = (found**2).mean(axis=0)
+        of_q = found[..., :4] - found[..., :4].mean(axis=1, keepdims=True)
+        total = (of_q**2).mean(axis=0).sum(axis=1)
         # From a start without any; the basis turns, which mixes the entries of a degenerate pair.
-        past = math.exp(-2.0 * (2.0 + 0.5))
-        expected = flat.imbalance_variance(network).sum() * (1.0 - past)
-        total = each.sum(axis=(1, 2))
+        built_up = 1.0 - math.exp(-2.0 * (2.0 + 0.5))
+        expected = flat.imbalance_variance(network).sum() * built_up
         error = total.std(ddof=1) / math.sqrt(len(total))
         assert error < 0.05 * expected
         # Relative corrections are of order a h = 0.06.
         assert abs(total.mean() / expected - 1.0) < FIVE_SIGMA * error / expected + 0.06
+        # Levels of each layer: their mean, and mean square distance of both from it.
+        for layer in (1, 2):
+            levels = found[..., 2 + 2 * layer : 4 + 2 * layer]
+            drawn, _ = draws.draw_layer(network, layer, 20_000, np.random.default_rng(layer))
+            for power in (1, 2):
+                origin = (power - 1) * levels.mean()
+                each = ((levels - origin) ** power).mean(axis=(0, 2))
+                origin = (power - 1) * drawn.mean()
+                theory_of = ((drawn - origin) ** power).mean()
+                error = each.std(ddof=1) / math.sqrt(replicas)
+                # The variances have corrections of order t / s = 0.017 and a h.
+                rest = 0.05 * theory_of if power == 2 else 0.0
+                assert abs(each.mean() - theory_of) < FIVE_SIGMA * error + rest
 
     def test_the_hidden_basis_turns(self):
         network = LinearNetwork((0.5, 0.5, 1.0), 3, 3, 2, 0.02, 4, 0.7)
         replicas, steps, rng = 2000, 600, np.random.default_rng(7)
-        rest = layers_at_rest(network, 1)
+        rest = network.layers_at_rest(1)
         sums = network.values[:, None] + network.values[None, :]
 
         def angles(layers):
@@ -256,8 +270,10 @@ class TestFlatDirections:
             both = layers[0] @ rest[0].swapaxes(1, 2) + layers[1].swapaxes(1, 2) @ rest[1]
             return (both - both.swapaxes(1, 2)) / (sum(network.split) * sums)
 
-        _, layers = simulate(network, layers_at_rest(network, replicas), rng, burn_in=300)
-        found, _ = simulate(network, layers, rng, burn_in=steps, measure=angles)
+        _, layers = students_of(network).simulate(
+            network.layers_at_rest(replicas), rng, burn_in=300
+        )
+        found, _ = students_of(network).simulate(layers, rng, burn_in=steps, measure=angles)
         squares = (found[0] - angles(layers)) ** 2
         expected = flat.turning_rate(network) * steps
         error = squares.std(axis=0, ddof=1) / math.sqrt(replicas)
@@ -283,8 +299,8 @@ class TestFlatDirections:
         tilt = np.array([[1.6, 0.5], [0.0, 0.7]])
         layers = [np.tile(m, (2000, 1, 1)) for m in (tilt, np.linalg.inv(tilt))]
         squares = np.trace(tilt.T @ tilt) + np.trace(np.linalg.inv(tilt @ tilt.T))
-        found, _ = simulate(
-            network, layers, np.random.default_rng(8), burn_in=200, every=150, snapshots=4
+        found, _ = students_of(network).simulate(
+            layers, np.random.default_rng(8), burn_in=200, every=150, snapshots=4
         )
         levels = np.linalg.svd(found, compute_uv=False)[..., ::-1].swapaxes(0, 1)
         gaps = levels[..., 1] - levels[..., 0]

@@ -113,6 +113,17 @@ class LinearNetwork:
         squares[-1] = self.outputs * nuclear * s / share
         return np.sqrt(squares)
 
+    def layers_at_rest(self, replicas: int = 1) -> list[Array]:
+        """Weights of layers with one hidden unit for each mode, shape (replica, rows, columns)."""
+        modes = len(self.values)
+        widths = [self.inputs, *[modes] * (self.layers - 1), self.outputs]
+        found = []
+        for values, columns, rows in zip(self.layer_values, widths[:-1], widths[1:], strict=True):
+            weights = np.zeros((replicas, rows, columns))
+            weights[:, np.arange(modes), np.arange(modes)] = values
+            found.append(weights)
+        return found
+
     @property
     def split(self) -> tuple[float, float]:
         """Factors alpha and beta of two layers, w_1^2 = alpha s and w_2^2 = beta s."""

@@ -36,13 +36,7 @@ def third_cumulants(network: LinearNetwork) -> Array:
 
 def _curvature_along(network: LinearNetwork) -> Array:
     """(A1_k)_ij, shape (N, N, N), by central differences, which are exact for two layers."""
-    modes, depth = len(network.singular_values), network.layers
-    sizes = [network.inputs, *[modes] * (depth - 1), network.outputs]
-    weights = []
-    for values, columns, rows in zip(network.layer_values, sizes[:-1], sizes[1:], strict=True):
-        layer = np.zeros((rows, columns))
-        layer[np.arange(modes), np.arange(modes)] = values
-        weights.append(layer)
+    weights = [layer[0] for layer in network.layers_at_rest()]
     count = network.outputs * network.inputs
     h = network.curvature
     found = np.zeros((count, count, count))
