@@ -150,23 +150,25 @@ class LinearNetwork:
 
     @cached_property
     def shift(self) -> Array:
-        """Mean m_i of the diagonal entries of P - T in the modes, shape (r,)."""
+        """Mean m_i of the diagonal entries of P - T in the modes, shape (r,).
+
+        With Var(D_jk) / h_jk in the place of t, as the mean gradient is zero for any step.
+        """
         if self.layers == 1:
             return np.zeros(len(self.values))
-        squares = self.layer_values**2
-        # dF / d log w_li: layer l stands before the layers above it, and after those below it.
+        squares, modes = self.layer_values**2, len(self.values)
+        alive = self.curvature > 0
+        share = np.where(alive, self.variance / np.where(alive, self.curvature, 1.0), 0.0)
+        # sum_jk share_jk d h_jk / d log w_li: layer l is before those above, after those below.
         force = np.zeros_like(squares)
         for layer, (before, after) in enumerate(around(squares)):
             if before is not None:
-                force[:layer] += 2.0 * before * (self.outputs if after is None else after.sum())
+                force[:layer] += 2.0 * before * (_padded(after, self.outputs) @ share)[:modes]
             if after is not None:
-                force[layer + 1 :] += (
-                    2.0 * after * (self.inputs if before is None else before.sum())
-                )
-        modes = len(self.values)
+                force[layer + 1 :] += 2.0 * after * (share @ _padded(before, self.inputs))[:modes]
         stiffness = np.diagonal(self.curvature)[:modes]
         push = (force / squares).sum(axis=0) * self.values
-        return np.asarray(-0.5 * self.temperature * push / stiffness)
+        return np.asarray(-0.5 * push / stiffness)
 
     @property
     def nonlinearity(self) -> float:
