@@ -51,6 +51,21 @@ def make_figure(plan, study, figure):
     assert split_figure(figure)[1] == plan.figure_params(study, figure)["figure"]
 
 
+def make_linear_scaling(plan, study):
+    """The tests of the linear scaling rule over a study."""
+    results = plan.results
+    stages.linear_scaling(
+        study,
+        **plan.linear_scaling_params(study),
+        inputs=plan.linear_scaling_inputs(study),
+        output={
+            "laws": results.linear_scaling(study),
+            "points": results.noise_response(study),
+            "page": results.linear_scaling_page(study),
+        },
+    )
+
+
 def make(plan):
     """All artifacts of a plan but the table of runs and the document."""
     Path(plan.results.root).mkdir(parents=True, exist_ok=True)
@@ -66,5 +81,7 @@ def make(plan):
                 output=plan.results.scaling(study.name),
                 table=plan.results.scaling_page(study.name),
             )
+        if study.tests_linear_scaling:
+            make_linear_scaling(plan, study.name)
         for figure in study.figures:
             make_figure(plan, study.name, figure)

@@ -14,6 +14,8 @@ import yaml
 from dysonflow.analysis.fits import FITS_FIELDS
 from dysonflow.analysis.increments import INCREMENTS_FIELDS
 from dysonflow.analysis.laws import LAWS
+from dysonflow.analysis.linear_scaling import LINEAR_SCALING_SCHEMA, TEXTS
+from dysonflow.analysis.noise_response import POINT_FIELDS
 from dysonflow.analysis.scaling import SCALING_SCHEMA
 from dysonflow.analysis.spectra import SPECTRA_FIELDS
 from dysonflow.planning import reference as reference_docs
@@ -60,11 +62,18 @@ def test_every_law_is_described():
     assert [row for row in rows if row in expected] == expected
 
 
+def test_every_law_of_linear_scaling_is_described():
+    text = (ROOT / "docs" / "tables.md").read_text(encoding="utf-8")
+    assert all(f"| `{law}` | {meaning} |" in text for law, meaning in TEXTS.items())
+
+
 TABLES = {
     "Spectra": SPECTRA_FIELDS,
     "Fits": FITS_FIELDS,
     "Increments": INCREMENTS_FIELDS,
     "Scaling": list(SCALING_SCHEMA),
+    "Noise response": POINT_FIELDS,
+    "Linear scaling": list(LINEAR_SCALING_SCHEMA),
     "Runs": RUNS_FIELDS,
 }
 
@@ -80,7 +89,7 @@ def test_every_column_is_described_and_every_description_has_a_column(table):
     columns = {field.name for field in TABLES[table]}
     left = {c for c in columns if not any(re.fullmatch(p, c) for p in patterns)}
     assert left == set()
-    if table != "Scaling":  # Laws are described there as well.
+    if "caling" not in table:  # Laws are described there as well.
         assert [p for p in patterns if not any(re.fullmatch(p, c) for c in columns)] == []
 
 

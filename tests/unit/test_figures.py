@@ -168,7 +168,7 @@ def student(tmp_path_factory):
         "model": "teacher_student",
         "hyperparameters": {"replicas": 40, "snapshots": 3, "lags": [1, 2]},
         "sweep": {"batch_size": [2, 64]},
-        "figures": ["sigma"],
+        "figures": ["sigma", "linear_scaling"],
     }
     plan = Plan.from_config({"studies": {"small": study}}, Results(str(folder)))
     make(plan)
@@ -255,8 +255,8 @@ def test_the_style_is_one_reason_to_draw_again(student):
         student,
         studies={"small": replace(student.studies["small"], figure_style="column")},
     )
-    (path,) = audit.verify(plan).stale
-    assert path.name == "sigma.png"
+    stale = audit.verify(plan).stale
+    assert sorted(path.name for path in stale) == ["linear_scaling.png", "sigma.png"]
 
 
 def contrast_on_white(colour):

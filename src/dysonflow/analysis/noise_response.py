@@ -2,8 +2,8 @@
 
 A level is a singular value of a layer. Two widths of it are told apart. `level_width` is its
 standard deviation over replicas at a snapshot: in networks also that of where the starts led to.
-`fluctuation` is the standard deviation over the snapshots of one replica, the mean path of all
-replicas taken off: what the noise moves.
+`fluctuation` is the standard deviation over the snapshots of one replica, without the mean path of
+all replicas and a straight line of its own: what the noise moves, where levels still drift as well.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 ALL = -1
 """Number that stands for all levels of a layer together."""
 LOSS, MEAN, WIDTH, FLUCTUATION = "loss", "mean_level", "level_width", "fluctuation"
-DIFFUSION, DRIFT = "diffusion", "drift"
+DIFFUSION = "diffusion"
 POINT_FIELDS = [
     *RUN_FIELDS,
     pa.field("quantity", pa.string(), False),
@@ -72,10 +72,14 @@ def level_rows(levels: np.ndarray) -> Iterator[dict[str, Any]]:
     without = ((replicas - 1) * variance - replicas / (replicas - 1) * square) / (replicas - 2)
     variances = np.concatenate([variance[None], without])
     yield from _rows(WIDTH, np.sqrt(variances), np.sqrt(variances.mean(axis=1)))
-    if snapshots > 1:
-        # What all replicas do together is drift. Without it, and without the mean of each.
-        own = centred.var(axis=1, ddof=1) * replicas / (replicas - 1)
-        variances = leave_one_out_means(own)
+    if snapshots > 2:
+        # What all replicas do together is drift; so is what each does steadily.
+        line = np.vander(np.linspace(-1.0, 1.0, snapshots), 2)
+        basis = np.linalg.qr(line)[0]
+        own = centred - np.einsum("sk,tk,rtl->rsl", basis, basis, centred)
+        # Two degrees of freedom are gone for each replica, and one replica for the mean path.
+        freedom = (snapshots - 2) * (replicas - 1) / replicas
+        variances = leave_one_out_means((own**2).sum(axis=1) / freedom)
         yield from _rows(FLUCTUATION, np.sqrt(variances), np.sqrt(variances.mean(axis=1)))
 
 
@@ -98,8 +102,8 @@ def run_points(
     spectra, weights : str
         Its files.
     increments : pandas.DataFrame, optional
-        Its increments, if it has lags: diffusion and drift are those of the smallest lag, per unit
-        of training time, learning rate times steps.
+        Its increments, if it has lags: the diffusion is that of the smallest lag, per unit of
+        training time, effective rate times steps.
     """
     rate = run.effective_rate
     values = run.canonical()
@@ -125,10 +129,9 @@ def run_points(
             continue
         rows = increments[(increments["layer"] == layer) & (increments["method"] == FREE)]
         rows = rows[(rows["flag"] == "") & (rows["lag"] == rows["lag"].min())]
-        for quantity in (DIFFUSION, DRIFT):
-            for _, row in rows[rows[quantity].notna()].iterrows():
-                found = {"value": row[quantity] / rate, "error": row[f"{quantity}_error"] / rate}
-                yield {**same, "layer": layer, "quantity": quantity, "level": ALL, **found}
+        for _, row in rows[rows[DIFFUSION].notna()].iterrows():
+            found = {"value": row[DIFFUSION] / rate, "error": row[f"{DIFFUSION}_error"] / rate}
+            yield {**same, "layer": layer, "quantity": DIFFUSION, "level": ALL, **found}
 
 
 def points_columns(schema: pa.Schema, rows: Sequence[Mapping[str, Any]]) -> dict[str, pa.Array]:

@@ -72,6 +72,37 @@ def constant(value: Any, kind: pa.DataType, rows: int) -> pa.Array:
     return arrow_array([value] * rows, kind)
 
 
+def wider(one: pa.DataType, other: pa.DataType) -> pa.DataType:
+    """Type of a column that holds what two columns hold: a list if one does, real if one is.
+
+    Raises
+    ------
+    TypeError
+        If there is none, as for a text and a number.
+    """
+    if one == other:
+        return one
+    inner = [kind.value_type if pa.types.is_list(kind) else kind for kind in (one, other)]
+    if inner[0] != inner[1] and set(inner) != {pa.float64(), pa.int64()}:
+        raise TypeError(f"a column is of type {one} and of type {other}")
+    kind = inner[0] if inner[0] == inner[1] else pa.float64()
+    return pa.list_(kind) if inner != [one, other] else kind
+
+
+def widened(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The same table with the types of a schema, each that of the column or `wider`."""
+    for number, field in enumerate(table.schema):
+        kind = schema.field(field.name).type
+        if kind == field.type:
+            continue
+        values = table[field.name].to_pylist()
+        if pa.types.is_list(kind) and not pa.types.is_list(field.type):
+            values = [None if value is None else [value] for value in values]
+        column = pa.chunked_array([arrow_array(values, kind)])
+        table = table.set_column(number, field.with_type(kind), column)
+    return table
+
+
 def numpy_array(column: pa.ChunkedArray) -> np.ndarray:
     """Numbers of a column without nulls, as a NumPy array."""
     parts = []

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dysonflow.artifacts import seals
-from dysonflow.artifacts.arrow import texts
+from dysonflow.artifacts.arrow import texts, widened, wider
 from dysonflow.artifacts.files import METADATA_KEY, atomic, check_seal, header
 from dysonflow.errors import DamagedError
 
@@ -173,7 +173,15 @@ def read_arrow(
             tables += list(_parts(path, columns, layer))
         except (OSError, pa.ArrowException) as error:
             raise DamagedError(path, str(error)) from error
-    # Of two models, each lacks hyperparameters of the other: nothing is required of the union.
+    # Of two models, each lacks hyperparameters of the other: nothing is required of the union. One
+    # may take a number where the other takes a list.
+    fields: dict[str, pa.Field] = {}
+    for table in tables:
+        for field in table.schema:
+            known = fields.setdefault(field.name, field)
+            fields[field.name] = field.with_type(wider(known.type, field.type))
+    schema = pa.schema(list(fields.values()))
+    tables = [widened(table, schema) for table in tables]
     return pa.concat_tables(tables, promote_options="default")
 
 

@@ -24,8 +24,10 @@ from dysonflow.hyperparameters import Cost, FileHyperparameters, planning_only, 
 from dysonflow.lazy import LazyModule
 from dysonflow.models.base import System
 from dysonflow.readers import datasets
+from dysonflow.simulation.base import BLOCK_SIZE
 from dysonflow.simulation.descent import DescentHyperparameters
 from dysonflow.simulation.perceptrons import (
+    PART,
     Activation,
     Initialisation,
     Loss,
@@ -172,10 +174,15 @@ class MLPHyperparameters(DescentHyperparameters, FileHyperparameters):
         """What one SGD step of one replica costs: three products of matrices for each layer."""
         parameters = sum(rows * columns for rows, columns in self.matrices())
         fresh = self.widths[0] + self.widths[-1] if self.has_fresh_samples else 1
+        # Samples are shared by a block; losses are taken of a part of them at a time.
+        shared = 4 * sum(path.stat().st_size for path in self.sources if path.is_file()) / 8
+        shared += (self.training_samples or EVALUATED) * (self.widths[0] + self.widths[-1])
         return Cost(
             draws=self.batch_size * fresh,
             operations=6 * self.batch_size * (parameters + 4 * sum(self.widths)) + 10 * parameters,
-            numbers=8 * parameters + 8 * self.batch_size * sum(self.widths),
+            numbers=8 * parameters
+            + 8 * max(self.batch_size, PART) * sum(self.widths)
+            + 4 * shared / BLOCK_SIZE,
         )
 
     def files(self) -> list[Path]:

@@ -21,6 +21,7 @@ import pyarrow as pa
 from dysonflow import models
 from dysonflow.analysis.columns import hyperparameter_fields, in_column
 from dysonflow.artifacts import files, kinds, provenance, tables
+from dysonflow.artifacts.arrow import wider
 from dysonflow.artifacts.weights import UNFINISHED
 from dysonflow.errors import (
     ArtifactError,
@@ -309,7 +310,8 @@ def runs_table(studies: Mapping[str, Sequence[Hyperparameters]], results: Result
     fields = {field.name: field for field in RUNS_FIELDS}
     for model in models.names():
         for field in hyperparameter_fields(models.hyperparameters_of(model)):
-            fields.setdefault(field.name, field.with_nullable(True))
+            known = fields.setdefault(field.name, field.with_nullable(True))
+            fields[field.name] = known.with_type(wider(known.type, field.type))
     schema = pa.schema(list(fields.values()))
     columns = {}
     for field in schema:

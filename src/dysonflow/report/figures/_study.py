@@ -406,7 +406,9 @@ def told_apart(runs: Sequence[Hyperparameters]) -> list[list[str]]:
 
 def name_of(run: Hyperparameters) -> str:
     """Values that tell the runs of a study apart, for a legend."""
-    shown = {symbol: getattr(run, name) for name, symbol in type(run).symbols().items()}
+    idle = run.idle()
+    symbols = type(run).symbols().items()
+    shown = {symbol: getattr(run, name) for name, symbol in symbols if name not in idle}
     return ", ".join(
         f"${symbol} = {value:g}$" if isinstance(value, int | float) else f"${symbol}$ = {value}"
         for symbol, value in shown.items()

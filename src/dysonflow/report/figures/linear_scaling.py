@@ -4,7 +4,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from dysonflow.analysis.linear_scaling import EXPONENT_A, EXPONENT_B, equal_pairs, families
+from dysonflow.analysis.linear_scaling import (
+    EXPONENT_A,
+    EXPONENT_B,
+    equal_family,
+    equal_pairs,
+    families,
+)
 from dysonflow.analysis.noise_response import ALL, DIFFUSION, FLUCTUATION, LOSS, WIDTH
 from dysonflow.artifacts import tables
 from dysonflow.report.figures._page import legend_above, plain_ticks
@@ -63,7 +69,7 @@ def draw(data: StudyData) -> Drawing:
             lower.axhline(1.0, color="grey", lw=0.8)
             upper.set_xlabel(NOISE)
             upper.set_ylabel(SHOWN[quantity])
-            lower.set_xlabel(RATE)
+            lower.set_xlabel(RATE if not data.page.is_column else r"$a/(1-m)$")
             lower.set_ylabel("ratio at equal noise")
             axes[f"{quantity} against noise"] = (NOISE, SHOWN[quantity].replace("\n", " "))
             axes[f"{quantity} at equal noise"] = (RATE, "ratio to the run of smallest rate")
@@ -99,7 +105,7 @@ def _ratios(
     numbers = []
     # Layers side by side, where they have the same learning rates.
     shift = dict(zip(tones, 1.03 ** np.arange(len(tones)), strict=True))
-    for (layer, _), rows in here.groupby(["layer", "merged"], sort=False):
+    for (layer, _), rows in here.groupby(["layer", equal_family(quantity)], sort=False):
         pairs = equal_pairs(rows).set_index("run")
         pairs["family"] = rows.set_index("run")["family"]
         for family, some in pairs.groupby("family", sort=False):

@@ -13,15 +13,15 @@ from dysonflow.report.figures._study import (
 )
 
 MOST_RUNS = 3
-"""Runs that are shown side by side."""
+"""Runs that are shown side by side, one less in a column."""
 
 
 def draw(data: StudyData) -> Drawing:
-    """Draw a row of panels for each layer, a column for each of up to `MOST_RUNS` runs."""
+    """Draw a row of panels for each layer, a column for each of some runs."""
     # Layers may differ between runs: those of the first are shown.
     layers = data.runs[0].layers()
     among = [run for run in data.runs if run.layers() == layers]
-    runs = data.representative(MOST_RUNS, among)
+    runs = data.representative(MOST_RUNS - data.page.is_column, among)
     names = dict(zip((run.name for run in data.runs), told_apart(data.runs), strict=True))
     numbers, axes = [], {}
     with data.page.look():
@@ -47,7 +47,7 @@ def draw(data: StudyData) -> Drawing:
                 if column == 0:
                     panel.set_ylabel(f"singular values\n{label}")
                 if row == 0:
-                    panel.set_title(text.replace(", ", "\n"), loc="left", fontsize="small")
+                    panel.set_title(text.replace(", ", "\n"), loc="left")
                 if row == rows - 1:
                     panel.set_xlabel("SGD step")
                 panel.margins(x=0)
