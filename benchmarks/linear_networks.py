@@ -343,7 +343,7 @@ def unbalanced_pair() -> Rows:
 
 def gas_or_matrix() -> Rows:
     """Trained networks against laws of all levels."""
-    for rate, steps in ((0.01, 60_000), (0.02, 20_000), (0.04, 8_000)):
+    for rate, steps in ((0.02, 16_000), (0.04, 6_000)):
         run = dysonflow.train(
             "mlp",
             {
@@ -358,8 +358,8 @@ def gas_or_matrix() -> Rows:
                 "initial_width": 0.1,
                 "learning_rate": rate,
                 "batch_size": 4,
-                "replicas": 256,
-                "snapshots": 32,
+                "replicas": 128,
+                "snapshots": 64,
                 "burn_in": steps // 2,
                 "steps": steps,
             },

@@ -27,9 +27,8 @@ LARGEST_STEP, LARGEST_STEP_OF_A_LAYER = 0.5, 0.2
 """Learning rate times the largest curvature up to which the theory is taken at its word."""
 LARGEST_NONLINEARITY = 0.02
 """`LinearNetwork.nonlinearity` up to which it is."""
-LARGEST_MEMORY = 0.05
-"""Share of the width of a level, or of its curvature, by which the imbalance of the start may still
-change it."""
+LARGEST_MEMORY = 0.01
+"""Share by which the imbalance of the start may still change the width of a level."""
 UNLUCKY = 1000.0
 """The start of the slowest replica's slowest mode is so many times smaller than a typical one."""
 
@@ -297,21 +296,33 @@ def _beyond(h: MLPHyperparameters, place: LinearNetwork, number: int | None) -> 
     time = place.learning_time(start / UNLUCKY)
     if float(h.burn_in) < time:
         return f"burn_in = {h.burn_in}: it may take {time:.0f} SGD steps until all is learnt"
-    left = min(_imbalances(h, place)) if place.layers > 1 else 0.0
-    if number is not None:
-        allowed = LARGEST_MEMORY * math.sqrt(2.0 * place.temperature / place.values.min())
-    elif place.layers == 2:
-        # The curvature is sqrt(Q^2 + 4 s^2) in place of 2 s.
-        left, allowed = left**2 / 8.0, LARGEST_MEMORY / 5.0
-    else:
-        allowed = LARGEST_MEMORY
-    if left <= allowed:
+    if place.layers == 1:
+        return ""
+    effect = _effect_of_the_start(h, place, number)
+    if effect <= LARGEST_MEMORY:
         return ""
     rate = imbalance_rate(place)
     return (
-        f"the layers are not balanced: what is left of the start changes a level by {left:.2g} of "
-        f"it, more than {allowed:.2g}; the noise takes it away within 1 / {rate:.2g} SGD steps"
+        "the layers are not balanced: what is left of the start changes a width by a share of "
+        f"{effect:.2g}, more than {LARGEST_MEMORY:g}; the noise takes it away within "
+        f"1 / {rate:.2g} SGD steps"
     )
+
+
+def _effect_of_the_start(h: MLPHyperparameters, place: LinearNetwork, number: int | None) -> float:
+    """Share by which what is left of the start changes a width, or of it by which it moves a level.
+
+    An estimate of its size.
+    """
+    left = min(_imbalances(h, place))
+    width = math.sqrt(2.0 * place.temperature / place.values.min())
+    if number is None:
+        # Two layers: the curvature is sqrt(Q^2 + 4 s^2) in place of 2 s.
+        return left**2 / 16.0 if place.layers == 2 else left / 2.0
+    if place.inputs == place.outputs:
+        # Q / 2 of either sign beside the fluctuations of w^2.
+        return (left / (2.0 * width)) ** 2 / 2.0
+    return left / (2.0 * width)
 
 
 def expected_levels(h: MLPHyperparameters, layer: str, edges: np.ndarray) -> np.ndarray:
