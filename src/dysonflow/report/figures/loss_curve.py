@@ -17,7 +17,7 @@ def draw(data: StudyData) -> Drawing:
     runs = data.representative(MOST_RUNS)
     rates = {run.effective_rate for run in runs}
     has_time = len(rates) > 1 and bool(np.isfinite(list(rates)).all())
-    label = "training time, learning rate times SGD steps" if has_time else "SGD step"
+    label = "training time, effective learning rate times SGD steps" if has_time else "SGD step"
     numbers, finals = [], []
     with data.page.look():
         figure = data.page.figure(7.2, 4.4)
@@ -37,11 +37,13 @@ def draw(data: StudyData) -> Drawing:
         panel.set_xlabel(label)
         panel.set_ylabel("loss")
         panel.margins(x=0)
-        legend_above(figure, *panel.get_legend_handles_labels(), columns=3)
+        if len(runs) > 1:
+            legend_above(figure, *panel.get_legend_handles_labels(), columns=3)
+    quoted = " to ".join(dict.fromkeys(f"{value:.3g}" for value in (min(finals), max(finals))))
     replicas = sorted({run.replicas for run in runs})
     caption = (
         f"Loss of study ``{data.name}`` over training. Line: median over "
         f"{' or '.join(map(str, replicas))} replicas; band: {BAND[0]:g} % to {BAND[1]:g} % of "
-        f"them. At the end the medians are {min(finals):.3g} to {max(finals):.3g}."
+        f"them. At the end the median is {quoted}."
     )
     return Drawing(figure, caption, numbers, {"": (label, "loss")}, shows_all_layers=True)

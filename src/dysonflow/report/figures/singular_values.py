@@ -51,9 +51,10 @@ def draw(data: StudyData) -> Drawing:
                 if row == rows - 1:
                     panel.set_xlabel("SGD step")
                 panel.margins(x=0)
+    which = f", of {len(runs)} of {len(data.runs)} runs" if len(data.runs) > 1 else ""
     caption = (
         f"Singular values of all layers of study ``{data.name}`` over training, in ascending "
-        f"order, of {len(runs)} of {len(data.runs)} runs. Line: mean over replicas; band: their "
+        f"order{which}. Line: mean over replicas; band: their "
         "standard deviation, which holds the noise and where each start led to."
     )
     return Drawing(figure, caption, numbers, axes, shows_all_layers=True)
