@@ -343,7 +343,7 @@ def unbalanced_pair() -> Rows:
 
 def gas_or_matrix() -> Rows:
     """Trained networks against laws of all levels."""
-    for rate, steps in ((0.02, 16_000), (0.04, 6_000)):
+    for rate, burn_in in ((0.02, 20_000), (0.04, 5_000)):
         run = dysonflow.train(
             "mlp",
             {
@@ -360,8 +360,8 @@ def gas_or_matrix() -> Rows:
                 "batch_size": 4,
                 "replicas": 128,
                 "snapshots": 64,
-                "burn_in": steps // 2,
-                "steps": steps,
+                "burn_in": burn_in,
+                "steps": burn_in + 6_000,
             },
         )
         for layer, weights in run.weights.items():

@@ -289,11 +289,7 @@ def _beyond(h: MLPHyperparameters, place: LinearNetwork, number: int | None) -> 
             f"the noise moves the weights by {place.nonlinearity:.2g} of their size, more than "
             f"{LARGEST_NONLINEARITY:g}: lower learning_rate or raise batch_size"
         )
-    start = math.prod(
-        deviation * math.sqrt(rows)
-        for deviation, (rows, _) in zip(h.initial_deviations(), h.matrices(), strict=True)
-    )
-    time = place.learning_time(start / UNLUCKY)
+    time = place.learning_time(_start(h) / UNLUCKY)
     if float(h.burn_in) < time:
         return f"burn_in = {h.burn_in}: it may take {time:.0f} SGD steps until all is learnt"
     if place.layers == 1:
@@ -309,20 +305,33 @@ def _beyond(h: MLPHyperparameters, place: LinearNetwork, number: int | None) -> 
     )
 
 
+def _start(h: MLPHyperparameters) -> float:
+    """Size of a singular value of the product at the start."""
+    sizes = zip(h.initial_deviations(), h.matrices(), strict=True)
+    return math.prod(deviation * math.sqrt(rows) for deviation, (rows, _) in sizes)
+
+
 def _effect_of_the_start(h: MLPHyperparameters, place: LinearNetwork, number: int | None) -> float:
-    """Share by which what is left of the start changes a width, or of it by which it moves a level.
+    """Share by which what is left of the start changes a width, or a fifth of the moves in widths.
 
     An estimate of its size.
     """
     left = min(_imbalances(h, place))
-    width = math.sqrt(2.0 * place.temperature / place.values.min())
     if number is None:
         # Two layers: the curvature is sqrt(Q^2 + 4 s^2) in place of 2 s.
         return left**2 / 16.0 if place.layers == 2 else left / 2.0
+    width = math.sqrt(2.0 * place.temperature / place.values.min())
+    # While it learns, the product itself is in G: about a D^2 w^2 / B for 1 / (a s) steps, times
+    # the logarithm by which the modes grow.
+    largest = float(place.values.max())
+    growth = max(math.log(largest / _start(h)), 1.0)
+    learnt = place.speed * largest * growth * len(place.values) / (2.0 * place.batch)
+    learnt *= math.exp(-imbalance_rate(place) * float(h.burn_in))
+    moved = learnt / (2.0 * math.sqrt(2.0 * place.temperature * largest)) / 5.0
     if place.inputs == place.outputs:
         # Q / 2 of either sign beside the fluctuations of w^2.
-        return (left / (2.0 * width)) ** 2 / 2.0
-    return left / (2.0 * width)
+        return max((left / (2.0 * width)) ** 2 / 2.0, moved)
+    return max(left / (2.0 * width), moved)
 
 
 def expected_levels(h: MLPHyperparameters, layer: str, edges: np.ndarray) -> np.ndarray:
