@@ -10,6 +10,7 @@ more, `product`, the map W_L ... W_1 as a whole.
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Mapping
 from functools import lru_cache
 from itertools import pairwise
@@ -83,6 +84,10 @@ class MLPHyperparameters(DescentHyperparameters, FileHyperparameters):
     """Those with the targets; for the cross-entropy one of whole numbers, the classes from 0."""
     teacher_width: float = quantity(1.0, ge=0)
     """Weights of a layer of the teacher have the variance teacher_width^2 / columns."""
+    teacher_singular_values: list[float] = quantity([], max_length=4096)
+    """Singular values of a linear teacher's product, all > 0 and equal ones degenerate, between
+    random directions; further ones are 0. Empty: random weights. In a sweep each value is a list of
+    its own."""
     teacher_seed: int = quantity(0, ge=0, lt=2**32)
     """Seed of the teacher and of its training set: the same for all points of a study."""
     label_noise: float = quantity(0.0, symbol=r"\epsilon", ge=0)
@@ -105,6 +110,9 @@ class MLPHyperparameters(DescentHyperparameters, FileHyperparameters):
         names = super().idle()
         if self.data != "teacher":
             names += ["teacher_width", "teacher_seed", "label_noise", "training_samples"]
+            names += ["teacher_singular_values"]
+        elif self.teacher_singular_values:
+            names += ["teacher_width"]
         if not self.is_file:
             names += ["inputs", "targets"]
         if self.initialisation != "normal":
@@ -128,6 +136,28 @@ class MLPHyperparameters(DescentHyperparameters, FileHyperparameters):
         """Width s of the weights of each layer at the start, for `initialisation: normal`."""
         given = self.initial_width
         return given if isinstance(given, list) else [given] * (len(self.widths) - 1)
+
+    @property
+    def fitted(self) -> bool:
+        """Whether it is a linear student of a linear teacher whose noise theory knows."""
+        return (
+            self.activation == "linear"
+            and self.loss == "squared_error"
+            and self.has_fresh_samples
+            and self.label_noise > 0
+            and not self.bias
+            and self.optimiser in ("sgd", "momentum")
+            and self.schedule == "constant"
+            and not self.warmup_steps
+            and self.weight_decay == 0
+        )
+
+    def initial_deviations(self) -> list[float]:
+        """Standard deviation of the weights of each layer at the start."""
+        return [
+            standard_deviation(self.initialisation, rows, columns, width)
+            for (rows, columns), width in zip(self.matrices(), self.initial_widths, strict=True)
+        ]
 
     def matrices(self) -> list[tuple[int, int]]:
         """Rows and columns of the trained weight matrices."""
@@ -182,6 +212,7 @@ class MLPHyperparameters(DescentHyperparameters, FileHyperparameters):
                 f"widths = {self.widths}: the digits have {DIGITS[0]} pixels and {DIGITS[1]} "
                 f"classes; begin with {DIGITS[0]} and end with {DIGITS[1]}"
             )
+        self._check_teacher()
         if self.loss == "cross_entropy" and self.label_noise:
             raise ConfigError(
                 f"label_noise = {self.label_noise:g}: a class has no normal noise; leave it out, "
@@ -192,6 +223,24 @@ class MLPHyperparameters(DescentHyperparameters, FileHyperparameters):
                 f"batch_size = {self.batch_size}: more than the {self.training_samples} samples of "
                 "the training set (training_samples)"
             )
+
+    def _check_teacher(self) -> None:
+        values = self.teacher_singular_values
+        if self.data != "teacher" or not values:
+            return
+        given = f"teacher_singular_values = {values}"
+        if self.activation != "linear":
+            raise ConfigError(
+                f"{given}: the teacher is as linear as the student, and activation is "
+                f"{self.activation}; take activation: linear, or leave them out"
+            )
+        if len(values) > min(self.widths):
+            raise ConfigError(
+                f"{given}: {len(values)} of them do not pass through the {min(self.widths)} units "
+                "of the narrowest of widths; give fewer, or wider layers"
+            )
+        if not min(values) > 0:
+            raise ConfigError(f"{given}: each must be > 0; leave out those that are 0")
 
     def check_sources(self) -> None:
         """Refuse data that changed since the run was planned, or that do not fit."""
@@ -207,10 +256,22 @@ def _stream(h: MLPHyperparameters, stream: int) -> np.random.Generator:
 def teacher_weights(h: MLPHyperparameters) -> list[np.ndarray]:
     """Weights of the teacher, layer by layer, shape (M, N); it has no biases."""
     rng = _stream(h, TEACHER)
+    if h.teacher_singular_values:
+        # Equal shares for all layers, between orthonormal vectors.
+        share = np.array(h.teacher_singular_values) ** (0.5 / (len(h.widths) - 1))
+        modes = [
+            share * np.linalg.qr(rng.standard_normal((width, len(share))))[0] for width in h.widths
+        ]
+        return [after @ before.T for before, after in pairwise(modes)]
     return [
         h.teacher_width / np.sqrt(columns) * rng.standard_normal((rows, columns))
         for rows, columns in h.matrices()
     ]
+
+
+def teacher_map(h: MLPHyperparameters) -> np.ndarray:
+    """Product of the weights of a linear teacher, shape (outputs, inputs)."""
+    return np.asarray(functools.reduce(lambda found, layer: layer @ found, teacher_weights(h)))
 
 
 def _targets_of_teacher(h: MLPHyperparameters, inputs: np.ndarray) -> np.ndarray:
@@ -305,9 +366,7 @@ class MLPSimulation(TorchSimulation):
         self.networks = Perceptrons(
             *(h.widths, replicas, h.activation, h.bias, h.loss), noise.dtype, noise.device
         )
-        for weights, width in zip(self.networks.weights, h.initial_widths, strict=True):
-            _, rows, columns = weights.shape
-            scale = standard_deviation(h.initialisation, rows, columns, width)
+        for weights, scale in zip(self.networks.weights, h.initial_deviations(), strict=True):
             if h.initialisation.endswith("uniform"):
                 # Of variance 1: between -sqrt(3) and sqrt(3).
                 start = (2.0 * noise.uniform(*weights.shape) - 1.0) * 3.0**0.5

@@ -306,11 +306,6 @@ def _expand(name: str, content: StudyConfig) -> Study:
         problems += _unfit_values(point)
     known = list(figures.FIGURES)
     fitted = _is_fitted(content.model, runs)
-    why = (
-        "without centres: give centres and noise_scale, or figures: auto"
-        if theory.exists(content.model)
-        else f"without a theory of {content.model}: leave it out, or give figures: auto"
-    )
     learns = {"learning_rate", "batch_size"} <= set(hyperparameters.model_fields)
     wanted = list(figures.STATIONARY) if content.figures == "auto" else content.figures
     if content.figures == "auto" and (not fitted or not any(map(_has_replicas, runs))):
@@ -322,13 +317,15 @@ def _expand(name: str, content: StudyConfig) -> Study:
             problems.append(f"figures: {figure!r}: unknown figure{did_you_mean(figure, known)}")
             continue
         if figures.needs_fits(figure) and not fitted:
+            why = _without(content.model)
             problems.append(f"figures: {figure!r} shows fits, and nothing is fitted {why}")
         if figures.needs_lags(figure) and not any(run.lags for run in runs):
             problems.append(
                 f"figures: {figure!r} shows increments, and no run has lags; give some under "
                 "hyperparameters, such as lags: [1, 4]"
             )
-        if figures.FIGURES[figure].needs_spectrum_laws and not _knows_spectrum(content.model):
+        knows_spectrum = fitted and _knows_spectrum(content.model)
+        if figures.FIGURES[figure].needs_spectrum_laws and not knows_spectrum:
             problems.append(
                 f"figures: {figure!r} needs a law of all levels together, and none is known of "
                 f"{content.model}: leave it out"
@@ -378,6 +375,13 @@ def _unfit_values(run: Hyperparameters) -> Iterator[str]:
             yield f"{name} = {value!r}: holds a letter that no line can show; rename what it names"
         elif isinstance(value, str) and re.search(MARKUP, value):
             yield f"{name} = {value!r}: would be markup in the report; rename what it names"
+
+
+def _without(model: str) -> str:
+    """What a study whose levels are not known lacks, and what is to be done."""
+    if theory.exists(model):
+        return f"without {theory.load(model).scope}, or figures: auto"
+    return f"without a theory of {model}: leave it out, or give figures: auto"
 
 
 def _untestable(figure: str, runs: Sequence[Hyperparameters]) -> Iterator[str]:

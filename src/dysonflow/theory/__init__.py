@@ -14,7 +14,7 @@ from dysonflow.errors import ConfigError
 if TYPE_CHECKING:
     from dysonflow.theory.base import Theory
 
-SHARED = ("base", "blocks", "tails")
+SHARED = ("base", "blocks", "drawn", "tails")
 """Files that are no theory of a model."""
 
 

@@ -176,6 +176,9 @@ class Theory(ABC, Generic[H]):
     """The same in words, for legends."""
     knows_spectrum: bool = False
     """Whether it has laws of all levels together."""
+    scope: str = ""
+    """What a run must have, and what is to be done, for its levels to be known, in words that
+    follow on `without`; empty where they always are."""
 
     @abstractmethod
     def level_name(self, h: H, layer: str) -> str:

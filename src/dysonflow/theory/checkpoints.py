@@ -56,6 +56,7 @@ class CheckpointTheory(Theory[CheckpointHyperparameters]):
     variable = r"$\sqrt{\alpha/B}\,\epsilon$"
     finite_step_variable = r"$\sqrt{\alpha/B}\,\epsilon$ $\times$ finite-step factor"
     slope = math.sqrt(math.pi)
+    scope = "centres: give centres and noise_scale"
 
     def level_name(self, h: CheckpointHyperparameters, layer: str) -> str:
         """What a level is, in words."""

@@ -92,6 +92,7 @@ class DysonTheory(Theory[DysonHyperparameters]):
     slope = math.nan
     centre_symbol = "c"
     centre_meaning = "centre of the confinement"
+    scope = "one centre and width for all levels: leave centres and widths out"
 
     def level_name(self, h: DysonHyperparameters, layer: str) -> str:
         """What a level is, in words."""
