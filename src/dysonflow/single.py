@@ -5,7 +5,7 @@ levels = dysonflow.spectra(run)
 fits = dysonflow.fit(run)
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -180,6 +180,57 @@ def increments(run: Run) -> "pd.DataFrame":
     parts = [
         pa.table(increments_run(run.hyperparameters, layer, MemoryWeights(run)), schema=schema)
         for layer in run.weights
+    ]
+    return pa.concat_tables(parts).to_pandas()
+
+
+def bulk(run: Run, extras: Sequence[str] = ()) -> "pd.DataFrame":
+    """Bulk, outliers and spacings of the spectra of a run with large matrices.
+
+    Parameters
+    ----------
+    run : Run
+        The run.
+    extras : sequence of str
+        Some of `vectors`, `shuffled` and `truncated`, as in a study's `bulk`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per layer, snapshot and replica; the columns of `bulk.parquet` (docs/tables.md).
+
+    Raises
+    ------
+    ConfigError
+        If no matrix is large enough, or an extra is unknown.
+    """
+    import pyarrow as pa
+
+    from dysonflow.analysis.bulk import bulk_run, bulk_schema
+    from dysonflow.analysis.bulk_scope import EXTRAS, SMALLEST_SIDE, layers_with_bulk
+    from dysonflow.analysis.spectra import eigenvalues
+
+    unknown = [extra for extra in extras if extra not in EXTRAS]
+    if unknown:
+        raise ConfigError(f"extras = {unknown}: give some of {', '.join(EXTRAS)}")
+    layers = layers_with_bulk(run.hyperparameters)
+    if not layers:
+        raise ConfigError(
+            f"run {run.name}: no matrix whose shorter side is at least {SMALLEST_SIDE}; no bulk"
+        )
+    schema = bulk_schema(type(run.hyperparameters))
+    parts = [
+        pa.table(
+            bulk_run(
+                run.hyperparameters,
+                layer,
+                eigenvalues(run.weights[layer]),
+                MemoryWeights(run),
+                extras,
+            ),
+            schema=schema,
+        )
+        for layer in layers
     ]
     return pa.concat_tables(parts).to_pandas()
 

@@ -223,6 +223,37 @@ def increments(
         metadata["seconds"] = clock.seconds
 
 
+def bulk(
+    model: str,
+    hyperparameters: Mapping[str, Any],
+    source: str,
+    extras: Sequence[str],
+    spectra: str,
+    weights: str,
+    output: str,
+) -> None:
+    """Write bulk, outliers and spacings of the spectra of all large layers of a run."""
+    from dysonflow.analysis.bulk import bulk_run, bulk_schema
+    from dysonflow.analysis.bulk_scope import layers_with_bulk
+    from dysonflow.analysis.spectra import read_eigenvalues
+    from dysonflow.artifacts.tables import table_writer
+    from dysonflow.artifacts.weights import open_weights
+
+    clock = Clock()
+    run = _parse(model, hyperparameters)
+    read = kinds.made_from([spectra, weights])
+    metadata = record(source, 0.0, **_said(run), extras=list(extras), made_from=read)
+    with (
+        open_weights(weights) as file,
+        table_writer(output, bulk_schema(type(run)), metadata) as writer,
+    ):
+        for layer in layers_with_bulk(run):
+            values, _ = read_eigenvalues(spectra, layer)
+            writer.write(bulk_run(run, layer, values, file, extras))
+            log.info("run %s, layer %s: bulk of %d matrices", run.name, layer, values[..., 0].size)
+        metadata["seconds"] = clock.seconds
+
+
 def scaling(
     study: str,
     model: str,

@@ -12,7 +12,7 @@ from dysonflow.planning import advice, audit, resources, sources
 from dysonflow.planning.graph import Plan
 from dysonflow.planning.studies import load_config, too_few_replicas
 from dysonflow.report import figures
-from dysonflow.results import FITS, INCREMENTS, RUN_NAME, SPECTRA, WEIGHTS, Results
+from dysonflow.results import BULK, FITS, INCREMENTS, RUN_NAME, SPECTRA, WEIGHTS, Results
 
 # Snakemake puts the path of Python as it is into the shell commands of its jobs. What is quoted
 # already, where this file is included twice, is no path.
@@ -112,6 +112,10 @@ def needs_of_reading(wildcards, attempt):
 
 def needs_of_increments(wildcards, attempt):
     return resources.increments(RUNS[wildcards.run], attempt)
+
+
+def needs_of_bulk(wildcards, attempt):
+    return resources.bulk(RUNS[wildcards.run], attempt)
 
 
 def needs_of_table(wildcards, attempt):

@@ -302,14 +302,14 @@ def source(stage: str, model: str, figure: str = "") -> str:
     Parameters
     ----------
     stage : str
-        One of `STAGES`, or `increments`. The first of a model that is not trained reads its weights
-        from files.
+        One of `STAGES`, `increments` or `bulk`. The first of a model that is not trained reads
+        its weights from files.
     model : str
         Name of the system.
     figure : str
         Name of the figure, for the last stage.
     """
-    after = {"increments": ("train", "increments")}
+    after = {"increments": ("train", "increments"), "bulk": ("train", "spectra", "bulk")}
     executed = list(after.get(stage) or STAGES[: STAGES.index(stage) + 1])
     is_trained = models.load(model).is_trained
     roots = {
@@ -317,6 +317,7 @@ def source(stage: str, model: str, figure: str = "") -> str:
         "spectra": ["dysonflow.analysis.spectra"],
         "fit": ["dysonflow.analysis.fits", *_theory_of(model)],
         "increments": ["dysonflow.analysis.increments", *_theory_of(model)],
+        "bulk": ["dysonflow.analysis.bulk"],
         "scaling": ["dysonflow.analysis.scaling"],
     }
     if is_trained:
@@ -329,6 +330,8 @@ def source(stage: str, model: str, figure: str = "") -> str:
             executed = ["train", "spectra", "figure"]
         if "increments" in kind.inputs:
             executed.insert(1, "increments")
+        if "bulk" in kind.inputs:
+            executed.insert(-1, "bulk")
     # Of the stages only the functions themselves: the others do not run.
     first = ["join", "train"] if is_trained else ["read_weights"]
     names = ["_parse", "_lists", *first, *executed[1:]]

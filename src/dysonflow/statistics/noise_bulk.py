@@ -226,9 +226,7 @@ class _Spectrum:
                 break
         return np.array(found)
 
-    def described(
-        self, above: int, below: int, zeros: int, excess_kurtosis: float
-    ) -> NoiseBulk:
+    def described(self, above: int, below: int, zeros: int, excess_kurtosis: float) -> NoiseBulk:
         """All that is known once it is clear what lies outside."""
         x, n, p = self.x, self.n, self.p
         variance = self.variance(above, below)

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,8 @@ FEWEST = 10
 """Values that a tail has at least."""
 MOST_STARTS = 100
 """Starts that are tried, evenly spread over the ranks of the values."""
+RANGES = {"alpha": [0.0, 100.0], "Lambda": [0.0, None]}
+"""Of the exponent and the rate of a truncated law; unless told, the package ends at exponent 3."""
 STEP = 1e-3
 """Relative step of the differences that give the curvature of a likelihood."""
 
@@ -40,7 +43,9 @@ class PowerLawTail:
 
 
 def fit_tail(values: ArrayLike, fewest: int = FEWEST) -> PowerLawTail | None:
-    """Fit a power law to the largest values (Clauset, Shalizi and Newman, SIAM Rev. 51, 661 (2009)).
+    """Fit a power law to the largest values.
+
+    By the rule of Clauset, Shalizi and Newman, SIAM Rev. 51, 661 (2009).
 
     The estimate of the package powerlaw, but for exponents above 3, which that does not allow by
     default, and at most `MOST_STARTS` starts; in a hundredth of the time. None for fewer than
@@ -72,7 +77,11 @@ def fit_tail(values: ArrayLike, fewest: int = FEWEST) -> PowerLawTail | None:
         distance = float(max(np.abs(law - steps[:-1]).max(), np.abs(law - steps[1:]).max()))
         if best is None or distance < best.distance:
             best = PowerLawTail(
-                float(1.0 + slope), float(slope / math.sqrt(count)), float(x[first]), count, distance
+                float(1.0 + slope),
+                float(slope / math.sqrt(count)),
+                float(x[first]),
+                int(count),
+                distance,
             )
     return best
 
@@ -110,29 +119,31 @@ def fit_truncated(values: ArrayLike, start: float) -> TruncatedTail:
     x = x[x >= start]
     # Exponents do not depend on the unit, and a rate of the order of one is found best.
     unit = float(x.mean())
+    low, settings = start / unit, {"parameter_ranges": RANGES, "verbose": False}
     with warnings.catch_warnings():
         # It says so where it ends at the edge of its range, which is an answer here.
         warnings.simplefilter("ignore")
-        fit = powerlaw.Fit(x / unit, xmin=start / unit, verbose=False)
-        bent = fit.truncated_power_law
+        bent = powerlaw.Truncated_Power_Law(data=x / unit, xmin=low, **settings)
         exponent, rate = float(bent.parameter1), float(bent.parameter2)
 
         def likelihood(a: float, b: float) -> float:
-            law = powerlaw.Truncated_Power_Law(
-                xmin=start / unit, parameters=[a, b], verbose=False
-            )
+            law = powerlaw.Truncated_Power_Law(xmin=low, parameters=[a, b], **settings)
             return float(np.sum(law.loglikelihoods(x / unit)))
 
         errors = _errors(likelihood, exponent, rate)
-        gain = likelihood(exponent, rate) - float(np.sum(fit.power_law.loglikelihoods(x / unit)))
+        slope = len(x) / float(np.log(x / start).sum())
+        pure = len(x) * math.log(slope / low) - (1.0 + slope) * float(np.log(x / start).sum())
+        gain = likelihood(exponent, rate) - pure
     p_value = 0.5 * float(erfc(math.sqrt(max(gain, 0.0))))
     return TruncatedTail(exponent, errors[0], rate / unit, errors[1] / unit, p_value)
 
 
-def _errors(likelihood: object, a: float, b: float) -> tuple[float, float]:
+def _errors(likelihood: Callable[[float, float], float], a: float, b: float) -> tuple[float, float]:
     """Standard errors of two parameters from the second differences of a likelihood."""
     h, k = STEP * max(abs(a), 1.0), STEP * max(abs(b), STEP)
-    f = {(i, j): likelihood(a + i * h, b + j * k) for i in (-1, 0, 1) for j in (-1, 0, 1)}  # type: ignore[operator]
+    if a < 2.0 * h or b < 2.0 * k:
+        return math.nan, math.nan
+    f = {(i, j): likelihood(a + i * h, b + j * k) for i in (-1, 0, 1) for j in (-1, 0, 1)}
     aa = (f[1, 0] - 2.0 * f[0, 0] + f[-1, 0]) / h**2
     bb = (f[0, 1] - 2.0 * f[0, 0] + f[0, -1]) / k**2
     ab = (f[1, 1] - f[1, -1] - f[-1, 1] + f[-1, -1]) / (4.0 * h * k)

@@ -7,8 +7,6 @@ Rev. 104, 483 (1956)); vectors that live on a few coordinates have a larger four
 import math
 from dataclasses import dataclass
 
-import numpy as np
-
 from dysonflow.statistics.arrays import FloatArray
 
 
@@ -19,8 +17,8 @@ class Delocalisation:
     Attributes
     ----------
     participation : float
-        Mean over the vectors of 1 / (n sum_i u_i^4), the part of the coordinates that a vector lives
-        on; (n + 2) / (3 n), about a third, for uniform ones.
+        Mean over the vectors of 1 / (n sum_i u_i^4), the part of the coordinates that a vector
+        lives on; (n + 2) / (3 n), about a third, for uniform ones.
     p_value : float
         Of the mean fourth moment under uniform vectors, from both sides.
     """

@@ -1,7 +1,7 @@
 """A signal in noise: where its singular value detaches from the bulk, and back.
 
-W = t u v^T + w G with unit vectors u, v and a matrix G of independent entries of variance 1 and sides
-n, p. Above the threshold t = w (n p)^(1/4) (Baik, Ben Arous and Peche 2005) a singular value leaves
+W = t u v^T + w G with unit vectors u, v and a matrix G of independent entries of variance 1 and
+sides n, p. Above the threshold t = w (n p)^(1/4) (Baik, Ben Arous and Peche 2005) a singular value leaves
 the bulk; formulas are those of Benaych-Georges and Nadakuditi, J. Multivar. Anal. 111, 120 (2012).
 """
 
@@ -19,9 +19,7 @@ def threshold(longer: float, shorter: float, scale: float = 1.0) -> float:
     return scale * (longer * shorter) ** 0.25
 
 
-def position(
-    strength: ArrayLike, longer: float, shorter: float, scale: float = 1.0
-) -> FloatArray:
+def position(strength: ArrayLike, longer: float, shorter: float, scale: float = 1.0) -> FloatArray:
     """Singular value of W to which a signal of this strength leads.
 
     w sqrt((t^2 + n)(t^2 + p)) / t in units of w above the threshold, the edge w (sqrt(n) + sqrt(p))
@@ -57,8 +55,8 @@ def signals(
     """Strengths of the signals that lead to these singular values of W.
 
     The inverse of `position`. Errors are those of Gaussian noise and directions that are
-    uniform on the sphere: the position is where the product A B of the two resolvents of the noise in
-    the directions of the signal is 1/t^2, and A, B and the mixed resolvent fluctuate by averages of
+    uniform on the sphere: the position is where the product A B of the two resolvents of the
+    noise in the directions of the signal is 1/t^2, and A, B and the mixed resolvent fluctuate by averages of
     their squares over the bulk.
     """
     n, p = longer, shorter
@@ -79,9 +77,8 @@ def signals(
         variance_a = 2.0 / n * (square_a - a**2)
         variance_b = 2.0 / p * (square_b - b**2)
         mixed = (square_a - a / z) / p
-        slope = slope_a * b + a * slope_b
         noise = 4.0 * mixed / t2 + b**2 * variance_a + a**2 * variance_b
-        # A B = 1/t^2 takes an error of z into one of t.
+        # By 1/t^2 = A B (with the mixed resolvent) what these fluctuate by is an error of t.
         error = np.sqrt(noise) * t**3 / 2.0
         found = np.where(is_out, error, np.nan)
     inside = n * p / t2**2

@@ -52,6 +52,8 @@ class StudyData:
         Table of the study's laws.
     increments : sequence of path
         Files of the runs with lags, in their order.
+    bulk : sequence of path
+        Files of the runs with large matrices, in their order.
     """
 
     name: str
@@ -61,6 +63,7 @@ class StudyData:
     weights: Sequence[str] = ()
     scaling: str | None = None
     increments: Sequence[str] = ()
+    bulk: Sequence[str] = ()
     layer: str = ""
     page: Page = Page()
 
@@ -235,6 +238,11 @@ class StudyData:
         """Increments of the layer of all runs of the study that have lags."""
         return tables.read_table(self.increments, layer=self.layer)
 
+    @cached_property
+    def bulk_table(self) -> pd.DataFrame:
+        """Bulk of all layers of all runs of the study that have one."""
+        return tables.read_table(self.bulk)
+
     @property
     def pairs(self) -> pd.DataFrame:
         """Fits of the pairs of degenerate levels that could be fitted."""
@@ -266,6 +274,8 @@ class Drawing:
         named. Dimensionless where no unit stands in brackets.
     page : Page
         What it was drawn for.
+    shows_all_layers : bool
+        Whether it is of all layers, not of one.
     """
 
     figure: Figure
@@ -273,6 +283,7 @@ class Drawing:
     numbers: list[pd.DataFrame] = field(default_factory=list)
     axes: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     page: Page = Page()
+    shows_all_layers: bool = False
 
     def save(
         self, png: str, pdf: str, csv: str, caption: str, metadata: Mapping[str, Any] | None = None
@@ -332,7 +343,7 @@ def draw_figure(module: str, data: StudyData, options: Mapping[str, Any]) -> Dra
     package = __name__.rpartition(".")[0]
     drawing: Drawing = importlib.import_module(f"{package}.{module}").draw(data, **options)
     drawing = replace(drawing, page=data.page)
-    if data.has_several_layers:
+    if data.has_several_layers and not drawing.shows_all_layers:
         with data.page.look():
             drawing.figure.suptitle(f"layer {data.layer}", x=0.01, ha="left")
     return drawing
