@@ -79,7 +79,7 @@ class MarchenkoPastur:
         low, high = self.edges
         angle = np.linspace(math.pi, 0.0, 4096)
         x = 0.5 * (low + high) + 0.5 * (high - low) * np.cos(angle)
-        return np.interp(q, self.cdf(x), x)
+        return np.interp(np.asarray(q, dtype=float), self.cdf(x), x)
 
     def modes(self, x: ArrayLike, count: int = MODES) -> FloatArray:
         """Sums of Chebyshev polynomials over levels.

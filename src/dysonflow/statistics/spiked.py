@@ -1,8 +1,8 @@
 """A signal in noise: where its singular value detaches from the bulk, and back.
 
 W = t u v^T + w G with unit vectors u, v and a matrix G of independent entries of variance 1 and
-sides n, p. Above the threshold t = w (n p)^(1/4) (Baik, Ben Arous and Peche 2005) a singular value leaves
-the bulk; formulas are those of Benaych-Georges and Nadakuditi, J. Multivar. Anal. 111, 120 (2012).
+sides n, p. Above the threshold t = w (n p)^(1/4) (Baik, Ben Arous and Peche 2005) a singular value
+leaves the bulk; formulas are those of Benaych-Georges and Nadakuditi, J. Multivar. Anal. 111, 120 (2012).
 """
 
 import math
@@ -56,8 +56,8 @@ def signals(
 
     The inverse of `position`. Errors are those of Gaussian noise and directions that are
     uniform on the sphere: the position is where the product A B of the two resolvents of the
-    noise in the directions of the signal is 1/t^2, and A, B and the mixed resolvent fluctuate by averages of
-    their squares over the bulk.
+    noise in the directions of the signal is 1/t^2, and A, B and the mixed resolvent fluctuate by
+    averages of their squares over the bulk.
     """
     n, p = longer, shorter
     z = np.asarray(singular_values, dtype=float) / scale

@@ -5,6 +5,7 @@ Laws of the real symmetric ensembles (Dyson index 1) come from Fredholm determin
 """
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -54,12 +55,11 @@ def _table() -> tuple[FloatArray, FloatArray]:
     """Points and the logarithm of 1 - F_1 at them, dense enough for linear interpolation."""
     middle, half = 0.5 * (HIGH + LOW), 0.5 * (HIGH - LOW)
 
-    def logarithm(u: FloatArray) -> FloatArray:
-        return np.array([math.log1p(-_determinant(middle + half * one)) for one in u])
-
-    series = np.polynomial.chebyshev.chebinterpolate(logarithm, 80)
+    series = _series(lambda u: math.log1p(-_determinant(middle + half * u)), 80)
     fine = np.linspace(-1.0, 1.0, 8001)
-    return middle + half * fine, np.polynomial.chebyshev.chebval(fine, series)
+    return middle + half * fine, np.asarray(
+        np.polynomial.chebyshev.chebval(fine, series), dtype=np.float64
+    )
 
 
 def _determinant(s: float) -> float:
@@ -74,7 +74,7 @@ def _determinant(s: float) -> float:
 
 def _far(s: FloatArray) -> FloatArray:
     """Trace of the kernel, half of the integral of Ai from s on: 1 - F_1 to leading order."""
-    x, weight = np.polynomial.laguerre.laggauss(NODES)
+    x, weight = _laguerre()
     # exp(-u) is the decay of Ai(s + v) with u = v sqrt(s), all but a slowly changing factor.
     v = x / np.sqrt(s)[..., None]
     argument = s[..., None] + v
@@ -82,6 +82,11 @@ def _far(s: FloatArray) -> FloatArray:
     exponent = x - 2.0 / 3.0 * argument**1.5
     integrand = scaled * np.exp(np.clip(exponent, -700.0, 0.0)) * (exponent > -700.0)
     return 0.5 * (weight * integrand).sum(axis=-1) / np.sqrt(s)
+
+
+@lru_cache
+def _laguerre() -> tuple[FloatArray, FloatArray]:
+    return np.polynomial.laguerre.laggauss(NODES)
 
 
 def upper_p_values(
@@ -171,12 +176,17 @@ def _hard_edge_series(difference: int) -> FloatArray:
     u, weight = np.polynomial.legendre.leggauss(NODES)
     u, weight = 0.5 * (u + 1.0), np.sqrt(0.5 * weight)
 
-    def law(place: FloatArray) -> FloatArray:
-        found = []
-        for root in 0.5 * LARGEST_HARD * (place + 1.0):
-            inner = root * np.outer(u, u)
-            kernel = np.sqrt(root * inner) * special.jv(difference, inner)
-            found.append(1.0 - np.linalg.det(np.eye(NODES) - weight[:, None] * kernel * weight))
-        return np.array(found)
+    def law(place: float) -> float:
+        root = 0.5 * LARGEST_HARD * (place + 1.0)
+        inner = root * np.outer(u, u)
+        kernel = np.sqrt(root * inner) * special.jv(difference, inner)
+        return 1.0 - float(np.linalg.det(np.eye(NODES) - weight[:, None] * kernel * weight))
 
-    return np.polynomial.chebyshev.chebinterpolate(law, 60)
+    return _series(law, 60)
+
+
+def _series(function: Callable[[float], float], degree: int) -> FloatArray:
+    """Chebyshev series of a function on (-1, 1), which costs too much to be called often."""
+    points = np.polynomial.chebyshev.chebpts1(degree + 1)
+    values = np.array([function(float(point)) for point in points])
+    return np.asarray(np.polynomial.chebyshev.chebfit(points, values, degree))

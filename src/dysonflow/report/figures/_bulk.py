@@ -1,7 +1,7 @@
 """What the figures of bulks have in common: which run, layers and rows they show."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -25,6 +25,7 @@ class BulkData:
     """
 
     data: StudyData
+    _read: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
 
     @cached_property
     def run(self) -> Hyperparameters:
@@ -72,9 +73,11 @@ class BulkData:
 
     def eigenvalues(self, layer: str) -> np.ndarray:
         """Eigenvalues that are not zero by shape, ascending, shape (snapshot, level)."""
-        values = read_eigenvalues(self.data.file("spectra", self.run), layer)[0][0]
-        rows, columns = self.run.layers()[layer]
-        return values[:, max(columns - rows, 0) :]
+        if layer not in self._read:
+            values = read_eigenvalues(self.data.file("spectra", self.run), layer)[0][0]
+            rows, columns = self.run.layers()[layer]
+            self._read[layer] = values[:, max(columns - rows, 0) :]
+        return self._read[layer]
 
     def split(self, layer: str, snapshot: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Eigenvalues below, in and above the bulk of a snapshot."""

@@ -49,7 +49,8 @@ def draw(data: StudyData) -> Drawing:
             bottom.set_xlabel(AXES[0])
             bottom.tick_params(labelbottom=True)
         figure.supylabel(AXES[1])
-        legend_above(figure, *panels[0, 0].get_legend_handles_labels(), 2)
+        handles, labels = panels[0, 0].get_legend_handles_labels()
+        legend_above(figure, handles, labels, 2)
     caption = (
         f"Largest singular values and the bulk between its edges (scale fitted) against the step: "
         f"{bulk.title(layers)}."

@@ -19,6 +19,7 @@ def draw(data: StudyData, column: str = "outliers_above") -> Drawing:
         values[place] = np.nan if row[column] is None else float(row[column])
     shown, label = values, column.replace("_", " ")
     if "p_value" in column:
+        # Smaller ones are as good as impossible.
         shown, label = np.log10(np.maximum(values, 1e-16)), f"log10 of the {label}"
     axes = ("SGD step", label)
     with data.page.look():

@@ -1,9 +1,10 @@
 """Levels above the bulk against the step: how many, and how strong the strongest signal is."""
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from dysonflow.report.figures._bulk import BulkData, short
-from dysonflow.report.figures._page import legend_above
+from dysonflow.report.figures._page import legend_above, plain_ticks
 from dysonflow.report.figures._study import Drawing, StudyData, colours, curve
 
 LAYERS = 8
@@ -36,15 +37,18 @@ def draw(data: StudyData) -> Drawing:
         right.axhline(1.0, color="grey", ls="--", lw=0.8)
         if np.isfinite((bulk.table["strength"] / bulk.table["threshold"]).max()):
             right.set_yscale("log")
+            plain_ticks(right.yaxis, (1.0, 2.0, 5.0))
+        left.yaxis.set_major_locator(MaxNLocator(integer=True))
         left.set_ylim(bottom=0.0)
         left.set_xlabel("" if data.page.is_column else AXES["count"][0])
         right.set_xlabel(AXES["strength"][0])
         left.set_ylabel(AXES["count"][1])
         right.set_ylabel(AXES["strength"][1])
-        legend_above(figure, *left.get_legend_handles_labels(), 4)
+        handles, labels = left.get_legend_handles_labels()
+        legend_above(figure, handles, labels, 4)
     caption = (
         "Number of levels above the bulk (Tracy-Widom test at finite size, 1 % for each matrix), "
-        "and strength of the strongest signal behind them over the threshold below which none would be "
-        f"seen: {bulk.title(layers)}. Error bars: Gaussian noise, generic directions."
+        "and strength of the strongest signal behind them over the threshold below which none "
+        f"would be seen: {bulk.title(layers)}. Error bars: Gaussian noise, generic directions."
     )
     return Drawing(figure, caption, numbers, AXES, shows_all_layers=True)

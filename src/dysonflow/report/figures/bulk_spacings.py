@@ -73,6 +73,7 @@ def draw(data: StudyData) -> Drawing:
         second.set_ylim(0.0, 2.0)
         third.axhline(spacings.GOE, **goe)
         third.axhline(spacings.POISSON, **poisson)
+        third.set_xlim(-0.6, len(layers) - 0.2)
         third.set_xticks(
             np.arange(len(layers)),
             [short(one, 22) for one in layers],
@@ -83,7 +84,8 @@ def draw(data: StudyData) -> Drawing:
             if name != "gap ratio":
                 panel.set_xlabel(AXES[name][0])
             panel.set_ylabel(AXES[name][1])
-        legend_above(figure, *first.get_legend_handles_labels(), 4)
+        handles, labels = first.get_legend_handles_labels()
+        legend_above(figure, handles, labels, 4)
     caption = (
         "Distances of neighbouring levels within the bulk, unfolded by the fitted Marchenko-Pastur "
         "law, of the layers together, and the gap ratio of each, which needs no unfolding: "

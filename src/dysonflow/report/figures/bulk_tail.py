@@ -51,7 +51,8 @@ def draw(data: StudyData) -> Drawing:
             panel.set_visible(False)
         for column in range(columns):
             [one for one in panels[:, column] if one.get_visible()][-1].set_xlabel(AXES[0])
-        legend_above(figure, *panels[0, 0].get_legend_handles_labels(), 4)
+        handles, labels = panels[0, 0].get_legend_handles_labels()
+        legend_above(figure, handles, labels, 4)
     caption = (
         f"Part of the levels above an eigenvalue, at SGD step {bulk.steps[-1]}, and the power law "
         "of the tail, whose start is where its Kolmogorov-Smirnov distance is smallest: "
