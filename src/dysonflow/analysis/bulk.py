@@ -87,6 +87,8 @@ BULK_LEVEL = 1e-3
 """p-value below which a bulk is said to be none of Marchenko and Pastur."""
 MOST_OUTSIDE = 0.25
 """Part of the levels outside from which on there is said to be no bulk."""
+LEAST_NOISE = 0.5
+"""Part of the variance of the entries that must be noise for their kurtosis to be that of noise."""
 SHUFFLE = 1
 """Last part of the key of the stream that shuffles, unlike any key of a simulation."""
 
@@ -206,10 +208,8 @@ def describe(
     """
     rows, columns = matrix.shape
     levels = spectrum[max(columns - rows, 0) :]
-    square = np.square(matrix, dtype=np.float64)
-    in_rows, in_columns = square.sum(axis=1), square.sum(axis=0)
-    total = float(in_rows.sum())
-    zero_rows, zero_columns = int((in_rows == 0).sum()), int((in_columns == 0).sum())
+    kept_rows, kept_columns = matrix.any(axis=1), matrix.any(axis=0)
+    zero_rows, zero_columns = rows - int(kept_rows.sum()), columns - int(kept_columns.sum())
     row: dict[str, Any] = {
         "matrix_rows": rows,
         "matrix_columns": columns,
@@ -220,27 +220,44 @@ def describe(
         **{name: [] for name in LISTS},
         **vars(matrix_norms(np.sqrt(levels))),
     }
-    if not total > 0:
+    if zero_rows == rows:
         return row | {"flag": "all weights are zero"}
     sides = rows - zero_rows, columns - zero_columns
-    # Moments of what is not a whole row or column of zeros.
-    size = sides[0] * sides[1]
-    kurtosis = float(np.square(square, out=square).sum()) * size / total**2 - 3.0
-    row["excess_kurtosis"] = kurtosis
+    entries = matrix if sides == matrix.shape else matrix[kept_rows][:, kept_columns]
+    variance, row["excess_kurtosis"], largest = moments(entries)
     row |= _of_tail(levels, TRUNCATED in extras)
+    # Of zeros only those count here that rows and columns of zeros do not make.
+    levels, (shorter, longer) = levels[-min(sides) :], sorted(sides)
     try:
-        found = fit_bulk(levels[-min(sides) :], max(sides), min(sides), kurtosis)
+        found = fit_bulk(levels, longer, shorter, row["excess_kurtosis"])
+        if found.law.scale**2 < LEAST_NOISE * variance:
+            # The entries are mostly signal, and their kurtosis is not that of the noise.
+            found = fit_bulk(levels, longer, shorter)
     except ValueError as error:
         return row | {"flag": str(error)}
-    # Zeros by the shape that is left are no finding, those by rows or columns of zeros are counted
-    # there.
-    largest = math.sqrt(math.sqrt(float(square.max())))
-    row["largest_entry"] = largest / spiked.threshold(*sides, found.law.scale)
+    row["largest_entry"] = largest / spiked.threshold(longer, shorter, found.law.scale)
     row |= _of_fit(found, tested) | _of_spacings(found)
     if VECTORS in extras:
         row |= _of_vectors(matrix, found)
     row["flag"] = "; ".join(_doubts(row, found))
     return row
+
+
+def moments(matrix: np.ndarray) -> tuple[float, float, float]:
+    """Variance and excess kurtosis of the entries of a matrix, and the largest size of one.
+
+    Of what is left when the means of its rows and columns are taken away, which are no noise.
+    """
+    x = matrix.astype(np.float64)
+    x -= x.mean(axis=1, keepdims=True)
+    x -= x.mean(axis=0, keepdims=True)
+    largest = max(float(x.max()), -float(x.min()))
+    square = np.square(x, out=x)
+    variance = float(square.mean())
+    if not variance > 0:
+        return 0.0, 0.0, largest
+    fourth = float(np.einsum("ij,ij->", square, square)) / square.size
+    return variance, fourth / variance**2 - 3.0, largest
 
 
 def _of_tail(levels: np.ndarray, with_truncated: bool) -> dict[str, Any]:

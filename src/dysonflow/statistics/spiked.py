@@ -1,8 +1,9 @@
 """A signal in noise: where its singular value detaches from the bulk, and back.
 
 W = t u v^T + w G with unit vectors u, v and a matrix G of independent entries of variance 1 and
-sides n, p. Above the threshold t = w (n p)^(1/4) (Baik, Ben Arous and Peche 2005) a singular value
-leaves the bulk; formulas are those of Benaych-Georges and Nadakuditi, J. Multivar. Anal. 111, 120 (2012).
+sides n, p. Above the threshold t = w (n p)^(1/4) a singular value leaves the bulk (Baik, Ben Arous
+and Peche, Ann. Probab. 33, 1643 (2005)); formulas are those of Benaych-Georges and Nadakuditi,
+J. Multivar. Anal. 111, 120 (2012).
 """
 
 import math

@@ -5,10 +5,12 @@ import math
 import numpy as np
 
 from dysonflow.report.figures._bulk import BulkData, short
-from dysonflow.report.figures._page import legend_above
+from dysonflow.report.figures._page import legend_above, plain_ticks
 from dysonflow.report.figures._study import Drawing, StudyData, colours, curve
 
-LAYERS = 24
+LAYERS, LAYERS_OF_A_COLUMN = 24, 12
+FAR = 4.0
+"""Largest singular value over the edge from which on a panel is logarithmic."""
 LARGEST = 6
 """Singular values that are drawn."""
 AXES = ("SGD step", "singular value of $W$")
@@ -17,7 +19,7 @@ AXES = ("SGD step", "singular value of $W$")
 def draw(data: StudyData) -> Drawing:
     """Draw a small panel for each layer."""
     bulk = BulkData(data)
-    layers = bulk.strongest(LAYERS)
+    layers = bulk.strongest(LAYERS_OF_A_COLUMN if data.page.is_column else LAYERS)
     columns = 2 if data.page.is_column else min(4, max(len(layers), 1))
     rows = math.ceil(len(layers) / columns)
     numbers = []
@@ -41,7 +43,13 @@ def draw(data: StudyData) -> Drawing:
                 curve(layer, "upper edge", step, high),
             ]
             panel.set_title(short(layer), loc="left", fontsize="small")
-            panel.set_ylim(bottom=0.0)
+            if np.nanmax(largest) > FAR * np.nanmax(high):
+                # A bulk below values far over it would be but a line.
+                panel.set_yscale("log")
+                panel.set_ylim(bottom=0.1 * np.nanmin(high))
+                plain_ticks(panel.yaxis, (1.0, 3.0), 4)
+            else:
+                panel.set_ylim(bottom=0.0)
         for panel in panels.flat[len(layers) :]:
             panel.set_visible(False)
         for column in range(columns):

@@ -63,6 +63,7 @@ def draw(data: StudyData) -> Drawing:
                 loc="left",
             )
             left.set_ylabel(AXES[1])
+            right.set_title("all levels", loc="left")
         for panel in panels[-1]:
             panel.set_xlabel(AXES[0])
         found = dict(zip(*panels[0, 0].get_legend_handles_labels()[::-1], strict=True))
