@@ -20,6 +20,9 @@ LENGTH = 4.0
 """Length, in mean spacings, at which the number variance is taken."""
 WINDOW = 16
 """Neighbouring spacings whose mean is to be one after unfolding."""
+NULL_DISTANCE = (0.25, 6.43, 0.0666)
+"""Start, shape and unit of the gamma law that the scaled Kolmogorov-Smirnov distance of spacings of
+random matrices follows: moments of 9000 simulated spectra of 64 and 128 levels."""
 FEWEST = 8
 """Levels below which nothing is said of their distances."""
 
@@ -56,6 +59,8 @@ def mean_gap_ratio(levels: ArrayLike) -> Measured:
     variance = (off**2).mean() + 2.0 * sum((off[k:] * off[:-k]).sum() / len(r) for k in (1, 2))
     # By chance the correlations of a few levels may outweigh the variance.
     variance = max(variance, 0.25 * float((off**2).mean()))
+    # Each of the five sums about the measured mean is too small by the variance of that mean.
+    variance /= max(1.0 - 5.0 / len(r), 0.5)
     return Measured(float(r.mean()), math.sqrt(variance / len(r)))
 
 
@@ -88,10 +93,11 @@ def unfolding_error(unfolded: ArrayLike) -> float:
 def surmise_p_value(unfolded: ArrayLike) -> float:
     """Kolmogorov-Smirnov test of the spacings, over their mean, on the Wigner surmise.
 
-    Neighbouring spacings are anticorrelated, which makes it conservative; the surmise differs from
-    the law of large matrices by less than 0.006 in its distribution function.
+    The null law is that of spacings of random matrices, which are anticorrelated and whose mean is
+    taken from themselves (`NULL_DISTANCE`). The surmise differs from the law of large matrices by up
+    to 0.006 in its distribution function, which begins to show at 500 spacings.
     """
-    from scipy.special import kolmogorov
+    from scipy.special import gammaincc
 
     s = np.sort(np.diff(np.asarray(unfolded, dtype=float)))
     if len(s) < FEWEST or not s.mean() > 0:
@@ -101,7 +107,9 @@ def surmise_p_value(unfolded: ArrayLike) -> float:
     steps = np.arange(len(s) + 1) / len(s)
     distance = max(np.abs(law - steps[1:]).max(), np.abs(law - steps[:-1]).max())
     root = math.sqrt(len(s))
-    return float(kolmogorov((root + 0.12 + 0.11 / root) * distance))
+    start, shape, unit = NULL_DISTANCE
+    beyond = max((root + 0.12 + 0.11 / root) * distance - start, 0.0)
+    return float(gammaincc(shape, beyond / unit))
 
 
 def number_variance(unfolded: ArrayLike, length: float = LENGTH) -> Measured:
