@@ -87,6 +87,12 @@ BULK_LEVEL = 1e-3
 """p-value below which a bulk is said to be none of Marchenko and Pastur."""
 MOST_OUTSIDE = 0.25
 """Part of the levels outside from which on there is said to be no bulk."""
+EDGE_FLAGS = {
+    "kurtosis": "heavy-tailed entries (excess kurtosis {:.3g}): p-values of the outermost levels "
+    "and of the bulk are too small",
+    "entry": "a single entry is large enough to make an outlier",
+}
+"""Why levels at the edges are not to be taken at their word."""
 LEAST_NOISE = 0.5
 """Part of the variance of the entries that must be noise for their kurtosis to be that of noise."""
 SHUFFLE = 1
@@ -360,12 +366,9 @@ def _doubts(row: dict[str, Any], found: NoiseBulk) -> Iterator[str]:
         )
     shift = row["excess_kurtosis"] / math.sqrt(law.longer * law.shorter)
     if shift > tracy_widom.relative_width(law.longer, law.shorter):
-        yield (
-            f"heavy-tailed entries (excess kurtosis {row['excess_kurtosis']:.3g}): p-values of the "
-            "outermost levels and of the bulk are too small"
-        )
+        yield EDGE_FLAGS["kurtosis"].format(row["excess_kurtosis"])
     if row["largest_entry"] > 1.0:
-        yield "a single entry is large enough to make an outlier"
+        yield EDGE_FLAGS["entry"]
 
 
 def _pooled(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:

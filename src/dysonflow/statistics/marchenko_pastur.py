@@ -72,7 +72,8 @@ class MarchenkoPastur:
         first = np.arctan2(far**2 - near**2, 2.0 * near * far)
         second = np.arctan2(low * far**2 - high * near**2, 2.0 * (1.0 - y) * near * far)
         area = near * far - (1.0 + y) * first + (1.0 - y) * second
-        return np.clip(0.5 + area / (2.0 * math.pi * y), 0.0, 1.0)
+        found = np.clip(0.5 + area / (2.0 * math.pi * y), 0.0, 1.0)
+        return np.where(unit <= low, 0.0, np.where(unit >= high, 1.0, found))
 
     def quantile(self, q: ArrayLike) -> FloatArray:
         """Inverse of the distribution function, by interpolation on 4096 angles."""
@@ -146,8 +147,11 @@ def goodness_of_fit(
     excess_kurtosis: float = 0.0,
     shift: ArrayLike = 0.0,
     count: int | None = None,
+    is_scale_known: bool = False,
 ) -> GoodnessOfFit:
-    """Test of the law by the Chebyshev modes 2 to K of all levels of a bulk.
+    """Test of the law by the Chebyshev modes up to K of all levels of a bulk.
+
+    Mode 1 is the trace, and takes part only where the scale is known.
 
     In the limit of large matrices they are independent normal numbers of variance k/2, for any
     law of the entries with a fourth moment, and to first order independent of a scale that was
@@ -167,6 +171,8 @@ def goodness_of_fit(
         What else is known of the mean of each mode, shape (MODES,).
     count : int, optional
         Highest mode; by default as many as the size allows.
+    is_scale_known : bool
+        Whether the scale of the law is not from the same levels.
     """
     from scipy.special import gammaincc
 
@@ -175,8 +181,11 @@ def goodness_of_fit(
         count = min([MODES, *few])
     k = np.arange(1, count + 1)
     variance = 0.5 * k * (1.0 + FINITE_SIZE * k**3 / law.shorter)
+    # The variance of the trace, of which the fourth moment of an entry is a part, is exact.
+    variance[0] = 0.25 * max(2.0 + excess_kurtosis, 1e-3)
+    first = 0 if is_scale_known else 1
     off = law.modes(x, count) - law.expected_modes(excess_kurtosis, count)
     off -= np.broadcast_to(shift, MODES)[:count]
-    chi2 = float((off[1:] ** 2 / variance[1:]).sum())
-    dof = count - 1
+    chi2 = float((off[first:] ** 2 / variance[first:]).sum())
+    dof = count - first
     return GoodnessOfFit(chi2, dof, float(gammaincc(0.5 * dof, 0.5 * chi2)))

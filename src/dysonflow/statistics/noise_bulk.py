@@ -251,5 +251,7 @@ class _Spectrum:
             next_above=self.p_above(above, below),
             next_below=float(p_below[min(below, len(p_below) - 1)]),
             zeros=zeros,
-            fit=goodness_of_fit(law, bulk, excess_kurtosis, taken),
+            fit=goodness_of_fit(
+                law, bulk, excess_kurtosis, taken, is_scale_known=self.scale is not None
+            ),
         )

@@ -94,8 +94,8 @@ def surmise_p_value(unfolded: ArrayLike) -> float:
     """Kolmogorov-Smirnov test of the spacings, over their mean, on the Wigner surmise.
 
     The null law is that of spacings of random matrices, which are anticorrelated and whose mean is
-    taken from themselves (`NULL_DISTANCE`). The surmise differs from the law of large matrices by up
-    to 0.006 in its distribution function, which begins to show at 500 spacings.
+    taken from themselves (`NULL_DISTANCE`). The surmise differs from the law of large matrices by
+    up to 0.006 in its distribution function, which begins to show at 500 spacings.
     """
     from scipy.special import gammaincc
 
