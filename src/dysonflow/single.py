@@ -206,33 +206,24 @@ def bulk(run: Run, extras: Sequence[str] = ()) -> "pd.DataFrame":
     """
     import pyarrow as pa
 
-    from dysonflow.analysis.bulk import bulk_run, bulk_schema
+    from dysonflow.analysis.bulk import bulk_columns, bulk_schema
     from dysonflow.analysis.bulk_scope import EXTRAS, SMALLEST_SIDE, layers_with_bulk
     from dysonflow.analysis.spectra import eigenvalues
 
     unknown = [extra for extra in extras if extra not in EXTRAS]
     if unknown:
         raise ConfigError(f"extras = {unknown}: give some of {', '.join(EXTRAS)}")
-    layers = layers_with_bulk(run.hyperparameters)
-    if not layers:
+    if not layers_with_bulk(run.hyperparameters):
         raise ConfigError(
             f"run {run.name}: no matrix whose shorter side is at least {SMALLEST_SIDE}; no bulk"
         )
-    schema = bulk_schema(type(run.hyperparameters))
-    parts = [
-        pa.table(
-            bulk_run(
-                run.hyperparameters,
-                layer,
-                eigenvalues(run.weights[layer]),
-                MemoryWeights(run),
-                extras,
-            ),
-            schema=schema,
-        )
-        for layer in layers
-    ]
-    return pa.concat_tables(parts).to_pandas()
+    columns = bulk_columns(
+        run.hyperparameters,
+        lambda layer: eigenvalues(run.weights[layer]),
+        MemoryWeights(run),
+        extras,
+    )
+    return pa.table(columns, schema=bulk_schema(type(run.hyperparameters))).to_pandas()
 
 
 class MemoryWeights:

@@ -233,8 +233,7 @@ def bulk(
     output: str,
 ) -> None:
     """Write bulk, outliers and spacings of the spectra of all large layers of a run."""
-    from dysonflow.analysis.bulk import bulk_run, bulk_schema
-    from dysonflow.analysis.bulk_scope import layers_with_bulk
+    from dysonflow.analysis.bulk import bulk_columns, bulk_schema
     from dysonflow.analysis.spectra import read_eigenvalues
     from dysonflow.artifacts.tables import table_writer
     from dysonflow.artifacts.weights import open_weights
@@ -247,10 +246,9 @@ def bulk(
         open_weights(weights) as file,
         table_writer(output, bulk_schema(type(run)), metadata) as writer,
     ):
-        for layer in layers_with_bulk(run):
-            values, _ = read_eigenvalues(spectra, layer)
-            writer.write(bulk_run(run, layer, values, file, extras))
-            log.info("run %s, layer %s: bulk of %d matrices", run.name, layer, values[..., 0].size)
+        writer.write(
+            bulk_columns(run, lambda layer: read_eigenvalues(spectra, layer)[0], file, extras)
+        )
         metadata["seconds"] = clock.seconds
 
 

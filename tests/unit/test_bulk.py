@@ -207,7 +207,9 @@ def test_the_tail_is_that_of_powerlaw():
     x = np.concatenate([rng.random(20), 1.0 + rng.pareto(1.5, 70)])
     own = power_law_tail.fit_tail(x)
     other = powerlaw.Fit(x[x >= own.start], xmin=own.start, verbose=0).power_law
-    np.testing.assert_allclose([own.exponent, own.error], [other.alpha, other.sigma], rtol=1e-6)
+    np.testing.assert_allclose(
+        [own.exponent, own.error], [other.alpha, other.standard_err], rtol=1e-6
+    )
     np.testing.assert_allclose(own.distance, other.D, atol=1.5 / own.count)
     assert power_law_tail.fit_tail(np.ones(50)) is None
     assert power_law_tail.fit_tail(np.arange(5.0)) is None

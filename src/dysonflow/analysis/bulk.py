@@ -5,8 +5,9 @@ Singular vectors, the bend of a power law and the shuffled matrix cost as much a
 are for those who ask for them.
 """
 
+import logging
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,6 +27,8 @@ from dysonflow.statistics import noise_bulk, power_law_tail, spacings, spiked, t
 from dysonflow.statistics.matrix_norms import matrix_norms
 from dysonflow.statistics.noise_bulk import NoiseBulk, fit_bulk
 from dysonflow.statistics.singular_vectors import delocalisation
+
+log = logging.getLogger(__name__)
 
 WEIGHTS = "weights"
 ONE, OVER_REPLICAS = "one matrix", "replicas"
@@ -120,23 +123,20 @@ def bulk_schema(hyperparameters: type[Hyperparameters]) -> pa.Schema:
     return pa.schema([*BULK_FIELDS, *hyperparameter_fields(hyperparameters)])
 
 
-def bulk_run(
+def bulk_columns(
     hyperparameters: Hyperparameters,
-    layer: str,
-    spectrum: np.ndarray,
+    spectrum_of: Callable[[str], np.ndarray],
     weights: WeightsInTime,
     extras: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Columns of the bulk of one layer of a run.
+    """Columns of the bulk of all large layers of a run.
 
     Parameters
     ----------
     hyperparameters : Hyperparameters
-        Of the run.
-    layer : str
-        Name of the weight matrix, one of `layers_with_bulk`.
-    spectrum : np.ndarray
-        Eigenvalues of W^T W, ascending, shape (replica, snapshot, N).
+        Of the run; one of its `layers_with_bulk` at least.
+    spectrum_of : callable
+        Eigenvalues of W^T W of a layer, ascending, shape (replica, snapshot, N).
     weights : WeightsInTime
         The matrices they are of.
     extras : sequence of str
@@ -147,15 +147,21 @@ def bulk_run(
     dict
         Columns of `bulk_schema`. What cannot be had is missing, and `flag` says why.
     """
-    tested = spectrum.shape[0] * spectrum.shape[1] * len(layers_with_bulk(hyperparameters))
     rows: list[dict[str, Any]] = []
-    for snapshot in range(spectrum.shape[1]):
-        found = list(_rows(hyperparameters, layer, spectrum, weights, snapshot, extras, tested))
-        rows += found
-        if spectrum.shape[0] > 1:
-            for matrix in dict.fromkeys(row["matrix"] for row in found):
-                rows.append(_pooled([row for row in found if row["matrix"] == matrix]))
-    constant = run_columns(hyperparameters, layer, len(rows))
+    layers = layers_with_bulk(hyperparameters)
+    for layer in layers:
+        spectrum = spectrum_of(layer)
+        tested = spectrum.shape[0] * spectrum.shape[1] * len(layers)
+        for snapshot in range(spectrum.shape[1]):
+            found = list(_rows(hyperparameters, layer, spectrum, weights, snapshot, extras, tested))
+            rows += found
+            if spectrum.shape[0] > 1:
+                for matrix in dict.fromkeys(row["matrix"] for row in found):
+                    rows.append(_pooled([row for row in found if row["matrix"] == matrix]))
+        log.info("run %s, layer %s: %d snapshots", hyperparameters.name, layer, spectrum.shape[1])
+    # All layers at once: a network has many, with a row or two each.
+    constant = run_columns(hyperparameters, "", len(rows))
+    del constant["layer"]
     columns = {
         field.name: arrow_array([null_if_nan(row.get(field.name)) for row in rows], field.type)
         for field in BULK_FIELDS
@@ -179,6 +185,7 @@ def _rows(
             weights.read(layer, part, slice(snapshot, snapshot + 1))[:, 0], part.start
         ):
             place = {
+                "layer": layer,
                 "pooled": ONE,
                 "matrices": 1,
                 "replica": replica,
@@ -378,7 +385,7 @@ def _pooled(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     else is a mean, with the standard error over replicas where there is an error.
     """
     first = rows[0]
-    names = ("matrix", "snapshot", "step", "matrix_rows", "matrix_columns", "aspect_ratio")
+    names = ("layer", "matrix", "snapshot", "step", "matrix_rows", "matrix_columns", "aspect_ratio")
     row: dict[str, Any] = {name: first[name] for name in names}
     row |= {"pooled": OVER_REPLICAS, "matrices": len(rows), **{name: [] for name in LISTS}}
     sums = ("zero_rows", "zero_columns", "tail_levels", "bulk_chi2", "bulk_dof", *COUNTS)

@@ -192,23 +192,28 @@ class _Spectrum:
         variance = total / left
         for _ in range(3 if above else 0):
             # Below its threshold a signal would not have been seen.
-            t = spiked.signals(np.sqrt(x[p - above :] / variance), n, p).strength
+            t2 = spiked.squared_strength(x[p - above :] / variance, n, p)
             # Where most levels would lie above there is no bulk, and no such law of it.
-            variance = total / max(left - n * p * float((t**-2.0).sum()), 0.5 * left)
+            variance = total / max(left - n * p * float((1.0 / t2).sum()), 0.5 * left)
         return variance
 
-    def p_above(self, above: int, below: int, of: int | None = None) -> float:
-        """p-value of the largest level of those between, or of level `of` in its place."""
-        largest = self.x[self.p - above - 1]
-        variance = self.variance(above, below)
+    def p_above(self, above: int, below: int) -> float:
+        """p-value of the largest level of those between."""
+        edge = self.x[self.p - above - 1] / (self.variance(above, below) * (1.0 + self.shift))
         n, p = self.n - above, self.p - above - below
-        tested = largest
-        if of is not None:
-            tested = self.x[self.p - 1 - of]
-            if self.scale is None:
-                variance += (tested - largest) / (n * p)
-        edge = tested / (variance * (1.0 + self.shift))
         return float(tracy_widom.upper_p_values(edge, n, p, self.scale is not None))
+
+    def p_outside(self, above: int, below: int) -> FloatArray:
+        """p-values of the levels above, each as the largest of the bulk and itself."""
+        tested = self.x[self.p - above :][::-1]
+        if not above:
+            return tested
+        n, p = self.n - above + 1, self.p - above - below + 1
+        variance = self.variance(above - 1, below)
+        if self.scale is None:
+            variance = variance + (tested - tested[-1]) / (n * p)
+        edge = tested / (variance * (1.0 + self.shift))
+        return tracy_widom.upper_p_values(edge, n, p, self.scale is not None)
 
     def below(self, above: int, variance: float, is_known: bool = False) -> FloatArray:
         """p-values of the smallest level, the second smallest, and so on, up to the first kept.
@@ -233,9 +238,9 @@ class _Spectrum:
         law = MarchenkoPastur(n - above, p - above - below, math.sqrt(variance))
         bulk, outside = x[below : p - above], x[p - above :][::-1]
         modes = np.arange(1, MODES + 1)
-        t = spiked.signals(np.sqrt(outside / variance), n, p).strength
-        t = t / spiked.threshold(n, p)
-        taken = -0.5 * (t[:, None] ** (-2.0 * modes)).sum(axis=0)
+        # (t / threshold)^2 of each signal.
+        ratio = spiked.squared_strength(outside / variance, n, p) / math.sqrt(n * p)
+        taken = -0.5 * (ratio[:, None] ** (-1.0 * modes)).sum(axis=0)
         relative = math.sqrt(max(2.0 + excess_kurtosis, 0.0) / (law.longer * law.shorter))
         low, high = law.edges
         p_below = self.below(above, variance)
@@ -246,7 +251,7 @@ class _Spectrum:
             bulk=bulk,
             above=outside,
             below=x[:below],
-            p_above=np.array([self.p_above(above - 1, below, k) for k in range(above)]),
+            p_above=self.p_outside(above, below),
             p_below=p_below[:below],
             next_above=self.p_above(above, below),
             next_below=float(p_below[min(below, len(p_below) - 1)]),

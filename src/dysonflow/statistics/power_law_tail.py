@@ -62,28 +62,32 @@ def fit_tail(values: ArrayLike, fewest: int = FEWEST) -> PowerLawTail | None:
     x = x[x > 0]
     if len(x) < fewest or x[-1] <= x[0]:
         return None
-    logarithm = np.log(x)
-    sums = np.cumsum(logarithm[::-1])[::-1]
-    best: PowerLawTail | None = None
+    logarithm, number = np.log(x), np.arange(len(x))
     last = len(x) - fewest
-    for first in np.unique(np.linspace(0, last, min(last + 1, MOST_STARTS)).round().astype(int)):
-        count = len(x) - first
-        excess = sums[first] - count * logarithm[first]
-        if excess <= 0 or (first > 0 and x[first] == x[first - 1]):
-            continue
-        slope = count / excess
-        law = -np.expm1(-slope * (logarithm[first:] - logarithm[first]))
-        steps = np.arange(count + 1) / count
-        distance = float(max(np.abs(law - steps[:-1]).max(), np.abs(law - steps[1:]).max()))
-        if best is None or distance < best.distance:
-            best = PowerLawTail(
-                float(1.0 + slope),
-                float(slope / math.sqrt(count)),
-                float(x[first]),
-                int(count),
-                distance,
-            )
-    return best
+    firsts = np.unique(np.linspace(0, last, min(last + 1, MOST_STARTS)).round().astype(int))
+    # Equal values begin a tail together.
+    firsts = firsts[(firsts == 0) | (x[firsts] > x[firsts - 1])]
+    counts = len(x) - firsts
+    excess = np.cumsum(logarithm[::-1])[::-1][firsts] - counts * logarithm[firsts]
+    kept = excess > 0
+    firsts, counts, excess = firsts[kept], counts[kept], excess[kept]
+    if not len(firsts):
+        return None
+    slopes = counts / excess
+    # A row for each start, a column for each value.
+    below = np.maximum(logarithm - logarithm[firsts, None], 0.0)
+    law = -np.expm1(-slopes[:, None] * below)
+    rank = (number - firsts[:, None]) / counts[:, None]
+    distance = np.maximum(np.abs(law - rank), np.abs(law - rank - 1.0 / counts[:, None]))
+    distances = np.where(number >= firsts[:, None], distance, 0.0).max(axis=1)
+    best = int(distances.argmin())
+    return PowerLawTail(
+        float(1.0 + slopes[best]),
+        float(slopes[best] / math.sqrt(counts[best])),
+        float(x[firsts[best]]),
+        int(counts[best]),
+        float(distances[best]),
+    )
 
 
 @dataclass(frozen=True)

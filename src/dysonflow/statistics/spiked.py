@@ -30,6 +30,16 @@ def position(strength: ArrayLike, longer: float, shorter: float, scale: float = 
     return scale * np.sqrt((t**2 + longer) * (t**2 + shorter)) / t
 
 
+def squared_strength(eigenvalues: FloatArray, longer: float, shorter: float) -> FloatArray:
+    """Squares t^2 of the signals that lead to eigenvalues of W^T W, for noise of variance 1.
+
+    The inverse of `position`; the square of the threshold for what is not beyond the edge.
+    """
+    x = eigenvalues - longer - shorter
+    root = np.sqrt(np.maximum(x**2 - 4.0 * longer * shorter, 0.0))
+    return np.maximum(0.5 * (x + root), math.sqrt(longer * shorter))
+
+
 @dataclass(frozen=True)
 class Signals:
     """Signals behind detached singular values.
@@ -62,10 +72,8 @@ def signals(
     """
     n, p = longer, shorter
     z = np.asarray(singular_values, dtype=float) / scale
-    x = z**2 - n - p
     is_out = z > math.sqrt(n) + math.sqrt(p)
-    t2 = 0.5 * (x + np.sqrt(np.where(is_out, x**2 - 4.0 * n * p, 0.0)))
-    t2 = np.where(is_out, t2, math.sqrt(n * p))
+    t2 = squared_strength(z**2, n, p)
     t, z = np.sqrt(t2), np.where(is_out, z, math.sqrt(n) + math.sqrt(p))
     # Means of z / (z^2 - x) over the eigenvalues x of G G^T and G^T G, and their slopes in z from
     # 1/A = z - p B and 1/B = z - n A.
