@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from dysonflow.hyperparameters import Hyperparameters
 
 WEIGHTS, SPECTRA, FITS = "weights.safetensors", "spectra.parquet", "fits.parquet"
-INCREMENTS = "increments.parquet"
+INCREMENTS, BULK = "increments.parquet", "bulk.parquet"
 LAYERS = "layers.parquet"
 """Files in the folder of a run."""
-RUN_FILES = (LAYERS, WEIGHTS, SPECTRA, INCREMENTS, FITS)
+RUN_FILES = (LAYERS, WEIGHTS, SPECTRA, INCREMENTS, BULK, FITS)
 RUN_NAME = r"(?:[^/]+-)?[0-9a-f]{12}"
 """Regular expression of the name of a run: a hint for people, and its key."""
 FIGURE_FILES = {"png": ".png", "pdf": ".pdf", "csv": ".csv", "caption": ".rst"}
@@ -217,6 +217,20 @@ def read_layers(
     Parameters and errors are those of `read_spectra`; `docs/tables.md` explains the columns.
     """
     return _read(results, f"runs/{model}/*/{LAYERS}", layer=layer, study=study)
+
+
+def read_bulk(
+    results: str | os.PathLike[str] = "results",
+    model: str = "*",
+    columns: Sequence[str] | None = None,
+    layer: str | None = None,
+    study: str | None = None,
+) -> "pd.DataFrame":
+    """Read the bulk of all runs with large matrices: one row per run, layer, snapshot, replica.
+
+    Parameters and errors are those of `read_spectra`; `docs/tables.md` explains the columns.
+    """
+    return _read(results, f"runs/{model}/*/{BULK}", columns, layer, study)
 
 
 def read_scaling(

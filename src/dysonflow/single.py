@@ -241,6 +241,48 @@ def gradient_noise(
     return measure(run, system.simulation, steps, samples, branches)
 
 
+def bulk(run: Run, extras: Sequence[str] = ()) -> "pd.DataFrame":
+    """Bulk, outliers and spacings of the spectra of a run with large matrices.
+
+    Parameters
+    ----------
+    run : Run
+        The run.
+    extras : sequence of str
+        Some of `vectors`, `shuffled` and `truncated`, as in a study's `bulk`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per layer, snapshot and replica; the columns of `bulk.parquet` (docs/tables.md).
+
+    Raises
+    ------
+    ConfigError
+        If no matrix is large enough, or an extra is unknown.
+    """
+    import pyarrow as pa
+
+    from dysonflow.analysis.bulk import bulk_columns, bulk_schema
+    from dysonflow.analysis.bulk_scope import EXTRAS, SMALLEST_SIDE, layers_with_bulk
+    from dysonflow.analysis.spectra import eigenvalues
+
+    unknown = [extra for extra in extras if extra not in EXTRAS]
+    if unknown:
+        raise ConfigError(f"extras = {unknown}: give some of {', '.join(EXTRAS)}")
+    if not layers_with_bulk(run.hyperparameters):
+        raise ConfigError(
+            f"run {run.name}: no matrix whose shorter side is at least {SMALLEST_SIDE}; no bulk"
+        )
+    columns = bulk_columns(
+        run.hyperparameters,
+        lambda layer: eigenvalues(run.weights[layer]),
+        MemoryWeights(run),
+        extras,
+    )
+    return pa.table(columns, schema=bulk_schema(type(run.hyperparameters))).to_pandas()
+
+
 class MemoryWeights:
     """Weights of a run in memory, read like a weights file."""
 

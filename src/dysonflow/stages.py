@@ -252,6 +252,35 @@ def increments(
         metadata["seconds"] = clock.seconds
 
 
+def bulk(
+    model: str,
+    hyperparameters: Mapping[str, Any],
+    source: str,
+    extras: Sequence[str],
+    spectra: str,
+    weights: str,
+    output: str,
+) -> None:
+    """Write bulk, outliers and spacings of the spectra of all large layers of a run."""
+    from dysonflow.analysis.bulk import bulk_columns, bulk_schema
+    from dysonflow.analysis.spectra import read_eigenvalues
+    from dysonflow.artifacts.tables import table_writer
+    from dysonflow.artifacts.weights import open_weights
+
+    clock = Clock()
+    run = _parse(model, hyperparameters)
+    read = kinds.made_from([spectra, weights])
+    metadata = record(source, 0.0, **_said(run), extras=list(extras), made_from=read)
+    with (
+        open_weights(weights) as file,
+        table_writer(output, bulk_schema(type(run)), metadata) as writer,
+    ):
+        writer.write(
+            bulk_columns(run, lambda layer: read_eigenvalues(spectra, layer)[0], file, extras)
+        )
+        metadata["seconds"] = clock.seconds
+
+
 def scaling(
     study: str,
     model: str,

@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 
+from dysonflow.analysis.bulk import BULK_FIELDS
 from dysonflow.analysis.fits import FITS_FIELDS
 from dysonflow.analysis.increments import INCREMENTS_FIELDS
 from dysonflow.analysis.laws import LAWS
@@ -73,6 +74,7 @@ TABLES = {
     "Spectra": [*SPECTRA_FIELDS, DIVERGED_FIELD],
     "Fits": FITS_FIELDS,
     "Increments": INCREMENTS_FIELDS,
+    "Bulk": BULK_FIELDS,
     "Scaling": list(SCALING_SCHEMA),
     "Noise response": POINT_FIELDS,
     "Linear scaling": list(LINEAR_SCALING_SCHEMA),

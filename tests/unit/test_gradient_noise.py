@@ -115,13 +115,13 @@ def test_what_cannot_be_measured_is_one_line(case):
 
 
 def test_spacing_ratios_tell_random_matrices_from_independent_levels():
-    from dysonflow.statistics.spacings import GOE, POISSON, spacing_ratios
+    from dysonflow.statistics.spacings import GOE, POISSON, gap_ratios
 
     rng = np.random.default_rng(3)
     normal = rng.standard_normal((400, 60, 60))
     matrices = np.linalg.eigvalsh(normal + normal.swapaxes(1, 2))
     independent = np.sort(rng.random((400, 60)), axis=1)
     for levels, expected in ((matrices, GOE), (independent, POISSON)):
-        each = spacing_ratios(levels).mean(axis=1)
+        each = gap_ratios(levels).mean(axis=1)
         assert abs(each.mean() - expected) < 5 * each.std(ddof=1) / np.sqrt(len(each)) + 0.003
-    np.testing.assert_allclose(spacing_ratios(np.array([0.0, 1.0, 3.0, 4.0])), [0.5, 0.5])
+    np.testing.assert_allclose(gap_ratios(np.array([0.0, 1.0, 3.0, 4.0])), [0.5, 0.5])

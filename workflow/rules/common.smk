@@ -13,6 +13,7 @@ from dysonflow.planning.graph import Plan
 from dysonflow.planning.studies import load_config, too_few_replicas
 from dysonflow.report import figures
 from dysonflow.results import (
+    BULK,
     FITS,
     INCREMENTS,
     LAYERS,
@@ -120,6 +121,10 @@ def needs_of_reading(wildcards, attempt):
 
 def needs_of_increments(wildcards, attempt):
     return resources.increments(RUNS[wildcards.run], attempt)
+
+
+def needs_of_bulk(wildcards, attempt):
+    return resources.bulk(RUNS[wildcards.run], attempt)
 
 
 def needs_of_table(wildcards, attempt):

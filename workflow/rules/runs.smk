@@ -217,3 +217,27 @@ rule increments:
         "increments of {wildcards.model} {wildcards.run}"
     script:
         "../scripts/increments.py"
+
+
+rule bulk:
+    input:
+        unpack(lambda wildcards: PLAN.fit_inputs(RUNS[wildcards.run])),
+    output:
+        RESULTS.run_file(BULK),
+    log:
+        RESULTS.log("bulk", "{model}", "{run}"),
+    cache: True
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=memory(needs_of_bulk),
+        runtime=runtime(needs_of_bulk),
+    params:
+        hyperparameters=of_run("bulk", "hyperparameters"),
+        extras=of_run("bulk", "extras"),
+        source=of_run("bulk", "source"),
+    message:
+        "bulk of {wildcards.model} {wildcards.run}"
+    script:
+        "../scripts/bulk.py"

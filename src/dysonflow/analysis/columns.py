@@ -1,5 +1,6 @@
 """Columns that the tables of all runs share."""
 
+import math
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -69,6 +70,11 @@ def in_column(value: Any, column: pa.DataType) -> Any:
         # Such as infinity.
         return float(value)
     return value
+
+
+def null_if_nan(value: Any) -> Any:
+    """A value as a column holds it, missing where it is no number."""
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def fitted_pairs(fits: "pd.DataFrame") -> "pd.DataFrame":

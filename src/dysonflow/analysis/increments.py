@@ -9,7 +9,12 @@ import numpy as np
 import pyarrow as pa
 
 from dysonflow import theory
-from dysonflow.analysis.columns import RUN_FIELDS, hyperparameter_fields, run_columns
+from dysonflow.analysis.columns import (
+    RUN_FIELDS,
+    hyperparameter_fields,
+    null_if_nan,
+    run_columns,
+)
 from dysonflow.analysis.spectra import eigenvalues
 from dysonflow.artifacts.arrow import arrow_array
 from dysonflow.errors import ConfigError
@@ -102,7 +107,7 @@ def increments_run(
         rows += _rows(hyperparameters, layer, weights, number, lag)
     constant = run_columns(hyperparameters, layer, len(rows))
     columns = {
-        field.name: arrow_array([_null_if_nan(row.get(field.name)) for row in rows], field.type)
+        field.name: arrow_array([null_if_nan(row.get(field.name)) for row in rows], field.type)
         for field in INCREMENTS_FIELDS
         if field.name not in constant
     }
@@ -312,7 +317,3 @@ def _compared(row: dict[str, Any], expected: dict[str, float]) -> dict[str, floa
         if row[f"{name}_error"] > 0:
             compared[f"pull_{name}"] = (row[name] - value) / row[f"{name}_error"]
     return compared
-
-
-def _null_if_nan(value: Any) -> Any:
-    return None if isinstance(value, float) and math.isnan(value) else value

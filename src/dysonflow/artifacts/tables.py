@@ -196,6 +196,8 @@ def _parts(
         yield pa.Table.from_batches([], schema)
         wanted = names if layer is None or "layer" in names else [*names, "layer"]
         for number in range(file.num_row_groups):
+            if layer is not None and not _may_hold(file.metadata.row_group(number), layer):
+                continue
             part = file.read_row_group(number, columns=wanted, use_threads=False)
             if layer is not None:
                 there = [
@@ -206,6 +208,16 @@ def _parts(
                 if len(there) < len(part):
                     part = pa.concat_tables([part.slice(row, 1) for row in there])
             yield part.select(names).replace_schema_metadata(None).cast(schema)
+
+
+def _may_hold(group: Any, layer: str) -> bool:
+    """Whether a row group can have rows of a layer, by the least and the largest name in it."""
+    for number in range(group.num_columns):
+        column = group.column(number)
+        if column.path_in_schema == "layer" and column.is_stats_set:
+            found = column.statistics
+            return not found.has_min_max or found.min <= layer <= found.max
+    return True
 
 
 def read_table(

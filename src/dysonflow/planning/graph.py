@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any, Self
 
 from dysonflow import models
+from dysonflow.analysis.bulk_scope import EXTRAS, layers_with_bulk
 from dysonflow.artifacts import kinds
 from dysonflow.hyperparameters import Hyperparameters
 from dysonflow.planning import sources
@@ -26,7 +27,7 @@ from dysonflow.planning.studies import (
 from dysonflow.readers import arrays
 from dysonflow.report import figures
 from dysonflow.report.roles import ROLES
-from dysonflow.results import FITS, INCREMENTS, SPECTRA, WEIGHTS, Results
+from dysonflow.results import BULK, FITS, INCREMENTS, SPECTRA, WEIGHTS, Results
 
 Paths = dict[str, list[str]]
 NOTHING = r"(?!)"
@@ -106,6 +107,19 @@ class Plan:
         }
 
     @cached_property
+    def bulk(self) -> dict[str, tuple[str, ...]]:
+        """Names of the runs whose bulk is described, and what is asked for beyond the default."""
+        found: dict[str, set[str]] = {}
+        for study in self.studies.values():
+            for run in study.runs if study.bulk is not None else ():
+                if layers_with_bulk(run):
+                    found.setdefault(run.name, set()).update(study.bulk or ())
+        return {
+            name: tuple(extra for extra in EXTRAS if extra in asked)
+            for name, asked in found.items()
+        }
+
+    @cached_property
     def temporary(self) -> set[str]:
         """Names of the runs whose weights no study keeps."""
         kept = {
@@ -166,13 +180,16 @@ class Plan:
         study : str
             Its name.
         kind : str
-            `weights`, `spectra`, `fits`, or `increments` of the runs with lags.
+            `weights`, `spectra`, `fits`, `increments` of the runs with lags, or `bulk` of those
+            with large matrices.
         layer : str
             Only of runs that have this layer; of all if empty.
         """
         runs = self.runs_with(study, layer)
         if kind == "increments":
             runs = [run for run in runs if run.lags]
+        if kind == "bulk":
+            runs = [run for run in runs if run.name in self.bulk]
         return [self.results.files_of(run)[kind] for run in runs]
 
     def runs_with(self, study: str, layer: str = "") -> list[Hyperparameters]:
@@ -181,7 +198,7 @@ class Plan:
         return [run for run in runs if not layer or layer in run.layers()]
 
     def fit_inputs(self, run: Hyperparameters) -> dict[str, str]:
-        """What a run is fitted from."""
+        """What fits and bulk of a run are made from."""
         files = self.results.files_of(run)
         return {kind: files[kind] for kind in ("spectra", "weights")}
 
@@ -231,6 +248,7 @@ class Plan:
             wanted |= dict.fromkeys(
                 self.results.files_of(run)["increments"] for run in study.runs if run.lags
             )
+            wanted |= dict.fromkeys(self.run_files(study.name, "bulk"))
         document = [self.results.document] if self.reproduction else []
         return [*wanted, *document, self.results.runs_table]
 
@@ -238,9 +256,11 @@ class Plan:
 
     def run_params(self, stage: str, run: Hyperparameters) -> dict[str, Any]:
         """Parameters of a stage of a run."""
+        asked = {"extras": list(self.bulk[run.name])} if stage == "bulk" else {}
         return {
             "hyperparameters": run.canonical(),
             "source": sources.source(stage, run.MODEL),
+            **asked,
         }
 
     def scaling_params(self, study: str) -> dict[str, Any]:
@@ -362,6 +382,8 @@ class Plan:
             yield Artifact(files["layers"], said("layers"), read, made_from=arrays.digest)
         if run.lags:
             yield Artifact(files["increments"], said("increments"), [files["weights"]])
+        if run.name in self.bulk:
+            yield Artifact(files["bulk"], said("bulk"), list(self.fit_inputs(run).values()))
         if run.name in self.fitted:
             yield Artifact(files["fits"], said("fit"), list(self.fit_inputs(run).values()))
 
@@ -374,6 +396,7 @@ STATUS = {
     WEIGHTS: "trained",
     SPECTRA: "diagonalised",
     INCREMENTS: "diagonalised",
+    BULK: "diagonalised",
     FITS: "fitted",
 }
 """How far a run is whose last file is this."""

@@ -165,6 +165,10 @@ def expected(
     if stage == "fit":
         seconds = FIT_SECONDS + sum(map(_spectra_seconds, runs))
         return Expected(JOB_SECONDS + seconds, RUN_DISK_BYTES)
+    if stage == "bulk":
+        return Expected(
+            JOB_SECONDS + sum(_bulk_seconds(run, False) for run in runs), RUN_DISK_BYTES
+        )
     if stage == "increments":
         return Expected(JOB_SECONDS + sum(map(_increments_seconds, runs)), RUN_DISK_BYTES)
     size = FIGURE_DISK_BYTES if stage == "figure" else RUN_DISK_BYTES
@@ -250,6 +254,27 @@ def increments(run: Hyperparameters, attempt: int = 1) -> dict[str, int]:
     size = 40 * samples * largest**2 * BYTES
     seconds = _increments_seconds(run)
     return _grown(TABLE_MB, size, SHORTEST_TABLE, seconds, attempt)
+
+
+def _bulk_seconds(run: Hyperparameters, with_extras: bool) -> float:
+    """Time of one core for the bulk of a run, 20 ms for each matrix.
+
+    With all that can be asked for: singular vectors take three times as long as values, the
+    shuffled matrix as much again, and the bend of a power law half a second.
+    """
+    matrices = run.replicas * run.snapshots * len(run.layers())
+    if not with_extras:
+        return 0.02 * matrices
+    return 10 * _spectra_seconds(run) + 1.0 * matrices
+
+
+def bulk(run: Hyperparameters, attempt: int = 1) -> dict[str, int]:
+    """What a job asks for that describes the bulk of a run; shape as of `training`."""
+    largest = max(rows * columns for rows, columns in run.layers().values())
+    rows = run.replicas * run.snapshots * max(columns for _, columns in run.layers().values())
+    # One snapshot of a part of the replicas, and a few copies of one matrix with its vectors.
+    size = rows * ROW_BYTES + PART + 10 * largest * BYTES
+    return _grown(TABLE_MB, size, SHORTEST_TABLE, _bulk_seconds(run, True), attempt)
 
 
 def table(runs: Sequence[Hyperparameters], attempt: int = 1) -> dict[str, int]:

@@ -302,8 +302,8 @@ def source(stage: str, model: str, figure: str = "") -> str:
     Parameters
     ----------
     stage : str
-        One of `STAGES`, `increments`, `layers` or `linear_scaling`. The first of a model that is
-        not trained reads its weights from files.
+        One of `STAGES`, `increments`, `bulk`, `layers` or `linear_scaling`. The first of a model
+        that is not trained reads its weights from files.
     model : str
         Name of the system.
     figure : str
@@ -311,6 +311,7 @@ def source(stage: str, model: str, figure: str = "") -> str:
     """
     after = {
         "increments": ("train", "increments"),
+        "bulk": ("train", "spectra", "bulk"),
         "layers": ("layers",),
         "linear_scaling": ("train", "spectra", "increments", "linear_scaling"),
     }
@@ -322,6 +323,7 @@ def source(stage: str, model: str, figure: str = "") -> str:
         "spectra": ["dysonflow.analysis.spectra"],
         "fit": ["dysonflow.analysis.fits", *_theory_of(model)],
         "increments": ["dysonflow.analysis.increments", *_theory_of(model)],
+        "bulk": ["dysonflow.analysis.bulk"],
         "scaling": ["dysonflow.analysis.scaling"],
         "linear_scaling": [
             "dysonflow.analysis.linear_scaling",
@@ -340,6 +342,8 @@ def source(stage: str, model: str, figure: str = "") -> str:
             executed.insert(1, "increments")
         if "linear_scaling" in kind.inputs:
             executed = [*after["linear_scaling"], "figure"]
+        if "bulk" in kind.inputs:
+            executed.insert(-1, "bulk")
     # Of the stages only the functions themselves: the others do not run.
     first = ["join", "train"] if is_trained else ["read_weights"]
     names = ["_parse", "_lists", *(first if executed[0] == "train" else executed[:1])]

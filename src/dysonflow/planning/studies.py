@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from dysonflow import models, theory
+from dysonflow.analysis.bulk_scope import SMALLEST_SIDE, layers_with_bulk
 from dysonflow.errors import ConfigError
 from dysonflow.hyperparameters import Hyperparameters
 from dysonflow.report import figures
@@ -52,6 +53,10 @@ class StudyConfig(BaseModel):
     does not say which levels there are."""
     figure_style: Style = "screen"
     """`column`: one column of a journal, 3.4 inches wide, with text of 6 and 7 points."""
+    bulk: Literal["auto", "none"] | list[Literal["vectors", "shuffled", "truncated"]] = "auto"
+    """Bulk, outliers and spacings of the spectra of matrices whose shorter side is at least 32; a
+    list asks for more: `vectors` (delocalisation of the singular vectors), `shuffled` (all columns
+    for the matrix with its elements shuffled), `truncated` (a power law with a cut-off)."""
     keep_weights: bool = True
     """`false`: weights are deleted once spectra, fits and figures are made of them. Another theory,
     or another analysis of the weights, then means to train again."""
@@ -101,6 +106,8 @@ class Study:
         Whether weights are kept once all is made of them.
     small_noise : float or None
         Largest learning_rate / batch_size of the runs in the laws of small noise.
+    bulk : tuple of str, or None
+        What is asked for of the bulk beyond the default; None if there is to be none.
     figure_style : str
         What figures are drawn for: `screen`, or `column` of a journal.
     """
@@ -112,6 +119,7 @@ class Study:
     keep_weights: bool
     small_noise: float | None
     figure_style: str = "screen"
+    bulk: tuple[str, ...] | None = ()
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -312,6 +320,9 @@ def _expand(name: str, content: StudyConfig) -> Study:
         wanted = [figure for figure in wanted if not figures.needs_fits(figure)]
     if content.figures == "auto" and not learns:
         wanted = [figure for figure in wanted if not figures.shows_laws(figure)]
+    has_bulk = content.bulk != "none" and any(map(layers_with_bulk, runs))
+    if content.figures == "auto" and has_bulk:
+        wanted = [*wanted, *figures.BULK]
     for figure in wanted:
         if figure not in known:
             problems.append(f"figures: {figure!r}: unknown figure{did_you_mean(figure, known)}")
@@ -323,6 +334,11 @@ def _expand(name: str, content: StudyConfig) -> Study:
             problems.append(
                 f"figures: {figure!r} shows increments, and no run has lags; give some under "
                 "hyperparameters, such as lags: [1, 4]"
+            )
+        if figures.needs_bulk(figure) and not has_bulk:
+            problems.append(
+                f"figures: {figure!r} shows a bulk, and no matrix has a shorter side of "
+                f"{SMALLEST_SIDE} or more, or the study says bulk: none; leave it out"
             )
         knows_spectrum = fitted and _knows_spectrum(content.model)
         if figures.FIGURES[figure].needs_spectrum_laws and not knows_spectrum:
@@ -354,6 +370,9 @@ def _expand(name: str, content: StudyConfig) -> Study:
         content.keep_weights,
         content.small_noise,
         content.figure_style,
+        {"auto": (), "none": None}[content.bulk]
+        if isinstance(content.bulk, str)
+        else tuple(content.bulk),
     )
     if len(study.layers) > 1:
         several = [

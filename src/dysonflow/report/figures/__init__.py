@@ -19,25 +19,25 @@ class Kind:
     module : str
         File that draws it.
     inputs : tuple of str
-        What it reads of its study: `spectra`, `fits`, `weights`, `increments`, `scaling`,
+        What it reads of its study: `spectra`, `fits`, `weights`, `increments`, `bulk`, `scaling`,
         `linear_scaling`.
     options : mapping
         Keyword arguments of the file's `draw`; `over` names the hyperparameter whose values the
         figure compares.
     needs_spectrum_laws : bool
         Whether it needs a theory with laws of all levels together.
-    model : str, optional
-        The only model whose studies it can show.
     shows_all_layers : bool
         Whether one figure shows all layers of a study; else there is one for each.
+    model : str, optional
+        The only model whose studies it can show.
     """
 
     module: str
     inputs: tuple[str, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
     needs_spectrum_laws: bool = False
-    model: str | None = None
     shows_all_layers: bool = False
+    model: str | None = None
 
 
 Style = Literal["screen", "column"]
@@ -58,6 +58,25 @@ _DEFAULT = {
     "pulls": Kind("pulls", ("fits",)),
     "p_values": Kind("p_values", ("fits",)),
 }
+
+_WITH_SPECTRA = ("spectra", "bulk")
+_BULK = {
+    "bulk_spectrum": Kind("bulk_spectrum", _WITH_SPECTRA, shows_all_layers=True),
+    "bulk_layers": Kind("bulk_layers", _WITH_SPECTRA, shows_all_layers=True),
+    "bulk_outliers": Kind("bulk_outliers", ("bulk",), shows_all_layers=True),
+    "bulk_spacings": Kind("bulk_spacings", _WITH_SPECTRA, shows_all_layers=True),
+    "bulk_tail": Kind("bulk_tail", _WITH_SPECTRA, shows_all_layers=True),
+}
+MAPPED = (
+    *("scale", "excess_kurtosis", "largest_entry", "bulk_chi2", "bulk_p_value", "zeros"),
+    *("outliers_above", "outliers_below", "strength", "largest_p_value", "smallest_p_value"),
+    *("gap_ratio", "pull_goe", "pull_poisson", "spacing_p_value", "unfolding_error"),
+    *("number_variance", "tail_exponent", "truncated_exponent", "truncated_rate"),
+    *("participation_inside_left", "participation_inside_right"),
+    *("participation_outside_left", "participation_outside_right"),
+    *("frobenius_norm", "spectral_norm", "stable_rank", "entropy", "effective_rank"),
+)
+"""Columns of the bulk that can be shown for all layers and steps at once."""
 
 FIGURES: dict[str, Kind] = {
     **_DEFAULT,
@@ -86,6 +105,11 @@ FIGURES: dict[str, Kind] = {
     "outlier_times": Kind("outlier_times", ("spectra",)),
     "spacing_ratios": Kind("spacing_ratios", ("spectra",), shows_all_layers=True),
     "linear_scaling": Kind("linear_scaling", ("linear_scaling",), shows_all_layers=True),
+    **_BULK,
+    **{
+        f"bulk_map_{column}": Kind("bulk_map", ("bulk",), {"column": column}, shows_all_layers=True)
+        for column in MAPPED
+    },
     "dyson_levels": Kind("dyson_levels", ("spectra",), model="dyson"),
     "hermite_zeros": Kind("hermite_zeros", ("spectra",), model="dyson"),
     "dyson_index": Kind("dyson_index", ("fits",), model="dyson"),
@@ -96,13 +120,17 @@ FIGURES: dict[str, Kind] = {
 }
 """All figures by name."""
 
+BULK = (*_BULK, "bulk_map_outliers_above")
+"""Figures that a study of large matrices draws by default, too."""
+
 IN_TIME = (
     *("evolution", "first_passage", "escape", "motion", "motion_index", "paths", "autocorrelation"),
     *("dyson_levels", "hermite_zeros", "loss_curve", "singular_values", "linear_scaling"),
     *("outlier_times", "spacing_ratios"),
     *("phase_diagram", "regimes", "regime_levels", "drift_and_diffusion"),
+    *(name for name in FIGURES if name.startswith("bulk_")),
 )
-"""Figures of levels in time: a study that draws no others is not fitted."""
+"""Figures of levels in time or of a bulk: a study that draws no others is not fitted."""
 
 STATIONARY = tuple(_DEFAULT)
 """Figures of the stationary state that a study draws by default."""
@@ -111,6 +139,11 @@ STATIONARY = tuple(_DEFAULT)
 def needs_lags(name: str) -> bool:
     """Whether a figure reads the increments of its runs."""
     return "increments" in FIGURES[name].inputs
+
+
+def needs_bulk(name: str) -> bool:
+    """Whether a figure reads the bulk of its runs."""
+    return "bulk" in FIGURES[name].inputs
 
 
 def needs_fits(name: str) -> bool:

@@ -54,6 +54,8 @@ class StudyData:
         Files of the runs with lags, in their order.
     linear_scaling : sequence of path
         Table of the study's tests of the linear scaling rule, and that of what they are made of.
+    bulk : sequence of path
+        Files of the runs with large matrices, in their order.
     """
 
     name: str
@@ -64,6 +66,7 @@ class StudyData:
     scaling: str | None = None
     increments: Sequence[str] = ()
     linear_scaling: Sequence[str] = ()
+    bulk: Sequence[str] = ()
     layer: str = ""
     page: Page = Page()
 
@@ -238,6 +241,11 @@ class StudyData:
     def increment_table(self) -> pd.DataFrame:
         """Increments of the layer of all runs of the study that have lags."""
         return tables.read_table(self.increments, layer=self.layer)
+
+    @cached_property
+    def bulk_table(self) -> pd.DataFrame:
+        """Bulk of all layers of all runs of the study that have one."""
+        return tables.read_table(self.bulk)
 
     @property
     def pairs(self) -> pd.DataFrame:

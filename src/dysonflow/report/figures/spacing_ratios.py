@@ -15,7 +15,7 @@ from dysonflow.report.figures._study import (
     nothing_fitted,
     told_apart,
 )
-from dysonflow.statistics.spacings import FEWEST_LEVELS, GOE, POISSON, spacing_ratios
+from dysonflow.statistics.spacings import FEWEST_LEVELS, GOE, POISSON, gap_ratios
 
 MOST_RUNS = 4
 """Runs that can be told apart."""
@@ -92,7 +92,7 @@ def mean_ratios(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         over the snapshots: few replicas alone would not tell it. Of a single replica it is that of
         the ratios of its levels, whose correlation is left aside.
     """
-    ratios = spacing_ratios(values)
+    ratios = gap_ratios(values)
     each = np.nanmean(ratios, axis=2)
     if len(ratios) > 1:
         variance = each.var(axis=0, ddof=1).mean() / len(each)
