@@ -56,7 +56,7 @@ clean-orphans: setup  ## list runs that no study names; FLAGS=--delete deletes t
 	$(VENV) -m dysonflow clean-orphans $(FLAGS)
 
 test: setup  ## run all tests but those on a cluster
-	$(IN_VENV) -m pytest -m 'not cluster'
+	$(IN_VENV) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile -m 'not cluster'
 
 test-cluster: setup  ## start a real Slurm on this machine and run the workflow on it (as root)
 	$(IN_VENV) -m pytest -rs tests/cluster
