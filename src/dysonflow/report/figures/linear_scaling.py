@@ -94,7 +94,8 @@ def draw(data: StudyData) -> Drawing:
         f"Linear scaling rule in study ``{data.name}``. Above: each run at its noise, learning "
         "rate over batch size (Adam: over its root), with a momentum m over 1 - m as well; of "
         "levels the root mean square over a layer. Below: runs over that of the smallest learning "
-        f"rate of equal noise; 1 if nothing else counts. {_sentences(laws, layers)}Errors: whole replicas."
+        f"rate of equal noise; 1 if nothing else counts. {_sentences(laws, layers)}"
+        "Errors: whole replicas."
     )
     return Drawing(figure, caption, numbers, axes, shows_all_layers=True)
 
