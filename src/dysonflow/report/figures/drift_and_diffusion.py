@@ -86,9 +86,9 @@ def draw(data: StudyData) -> Drawing:
         else (
             " Right: the power of time with which the mean squared change of the singular values "
             f"grows from {lags[0]:g} to {lags[-1]:g} SGD steps, over the later half of the "
-            "snapshots: 2 where they drift, 1 where they diffuse, less where a restoring force binds "
-            f"them; {POWERS[1]:g} and {POWERS[0]:g} where such a drift and diffusion move them about "
-            f"as far in {over:g} steps."
+            "snapshots: 2 where they drift, 1 where they diffuse, less where a restoring force "
+            f"binds them; {POWERS[1]:g} and {POWERS[0]:g} where such a drift and diffusion move "
+            f"them about as far in {over:g} steps."
         )
     )
     caption = (
