@@ -5,11 +5,14 @@ Statistical tests allow five standard errors with fixed seeds.
 
 import io
 import math
+from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 from in_process import make, make_run, make_weights
 
 import dysonflow
@@ -21,6 +24,7 @@ from dysonflow.errors import ConfigError
 from dysonflow.models import hyperparameters_of, load
 from dysonflow.models import two_layer_student as model
 from dysonflow.planning.graph import Plan
+from dysonflow.planning.reference import json_schema
 from dysonflow.report.figures._study import StudyData, draw_figure
 from dysonflow.results import Results
 from dysonflow.simulation import ensemble, reference
@@ -36,6 +40,7 @@ ACTIVATIONS = {
     "linear": (lambda x: x, np.ones_like),
 }
 FIVE_SIGMA = 5.0
+ROOT = Path(__file__).resolve().parents[2]
 needs_kernel = pytest.mark.skipif(
     not library.knows("two_layer_student"), reason="there is no compiled kernel, or an older one"
 )
@@ -404,6 +409,8 @@ def test_drift_and_noise_are_those_of_random_batches(activation):
     kicks = ((delta @ left) * (features @ right.T)).mean(axis=1)
     noise = kicks.var(axis=0).sum()
     drift = np.square(kicks.mean(axis=0)).sum() - noise / count
+    # The test set is one of many: what its mean has by chance is no drift.
+    drift -= noise * h.batch_size / (len(samples.features) - 1)
     expected = math.sqrt(drift / noise)
     found = regimes.signal_to_noise(samples, weights, h.batch_size)[0]
     # The ratio of single steps has the error of a mean: about 1 / sqrt(count).
@@ -478,6 +485,17 @@ def test_the_other_figures_of_the_phases_show_their_numbers(phases):
     drift = phases[1]["drift_and_diffusion"]
     assert set(drift["panel"]) == {"gradients of single samples", "increments"}
     assert np.isfinite(drift["y"]).all()
+
+
+def test_the_configuration_of_the_phase_diagram_is_valid():
+    config = yaml.safe_load((ROOT / "config" / "phase_diagram.yaml").read_text(encoding="utf-8"))
+    jsonschema.validate(config, json_schema())
+    plan = Plan.from_config(config)
+    runs = plan.studies["phase_diagram"].runs
+    assert len(runs) == 12 * 12
+    assert min(run.replicas for run in runs) >= 10
+    assert min(run.steps for run in runs) >= 10**6
+    assert len(plan.runs) == sum(len(study.runs) for study in plan.studies.values())
 
 
 @pytest.mark.parametrize(

@@ -140,6 +140,8 @@ def signal_to_noise(samples: Samples, weights: np.ndarray, batch_size: int) -> n
     With u_i, v_i the singular vectors of W, a step of gradient G moves s_i by -a u_i^T G v_i to
     first order. Drift is that of the mean gradient, noise the standard deviation over batches of
     B samples, from the gradients of single samples; both are root mean squares over the levels.
+    The square of the drift is freed of what the mean of so many samples has by chance, and is given
+    as no less than its standard error: smaller drifts are not seen.
     """
     left, _, right = np.linalg.svd(weights, full_matrices=False)
     mean = np.empty((len(weights), left.shape[-1]))
@@ -149,8 +151,10 @@ def signal_to_noise(samples: Samples, weights: np.ndarray, batch_size: int) -> n
         kicks = delta * (samples.features @ right[replica].T)
         mean[replica], variance[replica] = kicks.mean(axis=0), kicks.var(axis=0)
     noise = variance.sum(axis=1) / batch_size
-    drift = np.square(mean).sum(axis=1)
-    return np.sqrt(drift / np.maximum(noise, 1e-300))
+    chance = variance / (len(samples.features) - 1)
+    drift = (np.square(mean) - chance).sum(axis=1)
+    error = np.sqrt(2.0 * np.square(chance).sum(axis=1))
+    return np.sqrt(np.maximum(drift, error) / np.maximum(noise, 1e-300))
 
 
 def mean_squared_moves(h: TwoLayerStudentHyperparameters, file: WeightsFile) -> np.ndarray:

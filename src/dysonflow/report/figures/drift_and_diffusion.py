@@ -19,10 +19,11 @@ BOOTSTRAPS = 40
 """Contours of resampled replicas that are drawn."""
 STEPS = 100
 """SGD steps over which drift and diffusion are compared where no lags say so."""
-BALANCE = 1.5
-"""Power of time in v^2 t^2 + D t where both terms are equal; 1 is diffusion, 2 is drift."""
+POWERS = (0.5, 1.5)
+"""Of time in a mean square, on either side of diffusion: levels that are bound by the drift of a
+restoring force at the time that is looked at, and v^2 t^2 + D t where both terms are equal."""
 LEAST = 2.0**-30
-"""Of what has a logarithm to be drawn."""
+"""Of what has a logarithm to be drawn; drifts too small to be seen are at their error already."""
 
 Points = dict[tuple[int, int], np.ndarray]
 
@@ -35,10 +36,11 @@ def draw(data: StudyData) -> Drawing:
     ratios = {
         place: np.maximum(one.signal * over**0.5, LEAST) for place, one in found.outcomes.items()
     }
-    panels: dict[str, tuple[Points, float, str]] = {
+    panels: dict[str, tuple[Points, float, tuple[float, ...], str]] = {
         "gradients of single samples": (
             {place: np.log2(ratio) for place, ratio in ratios.items()},
             0.0,
+            (0.0,),
             rf"$\log_2$ (drift / noise) of {over:g} SGD steps",
         )
     }
@@ -49,7 +51,7 @@ def draw(data: StudyData) -> Drawing:
                 squares = np.maximum(mean_squared_moves(run, file), 1e-300)
             moves[place] = np.log(squares[-1] / squares[0]) / math.log(lags[-1] / lags[0])
         label = f"power of time, {lags[0]:g} to {lags[-1]:g} SGD steps"
-        panels["increments"] = (moves, BALANCE, label)
+        panels["increments"] = (moves, 1.0, POWERS, label)
     numbers = [
         pd.DataFrame(
             {
@@ -60,7 +62,7 @@ def draw(data: StudyData) -> Drawing:
                 "y_error": [_phases.median_error(values[place])],
             }
         )
-        for name, (values, _, _) in panels.items()
+        for name, (values, *_) in panels.items()
         for place in sorted(values)
     ]
     with data.page.look():
@@ -68,10 +70,10 @@ def draw(data: StudyData) -> Drawing:
         shape = (count, 1) if data.page.is_column else (1, count)
         figure = data.page.figure(5.2 * count + 0.6, 4.4, 3.4 * count)
         drawn = 0
-        for panel, (name, (values, balance, label)) in zip(
+        for panel, (name, (values, centre, balance, label)) in zip(
             figure.subplots(*shape, squeeze=False).ravel(), panels.items(), strict=True
         ):
-            drawn += _panel(panel, found, values, balance, label)
+            drawn += _panel(panel, found, values, centre, balance, label)
             panel.set_title(name, loc="left")
         if drawn:
             lines = [Line2D([], [], color="black"), Line2D([], [], color="grey", lw=0.5)]
@@ -84,8 +86,9 @@ def draw(data: StudyData) -> Drawing:
         else (
             " Right: the power of time with which the mean squared change of the singular values "
             f"grows from {lags[0]:g} to {lags[-1]:g} SGD steps, over the later half of the "
-            "snapshots: 2 where they drift, 1 where they diffuse, less where they are bound; "
-            f"{BALANCE:g} where drift and diffusion move them as far in {over:g} steps."
+            "snapshots: 2 where they drift, 1 where they diffuse, less where a restoring force "
+            f"binds them; {POWERS[1]:g} and {POWERS[0]:g} where such a drift and diffusion move "
+            f"them about as far in {over:g} steps."
         )
     )
     caption = (
@@ -93,10 +96,11 @@ def draw(data: StudyData) -> Drawing:
         f"{replicas} replicas. {'Left: at' if lags else 'At'} the last snapshot, how far the mean "
         f"gradient would move them in {over:g} SGD steps, over how far the noise of batches of "
         f"{batch} samples would, both as root mean squares over the levels, from the gradients of "
-        f"single test inputs.{measured} Lines: where both are equal, black, and the same for "
+        f"single test inputs; a drift too small to be seen is drawn as its error.{measured} Lines: "
+        "where both are equal, black, and the same for "
         f"{BOOTSTRAPS} resamplings of the replicas, grey."
     )
-    axes = {name: ("initial width", label) for name, (_, _, label) in panels.items()}
+    axes = {name: ("initial width", label) for name, (*_, label) in panels.items()}
     return Drawing(figure, caption, numbers, axes | {"": ("initial width", "value")})
 
 
@@ -107,15 +111,22 @@ def _lags(data: StudyData) -> list[int]:
     return lags if len(lags) > 1 else []
 
 
-def _panel(panel: Axes, found: _phases.Plane, values: Points, balance: float, label: str) -> int:
+def _panel(
+    panel: Axes,
+    found: _phases.Plane,
+    values: Points,
+    centre: float,
+    balance: tuple[float, ...],
+    label: str,
+) -> int:
     """Draw the medians and the contours; returns whether there is one."""
     medians = _medians(found, values)
-    span = max(0.5, float(np.nanmax(np.abs(medians - balance))))
+    span = max(0.5, float(np.nanmax(np.abs(medians - centre))))
     mesh = panel.pcolormesh(
         _phases.edges(found.widths),
         _phases.edges(found.rates),
         medians,
-        norm=TwoSlopeNorm(balance, balance - span, balance + span),
+        norm=TwoSlopeNorm(centre, centre - span, centre + span),
         cmap="RdBu",
     )
     assert panel.figure is not None
@@ -138,9 +149,10 @@ def _medians(found: _phases.Plane, values: Points) -> np.ndarray:
 
 
 def _contour(
-    panel: Axes, found: _phases.Plane, values: np.ndarray, balance: float, **look: Any
+    panel: Axes, found: _phases.Plane, values: np.ndarray, balance: tuple[float, ...], **look: Any
 ) -> int:
-    if min(values.shape) < 2 or not np.nanmin(values) < balance < np.nanmax(values):
+    levels = [level for level in balance if np.nanmin(values) < level < np.nanmax(values)]
+    if min(values.shape) < 2 or not levels:
         return 0
-    panel.contour(np.log2(found.widths), np.log2(found.rates), values, levels=[balance], **look)
+    panel.contour(np.log2(found.widths), np.log2(found.rates), values, levels=levels, **look)
     return 1
