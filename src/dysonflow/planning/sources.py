@@ -311,7 +311,7 @@ def source(stage: str, model: str, figure: str = "") -> str:
     """
     after = {
         "increments": ("train", "increments"),
-        "linear_scaling": ("train", "spectra", "increments", "linear_scaling"),
+        "linear_scaling": ("train", "spectra", "linear_scaling"),
     }
     executed = list(after.get(stage) or STAGES[: STAGES.index(stage) + 1])
     is_trained = models.load(model).is_trained
