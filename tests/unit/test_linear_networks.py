@@ -430,6 +430,32 @@ class TestGasOfSpecies:
         assert abs(shift - 2 * law.squares[0, 2] / (high - low)) < FIVE_SIGMA * error
 
 
+class TestStudents:
+    """The plain simulation is that of the model."""
+
+    def test_a_step_is_that_of_the_model(self):
+        import torch
+
+        from dysonflow.simulation.perceptrons import Perceptrons
+
+        h = run_of(widths=[3, 4, 3], learning_rate=0.1)
+        rng, students = np.random.default_rng(11), LinearStudents(teacher_map(h), 0.1, 4, 0.4)
+        layers = [rng.standard_normal((2, rows, columns)) for rows, columns in h.matrices()]
+        inputs, noise = students.samples(2, rng)
+        model = Perceptrons(
+            h.widths, 2, "linear", False, "squared_error", torch.float64, torch.device("cpu")
+        )
+        for weights, start in zip(model.weights, layers, strict=True):
+            weights.copy_(torch.from_numpy(start))
+        targets = students.teacher @ inputs + noise
+        model.differentiate(*(torch.from_numpy(x.swapaxes(1, 2)) for x in (inputs, targets)))
+        model.parameters -= 0.1 * model.gradient
+        for weights, expected in zip(
+            model.weights, students.step(layers, inputs, noise), strict=True
+        ):
+            assert weights.numpy() == pytest.approx(expected, abs=1e-12)
+
+
 class TestTeacher:
     """Teachers of given singular values."""
 
