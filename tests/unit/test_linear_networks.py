@@ -316,13 +316,20 @@ class TestFlatDirections:
 class TestBlocks:
     """What fits compare a trained network with."""
 
-    def test_product_and_layers_of_a_trained_network(self):
+    @pytest.mark.parametrize(
+        "optimiser",
+        [
+            {"learning_rate": 0.04},
+            {"optimiser": "momentum", "momentum": 0.5, "learning_rate": 0.02},
+        ],
+    )
+    def test_product_and_layers_of_a_trained_network(self, optimiser):
         h = run_of(
             widths=[2, 2, 2],
             teacher_singular_values=[0.8, 0.8],
-            learning_rate=0.04,
             burn_in=1500,
             steps=3000,
+            **optimiser,
         )
         run = dysonflow.train("mlp", h.canonical())
         found = dysonflow.fit(run)
