@@ -26,12 +26,12 @@ def laws(h: MLPHyperparameters, layer: str) -> SpectrumLaws | None:
       the widths of a block on its own.
     """
     place = predictions.network(h)
-    if place is None:
+    number = predictions.layer_number(h, layer)
+    if place is None or (number is not None and place.layers > 2):
         return None
     blocks = [block for block in predictions.block_formulas(h, layer) if not block.flag]
     if not blocks:
         return None
-    number = predictions.layer_number(h, layer)
     zeros = predictions.columns(h, layer) - len(place.singular_values)
     first = [block.first - zeros for block in blocks]
     centres, widths = _diagonal(place, number)
