@@ -22,8 +22,8 @@ def laws(h: MLPHyperparameters, layer: str) -> SpectrumLaws | None:
       deviation of the diagonal entries of `matrix`, so that the two differ by their interaction
       alone;
     - `gas_any_order`: the same where levels of different species may pass each other;
-    - `gas_block_formula`: the gas as arXiv:2412.20496 writes it, at the values without noise, with
-      the widths of a block on its own.
+    - `gas_block_formula`: the gas at the values without noise, with the widths of a block on its
+      own.
     """
     place = predictions.network(h)
     number = predictions.layer_number(h, layer)
