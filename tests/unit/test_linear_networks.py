@@ -316,13 +316,20 @@ class TestFlatDirections:
 class TestBlocks:
     """What fits compare a trained network with."""
 
-    def test_product_and_layers_of_a_trained_network(self):
+    @pytest.mark.parametrize(
+        "optimiser",
+        [
+            {"learning_rate": 0.04},
+            {"optimiser": "momentum", "momentum": 0.5, "learning_rate": 0.02},
+        ],
+    )
+    def test_product_and_layers_of_a_trained_network(self, optimiser):
         h = run_of(
             widths=[2, 2, 2],
             teacher_singular_values=[0.8, 0.8],
-            learning_rate=0.04,
             burn_in=1500,
             steps=3000,
+            **optimiser,
         )
         run = dysonflow.train("mlp", h.canonical())
         found = dysonflow.fit(run)
@@ -357,7 +364,7 @@ class TestBlocks:
         assert [block.first for block in modes] == [2, 4]
         (block,) = predictions.blocks(run_of(learning_rate=0.9), "product")
         assert "lower learning_rate" in block.flag
-        assert "no stationary law" in predictions.blocks(run_of(widths=[3] * 4), "W2")[0].flag
+        assert "more hidden units" in predictions.blocks(run_of(widths=[3, 4, 4, 3]), "W2")[1].flag
 
     @pytest.mark.parametrize(
         ("values", "layer", "why"),
@@ -382,6 +389,43 @@ class TestBlocks:
         assert predictions.network(late).balanced_by == "noise"
         assert predictions.blocks(late, "product")[0].beyond == ""
         assert predictions.blocks(early, "product")[0].beyond == ""
+
+    @pytest.mark.parametrize("balanced_by", ["flow", "noise"])
+    def test_widths_of_the_layers_of_three(self, balanced_by):
+        network = replace(NETWORKS["three layers"], balanced_by=balanced_by)
+        slowest = network.rate * network.curvature[:3, :3].min()
+
+        def measure(layers):
+            return np.stack([np.linalg.svd(w, compute_uv=False)[:, ::-1] for w in layers], axis=1)
+
+        found, _ = students_of(network).simulate(
+            network.layers_at_rest(1000),
+            np.random.default_rng(12),
+            burn_in=math.ceil(4.0 / slowest),
+            every=math.ceil(1.5 / slowest),
+            snapshots=4,
+            measure=measure,
+        )
+        for layer in (1, 2, 3):
+            levels = found[:, :, layer - 1]
+            drawn, _ = draws.draw_deep_layer(network, layer, 20_000, np.random.default_rng(layer))
+            # About the means, which move by order t.
+            each = ((levels - levels.mean(axis=(0, 1))) ** 2).mean(axis=(0, 2))
+            expected = ((drawn - drawn.mean(axis=(0, 1))) ** 2).mean()
+            error = each.std(ddof=1) / math.sqrt(len(each))
+            # Variances have corrections of relative order t / s = 0.005 and a h.
+            assert abs(each.mean() - expected) < FIVE_SIGMA * error + 0.02 * expected
+
+    def test_layers_of_three_in_the_table(self):
+        h = run_of(widths=[3, 3, 3, 3], teacher_singular_values=[1.0, 1.0, 2.0])
+        (middle,) = predictions.blocks(h, "W2")
+        rest = predictions.network(h).layer_values
+        assert middle.multiplicity == 3 and middle.centre_block == pytest.approx(rest[1, 0])
+        assert middle.sigma == pytest.approx(middle.sigma_block, rel=0.1)
+        assert "leading order" in middle.beyond
+        outer = predictions.blocks(h, "W1")
+        assert [block.multiplicity for block in outer] == [2, 1]
+        assert theory.load("mlp").spectrum_laws(h, "W1") is None
 
     def test_the_block_formulas_are_the_theory_at_weak_noise(self):
         h = run_of(learning_rate=1e-4, batch_size=1000, burn_in=10**9, steps=2 * 10**9)
@@ -428,6 +472,32 @@ class TestGasOfSpecies:
         shift = drawn[:, 2].mean() - law.mean[2]
         error = drawn[:, 2].std() / math.sqrt(len(drawn) / 2)
         assert abs(shift - 2 * law.squares[0, 2] / (high - low)) < FIVE_SIGMA * error
+
+
+class TestStudents:
+    """The plain simulation is that of the model."""
+
+    def test_a_step_is_that_of_the_model(self):
+        import torch
+
+        from dysonflow.simulation.perceptrons import Perceptrons
+
+        h = run_of(widths=[3, 4, 3], learning_rate=0.1)
+        rng, students = np.random.default_rng(11), LinearStudents(teacher_map(h), 0.1, 4, 0.4)
+        layers = [rng.standard_normal((2, rows, columns)) for rows, columns in h.matrices()]
+        inputs, noise = students.samples(2, rng)
+        model = Perceptrons(
+            h.widths, 2, "linear", False, "squared_error", torch.float64, torch.device("cpu")
+        )
+        for weights, start in zip(model.weights, layers, strict=True):
+            weights.copy_(torch.from_numpy(start))
+        targets = students.teacher @ inputs + noise
+        model.differentiate(*(torch.from_numpy(x.swapaxes(1, 2)) for x in (inputs, targets)))
+        model.parameters -= 0.1 * model.gradient
+        for weights, expected in zip(
+            model.weights, students.step(layers, inputs, noise), strict=True
+        ):
+            assert weights.numpy() == pytest.approx(expected, abs=1e-12)
 
 
 class TestTeacher:

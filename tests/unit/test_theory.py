@@ -494,7 +494,8 @@ def test_every_theory_is_one_of_a_model():
     for name in theory.names():
         assert name in models.names()
         assert isinstance(theory.load(name), Theory)
-    assert set(theory.names()) == {"checkpoints", "dyson", "gaussian_rbm", "teacher_student"}
+    known = {"checkpoints", "dyson", "gaussian_rbm", "mlp", "teacher_student"}
+    assert set(theory.names()) == known
 
 
 def test_what_a_theory_need_not_say():

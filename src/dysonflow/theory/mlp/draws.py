@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dysonflow.theory.mlp.flat import imbalance, imbalance_variance
-from dysonflow.theory.mlp.linear import Array, LinearNetwork
+from dysonflow.theory.mlp.linear import Array, LinearNetwork, around
 from dysonflow.theory.mlp.skewness import quadratic_map
 
 PART = 1000
@@ -183,6 +183,46 @@ def draw_layer(
         g = (d + d.swapaxes(-1, -2)) / 2.0 + sign * half
     squares = np.linalg.eigvalsh(matrices)[..., -modes:]
     return np.sqrt(np.maximum(squares, 0.0)), g
+
+
+def deep_layer_law(network: LinearNetwork, layer: int) -> SymmetricLaw:
+    """Symmetric part of a layer of more than two in the modes, to leading order in a.
+
+    The layer follows the product alone, W_l = W_l* + B_l^T e A_l^T: neither the fluctuations of the
+    imbalances, a share of order a h of these, nor a mean shift of order t are contained.
+    """
+    _, spread = _deep_layer(network, layer)
+    modes = len(network.singular_values)
+    own = spread[:modes, :modes]
+    squares = (own + own.T) / 4.0
+    np.fill_diagonal(squares, np.diagonal(own))
+    return SymmetricLaw(network.layer_values[layer - 1], squares)
+
+
+def draw_deep_layer(
+    network: LinearNetwork, layer: int, size: int, rng: np.random.Generator
+) -> tuple[Array, Array]:
+    """Singular values by `deep_layer_law`, as `draw_product`, and the symmetric Gaussian part."""
+    fixed, spread = _deep_layer(network, layer)
+    modes = len(network.singular_values)
+    d = rng.standard_normal((size, *spread.shape)) * np.sqrt(spread)
+    own = d[:, :modes, :modes]
+    return (
+        _singular_values(np.stack([fixed + d, fixed - d]), modes),
+        (own + own.swapaxes(-1, -2)) / 2.0,
+    )
+
+
+def _deep_layer(network: LinearNetwork, layer: int) -> tuple[Array, Array]:
+    """The layer at rest, and the variances of its entries, one hidden unit for each mode."""
+    fixed = network.layers_at_rest()[layer - 1][0]
+    before, after = list(around(network.layer_values**2))[layer - 1]
+    alive = network.curvature > 0
+    of_e = np.where(alive, network.variance / np.where(alive, network.curvature, 1.0) ** 2, 0.0)
+    rows, columns = fixed.shape
+    left = np.ones(rows) if after is None else after
+    right = np.ones(columns) if before is None else before
+    return fixed, left[:, None] * of_e[:rows, :columns] * right[None, :]
 
 
 def _is_square(network: LinearNetwork) -> bool:

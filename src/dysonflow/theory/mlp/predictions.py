@@ -122,6 +122,9 @@ def draw(
     """
     if number is None:
         return *draws.draw_product(place, pairs, rng), draws.product_law(place)
+    if place.layers > 2:
+        drawn = draws.draw_deep_layer(place, number, pairs, rng)
+        return *drawn, draws.deep_layer_law(place, number)
     law = draws.layer_law(place, number)
     return *draws.draw_layer(place, number, pairs, rng), law
 
@@ -159,21 +162,27 @@ def _predictions(
 ) -> list[Prediction]:
     """One for each block of the teacher's modes."""
     levels, gaussian, law = draw(place, number, pairs_for(place, PAIRS), generator(place, number))
-    found = []
+    is_deep, found = number is not None and place.layers > 2, []
     for first, count in positions:
         own = slice(first, first + count)
         controls = controls_of(law.mean, gaussian, law.squares, first, count)
+        if is_deep:
+            # Equal levels of modes that are not equal: not a GOE, whose controls are known.
+            controls = controls[:, :1]
         found.append(predicted(levels[..., own], controls, ""))
     return found
 
 
 def has_law(h: MLPHyperparameters, layer: str) -> bool:
-    """Whether the stationary law of a layer is worked out: the product's always is.
+    """Whether the stationary law of a layer is known: the product's always is.
 
-    Each layer's is for networks of two. Deeper ones hold units at rest that no level of the product
-    depends on.
+    In networks of more than two layers, weights among hidden units that no mode passes through stay
+    where they began, and their singular values lie anywhere among the others.
     """
-    return layer_number(h, layer) is None or len(h.widths) == 3
+    if layer_number(h, layer) is None or len(h.widths) == 3:
+        return True
+    place = network(h)
+    return place is not None and set(h.widths[1:-1]) == {len(place.singular_values)}
 
 
 def block_formulas(h: MLPHyperparameters, layer: str) -> list[Block]:
@@ -181,7 +190,8 @@ def block_formulas(h: MLPHyperparameters, layer: str) -> list[Block]:
 
     About the singular values of the teacher, or of the layer where the trace of the Hessian is
     least, with the widths sigma^2 = t h of the product, h the curvature of the block, and sigma^2 =
-    t / (alpha (alpha + beta)) and t / (beta (alpha + beta)) of the two layers of a network.
+    t / (alpha (alpha + beta)) and t / (beta (alpha + beta)) of the two layers of a network. Layers
+    of deeper ones have those of `draws.deep_layer_law`.
     `finite_step_variable` contains the finite step, the noise of the batches' inputs and, for a
     layer, that of the imbalance.
     """
@@ -196,7 +206,7 @@ def block_formulas(h: MLPHyperparameters, layer: str) -> list[Block]:
         found.append(_not_fitted(0, zeros, 0.0, ratio, "not learnt: the teacher has no such mode"))
     values = place.values if number is None else place.layer_values[number - 1]
     if not has_law(h, layer):
-        why = f"no stationary law is known of a layer of a network of {place.layers}"
+        why = f"more hidden units than the teacher's {modes} modes: some weights have no law"
         places = multiplets(values)
         return found + [
             _not_fitted(zeros + first, count, float(values[first]), ratio, why)
@@ -206,7 +216,7 @@ def block_formulas(h: MLPHyperparameters, layer: str) -> list[Block]:
     if flag:
         return [*found, _not_fitted(zeros, modes, float(values[0]), ratio, flag)]
     widths, finite = _widths(place, number)
-    for first, count in multiplets(place.values):
+    for first, count in multiplets(values):
         sigma = float(widths[first])
         found.append(
             Block(
@@ -235,6 +245,13 @@ def _widths(place: LinearNetwork, number: int | None) -> tuple[FloatArray, Float
         finite = np.sqrt(np.diagonal(place.variance)[:modes])
         return np.sqrt(place.temperature * curvature), finite
     values = place.layer_values[number - 1]
+    if place.layers > 2:
+        squares = draws.deep_layer_law(place, number).squares
+        widths = np.empty(modes)
+        for first, count in multiplets(values):
+            own = slice(first, first + count)
+            widths[own] = math.sqrt(squares[own, own].sum() / (count * (count + 1) / 2))
+        return widths, widths
     share = place.split[number - 1]
     leading = math.sqrt(place.temperature / (share * sum(place.split)))
     squares = np.diagonal(draws.layer_law(place, number).squares)
@@ -289,6 +306,8 @@ def _beyond(h: MLPHyperparameters, place: LinearNetwork, number: int | None) -> 
             f"the noise moves the weights by {place.nonlinearity:.2g} of their size, more than "
             f"{LARGEST_NONLINEARITY:g}: lower learning_rate or raise batch_size"
         )
+    if number is not None and place.layers > 2:
+        return "to leading order in a only, without the mean shift by the noise, of order t"
     time = place.learning_time(_start(h) / UNLUCKY)
     if float(h.burn_in) < time:
         return f"burn_in = {h.burn_in}: it may take {time:.0f} SGD steps until all is learnt"

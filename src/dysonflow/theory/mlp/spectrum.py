@@ -22,16 +22,16 @@ def laws(h: MLPHyperparameters, layer: str) -> SpectrumLaws | None:
       deviation of the diagonal entries of `matrix`, so that the two differ by their interaction
       alone;
     - `gas_any_order`: the same where levels of different species may pass each other;
-    - `gas_block_formula`: the gas as arXiv:2412.20496 writes it, at the values without noise, with
-      the widths of a block on its own.
+    - `gas_block_formula`: the gas at the values without noise, with the widths of a block on its
+      own.
     """
     place = predictions.network(h)
-    if place is None:
+    number = predictions.layer_number(h, layer)
+    if place is None or (number is not None and place.layers > 2):
         return None
     blocks = [block for block in predictions.block_formulas(h, layer) if not block.flag]
     if not blocks:
         return None
-    number = predictions.layer_number(h, layer)
     zeros = predictions.columns(h, layer) - len(place.singular_values)
     first = [block.first - zeros for block in blocks]
     centres, widths = _diagonal(place, number)
