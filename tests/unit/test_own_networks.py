@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import safetensors.torch
 import torch
@@ -18,6 +19,7 @@ from limits import HANGING
 
 import dysonflow
 from dysonflow import cli, models, single, stages
+from dysonflow.analysis import scaling_tests
 from dysonflow.artifacts.weights import PART_BYTES, open_weights, write_weights
 from dysonflow.errors import ConfigError
 from dysonflow.planning import audit
@@ -25,6 +27,7 @@ from dysonflow.planning.graph import Plan
 from dysonflow.planning.studies import load_studies
 from dysonflow.readers import arrays
 from dysonflow.readers.discovery import find_pattern
+from dysonflow.report.figures.spectrum import even_bins
 
 CHECKPOINTS = models.hyperparameters_of("checkpoints")
 
@@ -226,10 +229,12 @@ def test_a_folder_of_a_trainer_holds_one_checkpoint(folder):
 
 def test_folders_that_hold_no_checkpoint_or_several(folder):
     (folder / "empty").mkdir()
-    assert "folder" in refused("empty")
+    assert "empty: a folder without a checkpoint in it" in refused("empty")
     (folder / "spread").mkdir()
     (folder / "spread" / "__0_0.distcp").touch()
-    assert "folder" in refused("spread")
+    assert "dcp_to_torch spread spread.pt makes one file of it" in refused("spread")
+    with pytest.raises(ConfigError, match="a distributed checkpoint"):
+        find_pattern("spread")
     save("two/a1.pt", NETWORK)
     save("two/a2.pt", NETWORK)
     assert "holds 2 checkpoints, such as a1.pt; put {snapshot} or {replica}" in refused("two")
@@ -675,6 +680,24 @@ def test_the_commands_show_and_write_what_is_there(folder, capsys):
         assert cli.main(arguments) == 2
         assert len(capsys.readouterr().err.splitlines()) == 1
     assert not Path("c.yaml").exists()
+
+
+def test_what_is_not_given_does_not_tell_fits_apart():
+    fits = pd.DataFrame({"heads": [None, np.nan], "path": ["a", "a"], "learning_rate": [0.1, 0.2]})
+    fits["block"] = 0
+    names = ["heads", "learning_rate"]
+    assert scaling_tests.groups(fits, names, ["learning_rate"]).nunique() == 1
+    assert scaling_tests.groups(fits, names, []).nunique() == 2
+
+
+def test_bins_of_few_spectra_are_even_and_not_too_many():
+    rng = np.random.default_rng(0)
+    values = np.abs(rng.standard_normal((1, 2, 300)))
+    edges = even_bins(values, 0.0, 4.0)
+    assert 10 < len(edges) < 60 and np.ptp(np.diff(edges)) < 1e-12
+    values[..., -1] = 1e6
+    assert len(even_bins(values, 0.0, 1e6)) == 501
+    assert len(even_bins(np.zeros((1, 1, 50)), 0.0, 1.0)) == 161
 
 
 PEAK = """
