@@ -61,12 +61,26 @@ def constant(value: Any, kind: pa.DataType, rows: int) -> pa.Array:
     """Arrow array that holds one value in every row."""
     if kind in NUMPY and value is not None:
         return arrow_array(np.full(rows, value, dtype=NUMPY[kind]), kind)
-    if pa.types.is_list(kind) and value is not None and kind.value_type in NUMPY:
+    if pa.types.is_string(kind) and value is not None:
+        return _repeated([str(value)], rows)
+    if pa.types.is_list(kind) and value is not None:
         offsets = np.arange(rows + 1, dtype=np.int32) * len(value)
-        each = np.asarray(value, dtype=NUMPY[kind.value_type])
-        inner = arrow_array(np.tile(each, rows), kind.value_type)
+        if kind.value_type in NUMPY:
+            each = np.asarray(value, dtype=NUMPY[kind.value_type])
+            inner = arrow_array(np.tile(each, rows), kind.value_type)
+        else:
+            inner = _repeated([str(item) for item in value], rows)
         return pa.Array.from_buffers(kind, rows, [None, _buffer(offsets)], children=[inner])
     return arrow_array([value] * rows, kind)
+
+
+def _repeated(values: Sequence[str], times: int) -> pa.Array:
+    """Arrow array of some texts, again and again; no object of Python for each of them."""
+    each = [value.encode() for value in values]
+    lengths = np.tile(np.array([len(text) for text in each], dtype=np.int64), times)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    parts = [None, _buffer(offsets), pa.py_buffer(b"".join(each) * times)]
+    return pa.Array.from_buffers(pa.string(), len(lengths), parts)
 
 
 def numpy_array(column: pa.ChunkedArray) -> np.ndarray:
