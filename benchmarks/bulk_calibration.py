@@ -86,8 +86,9 @@ def uniformity(
     dict
         `ks_...`: p-value of the uniformity of a p-value; `above_1`, `below_1`: part of the matrices
         with an outlier, expected 0.01; `scale_sd`: scatter of the scale over its error;
-        `over_bound`: over the Cramer-Rao bound of Gaussian entries; `flagged`: part that carries
-        the flag for heavy tails.
+        `one_entry`: part with an entry that makes an outlier, `above_without`: as `above_1`, of the
+        matrices without one; `over_bound`: over the Cramer-Rao bound of Gaussian entries;
+        `flagged`: part that carries the flag for heavy tails.
     """
     rng = np.random.default_rng(seed)
     for name in entries:
@@ -121,6 +122,9 @@ def uniformity(
                     "spacing_1": float((table["spacing_p_value"] < 0.01).mean()),
                     "flagged": float(table["flag"].str.contains(HEAVY).mean()),
                     "one_entry": float((table["largest_entry"] > 1.0).mean()),
+                    "above_without": float(
+                        (table["outliers_above"] > 0)[table["largest_entry"] <= 1.0].mean()
+                    ),
                 }
 
 

@@ -86,9 +86,8 @@ def main() -> None:
                     },
                     options.rounds,
                 )
-                print(
-                    f"WeightWatcher over spectra and bulk {extras}: {seconds / sum(own.values()):.1f}"
-                )
+                ratio = seconds / sum(own.values())
+                print(f"WeightWatcher over spectra and bulk {extras}: {ratio:.1f}")
 
 
 class Network:
@@ -108,13 +107,16 @@ class Network:
             self.weights = {layer: file.read(layer)[0, 0] for layer in file.shapes}
 
     def path(self, name: str) -> str:
+        """A file of the network."""
         return str(self.folder / name)
 
     def bare(self) -> None:
+        """Singular values of all matrices, nothing else."""
         for matrix in self.weights.values():
             np.linalg.svd(matrix.astype(np.float64), compute_uv=False)
 
     def spectra(self) -> None:
+        """The stage `spectra`."""
         stages.spectra(
             "transformer",
             **self.params,
@@ -123,6 +125,7 @@ class Network:
         )
 
     def bulk(self, extras: tuple[str, ...]) -> None:
+        """The stage `bulk`."""
         stages.bulk(
             "transformer",
             **self.params,

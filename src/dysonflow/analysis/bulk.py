@@ -98,6 +98,8 @@ EDGE_FLAGS = {
 """Why levels at the edges are not to be taken at their word."""
 LEAST_NOISE = 0.5
 """Part of the variance of the entries that must be noise for their kurtosis to be that of noise."""
+CHUNK = 2**16
+"""Entries of a matrix that are looked at together, so that they stay in the cache."""
 SHUFFLE = 1
 """Last part of the key of the stream that shuffles, unlike any key of a simulation."""
 
@@ -149,11 +151,22 @@ def bulk_columns(
     """
     rows: list[dict[str, Any]] = []
     layers = layers_with_bulk(hyperparameters)
+    numbers = {layer: number for number, layer in enumerate(hyperparameters.layers())}
     for layer in layers:
         spectrum = spectrum_of(layer)
         tested = spectrum.shape[0] * spectrum.shape[1] * len(layers)
         for snapshot in range(spectrum.shape[1]):
-            found = list(_rows(hyperparameters, layer, spectrum, weights, snapshot, extras, tested))
+            found = list(
+                _rows(
+                    hyperparameters,
+                    (layer, numbers[layer]),
+                    spectrum,
+                    weights,
+                    snapshot,
+                    extras,
+                    tested,
+                )
+            )
             rows += found
             if spectrum.shape[0] > 1:
                 for matrix in dict.fromkeys(row["matrix"] for row in found):
@@ -172,14 +185,15 @@ def bulk_columns(
 
 def _rows(
     h: Hyperparameters,
-    layer: str,
+    named: tuple[str, int],
     spectrum: np.ndarray,
     weights: WeightsInTime,
     snapshot: int,
     extras: Sequence[str],
     tested: int,
 ) -> Iterator[dict[str, Any]]:
-    number = list(h.layers()).index(layer)
+    """Rows of one snapshot of a layer, which is given by its name and number."""
+    layer, number = named
     for part in weights.parts(layer):
         for replica, matrix in enumerate(
             weights.read(layer, part, slice(snapshot, snapshot + 1))[:, 0], part.start
@@ -261,16 +275,20 @@ def moments(matrix: np.ndarray) -> tuple[float, float, float]:
 
     Of what is left when the means of its rows and columns are taken away, which are no noise.
     """
-    x = matrix.astype(np.float64)
-    x -= x.mean(axis=1, keepdims=True)
-    x -= x.mean(axis=0, keepdims=True)
-    largest = max(float(x.max()), -float(x.min()))
-    square = np.square(x, out=x)
-    variance = float(square.mean())
+    in_rows = matrix.mean(axis=1, dtype=np.float64)
+    in_columns = matrix.mean(axis=0, dtype=np.float64) - in_rows.mean()
+    second = fourth = largest = 0.0
+    height = max(CHUNK // matrix.shape[1], 1)
+    for first in range(0, len(matrix), height):
+        part = slice(first, first + height)
+        square = np.square(matrix[part] - in_rows[part, None] - in_columns)
+        largest = max(largest, float(square.max()))
+        second += float(square.sum())
+        fourth += float(np.vdot(square, square))
+    variance = second / matrix.size
     if not variance > 0:
-        return 0.0, 0.0, largest
-    fourth = float(np.einsum("ij,ij->", square, square)) / square.size
-    return variance, fourth / variance**2 - 3.0, largest
+        return 0.0, 0.0, math.sqrt(largest)
+    return variance, fourth / matrix.size / variance**2 - 3.0, math.sqrt(largest)
 
 
 def _of_tail(levels: np.ndarray, with_truncated: bool) -> dict[str, Any]:
