@@ -38,6 +38,9 @@ def make_run(plan, run, log):
     if run.lags:
         values = plan.run_params("increments", run)
         stages.increments(run.MODEL, **values, weights=files["weights"], output=files["increments"])
+    if run.name in plan.noisy:
+        values = plan.run_params("gradient_noise", run)
+        stages.gradient_noise(run.MODEL, **values, output=files["gradient_noise"])
     if run.name in plan.fitted:
         values = plan.run_params("fit", run)
         stages.fit(run.MODEL, **values, **plan.fit_inputs(run), output=files["fits"])

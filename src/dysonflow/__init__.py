@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from dysonflow.recording.recorder import Recorder
 from dysonflow.results import (
     read_fits,
+    read_gradient_noise,
     read_increments,
     read_layers,
     read_linear_scaling,
@@ -34,6 +35,7 @@ __all__ = [
     "gradient_noise",
     "increments",
     "read_fits",
+    "read_gradient_noise",
     "read_increments",
     "read_layers",
     "read_runs",

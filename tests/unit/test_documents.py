@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from dysonflow.analysis.fits import FITS_FIELDS
+from dysonflow.analysis.gradient_noise import GRADIENT_NOISE_FIELDS
 from dysonflow.analysis.increments import INCREMENTS_FIELDS
 from dysonflow.analysis.laws import LAWS
 from dysonflow.analysis.layers import LAYERS_SCHEMA
@@ -73,6 +74,7 @@ TABLES = {
     "Spectra": SPECTRA_FIELDS,
     "Fits": FITS_FIELDS,
     "Increments": INCREMENTS_FIELDS,
+    "Gradient noise": GRADIENT_NOISE_FIELDS,
     "Scaling": list(SCALING_SCHEMA),
     "Noise response": POINT_FIELDS,
     "Linear scaling": list(LINEAR_SCALING_SCHEMA),

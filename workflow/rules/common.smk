@@ -14,6 +14,7 @@ from dysonflow.planning.studies import load_config, too_few_replicas
 from dysonflow.report import figures
 from dysonflow.results import (
     FITS,
+    GRADIENT_NOISE,
     INCREMENTS,
     LAYERS,
     RUN_NAME,
@@ -116,6 +117,10 @@ def needs_of_joining(wildcards, attempt):
 
 def needs_of_reading(wildcards, attempt):
     return resources.reading(RUNS[wildcards.run], attempt)
+
+
+def needs_of_gradient_noise(wildcards, attempt):
+    return resources.gradient_noise(RUNS[wildcards.run], attempt)
 
 
 def needs_of_increments(wildcards, attempt):

@@ -302,8 +302,8 @@ def source(stage: str, model: str, figure: str = "") -> str:
     Parameters
     ----------
     stage : str
-        One of `STAGES`, `increments`, `layers` or `linear_scaling`. The first of a model that is
-        not trained reads its weights from files.
+        One of `STAGES`, `increments`, `gradient_noise`, `layers` or `linear_scaling`. The first of
+        a model that is not trained reads its weights from files.
     model : str
         Name of the system.
     figure : str
@@ -311,6 +311,7 @@ def source(stage: str, model: str, figure: str = "") -> str:
     """
     after = {
         "increments": ("train", "increments"),
+        "gradient_noise": ("train", "gradient_noise"),
         "layers": ("layers",),
         "linear_scaling": ("train", "spectra", "increments", "linear_scaling"),
     }
@@ -322,6 +323,7 @@ def source(stage: str, model: str, figure: str = "") -> str:
         "spectra": ["dysonflow.analysis.spectra"],
         "fit": ["dysonflow.analysis.fits", *_theory_of(model)],
         "increments": ["dysonflow.analysis.increments", *_theory_of(model)],
+        "gradient_noise": ["dysonflow.analysis.gradient_noise"],
         "scaling": ["dysonflow.analysis.scaling"],
         "linear_scaling": [
             "dysonflow.analysis.linear_scaling",
@@ -338,6 +340,8 @@ def source(stage: str, model: str, figure: str = "") -> str:
             executed = ["train", "spectra", "figure"]
         if "increments" in kind.inputs:
             executed.insert(1, "increments")
+        if "gradient_noise" in kind.inputs:
+            executed = [*after["gradient_noise"], "figure"]
         if "linear_scaling" in kind.inputs:
             executed = [*after["linear_scaling"], "figure"]
     # Of the stages only the functions themselves: the others do not run.

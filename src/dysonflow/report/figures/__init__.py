@@ -20,7 +20,7 @@ class Kind:
         File that draws it.
     inputs : tuple of str
         What it reads of its study: `spectra`, `fits`, `weights`, `increments`, `scaling`,
-        `linear_scaling`.
+        `linear_scaling`, `gradient_noise`.
     options : mapping
         Keyword arguments of the file's `draw`; `over` names the hyperparameter whose values the
         figure compares.
@@ -84,6 +84,7 @@ FIGURES: dict[str, Kind] = {
     "singular_values": Kind("singular_values", ("spectra",), shows_all_layers=True),
     "outlier_times": Kind("outlier_times", ("spectra",)),
     "spacing_ratios": Kind("spacing_ratios", ("spectra",), shows_all_layers=True),
+    "gradient_noise": Kind("gradient_noise", ("gradient_noise",), shows_all_layers=True),
     "linear_scaling": Kind("linear_scaling", ("linear_scaling",), shows_all_layers=True),
     "dyson_levels": Kind("dyson_levels", ("spectra",), model="dyson"),
     "hermite_zeros": Kind("hermite_zeros", ("spectra",), model="dyson"),
@@ -94,7 +95,7 @@ FIGURES: dict[str, Kind] = {
 IN_TIME = (
     *("evolution", "first_passage", "motion", "motion_index", "paths", "autocorrelation"),
     *("dyson_levels", "hermite_zeros", "loss_curve", "singular_values", "linear_scaling"),
-    *("outlier_times", "spacing_ratios"),
+    *("outlier_times", "spacing_ratios", "gradient_noise"),
 )
 """Figures of levels in time: a study that draws no others is not fitted."""
 

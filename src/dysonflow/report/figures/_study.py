@@ -52,6 +52,8 @@ class StudyData:
         Table of the study's laws.
     increments : sequence of path
         Files of the runs with lags, in their order.
+    gradient_noise : sequence of path
+        Files of the runs, in their order.
     linear_scaling : sequence of path
         Table of the study's tests of the linear scaling rule, and that of what they are made of.
     """
@@ -64,6 +66,7 @@ class StudyData:
     scaling: str | None = None
     increments: Sequence[str] = ()
     linear_scaling: Sequence[str] = ()
+    gradient_noise: Sequence[str] = ()
     layer: str = ""
     page: Page = Page()
 
