@@ -41,8 +41,8 @@ def draw(data: StudyData) -> Drawing:
                     one[f"measured_over_predicted{end}"].to_numpy() for end in ("", "_error")
                 )
                 # The first step of Adam follows signs: nothing is predicted, and nothing is shown.
-                shown = np.where((ratio > 0.5) & (ratio < 2.0), ratio, np.nan)
-                right.errorbar(place + shift, shown, ratio_error, color=colour, fmt="o", ms=3)
+                if step or "adam" not in getattr(run, "optimiser", ""):
+                    right.errorbar(place + shift, ratio, ratio_error, color=colour, fmt="o", ms=3)
                 where = f"{run.name}, step {step}"
                 ends = {"y_low": low, "y_high": high}
                 axis = {"layer": layers}
@@ -72,7 +72,7 @@ def draw(data: StudyData) -> Drawing:
         "same trace; points: mean over the levels of a layer, bars: from the smallest to the "
         "largest. Right: variance of the next step of the singular values, measured by taking it "
         "many times from the same state, over what the noise predicts without a free parameter; "
-        f"ratios beyond a factor of two are in the table alone. {' '.join(words)}"
+        f"the first step of Adam, which follows signs, is left out there. {' '.join(words)}"
     )
     axes = {
         "anisotropy": ("number of the layer", "noise over isotropic noise"),
