@@ -331,7 +331,7 @@ def linear_scaling(
     source : str
         Digest of the source.
     inputs : mapping
-        Paths of `spectra` and `weights`, one for each run, and `increments` of those with lags.
+        Paths of `spectra` and `weights`, one for each run.
     output : mapping
         Paths `laws`, `points` and `page`.
     """
@@ -346,11 +346,9 @@ def linear_scaling(
     clock = Clock()
     read = _lists(inputs)
     shown = [_parse(model, values) for values in runs]
-    lagged = iter(read.get("increments", []))
     rows = []
     for run, spectra, weights in zip(shown, read["spectra"], read["weights"], strict=True):
-        motion = tables.read_table([next(lagged)]) if run.lags else None
-        rows += list(noise_response.run_points(run, spectra, weights, motion))
+        rows += list(noise_response.run_points(run, spectra, weights))
     schema = noise_response.points_schema(type(shown[0]))
     columns = noise_response.points_columns(schema, rows)
     points = pa.table(columns, schema=schema).to_pandas()

@@ -343,6 +343,7 @@ SYSTEMS = [
     ("gaussian_rbm", {"sites": 4, "sampler": "wishart", "batch_size": 64}),
     ("teacher_student", {}),
     ("teacher_student", {"data": "shared", "dtype": "float32"}),
+    ("mlp", {"optimiser": "adamw", "widths": [64, 3, 10], "burn_in": 0, "steps": 60}),
 ]
 
 
@@ -405,7 +406,8 @@ def test_interrupted_training_ends_in_the_same_bytes(
             interruptions += 1
     assert interruptions == 2
     with open_weights(tmp_path / "w") as resumed:
-        assert resumed.read("W").tobytes() == whole.weights.tobytes()
+        for layer, weights in whole.layers.items():
+            assert resumed.read(layer).tobytes() == weights.tobytes()
         assert resumed.loss.tobytes() == whole.loss.tobytes()
     remove_all(tmp_path / "w")
     assert [path.name for path in tmp_path.iterdir()] == ["w"]

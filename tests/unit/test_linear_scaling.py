@@ -44,6 +44,15 @@ def test_widths_and_fluctuations_are_told_apart():
     np.testing.assert_allclose(mean["error"], levels[..., 1].mean(axis=1).std(ddof=1) / 200**0.5)
 
 
+def test_diffusion_is_the_variance_of_a_change_per_time():
+    rng = np.random.default_rng(2)
+    changes = rng.normal(size=(100, 20, 2)) * [0.1, 0.2] + rng.normal(size=(1, 20, 1))
+    rows = pd.DataFrame(response.diffusion_rows(changes, 0.5)).set_index("level")
+    for level, value in ((0, 0.02), (1, 0.08), (response.ALL, 0.05)):
+        row = rows.loc[level]
+        assert abs(row["value"] - value) < FIVE_SIGMA * row["error"] < 0.5 * value
+
+
 def test_errors_of_widths_are_those_without_each_replica():
     levels = np.random.default_rng(1).normal(size=(7, 4, 2))
     rows = pd.DataFrame(response.level_rows(levels)).set_index(["quantity", "level"])

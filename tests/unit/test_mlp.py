@@ -192,6 +192,7 @@ def test_the_digits_are_those_of_the_key():
     found = datasets.digits()
     np.testing.assert_array_equal(raw[:, :-1] / 16, found.inputs)
     np.testing.assert_array_equal(raw[:, -1], found.targets)
+    assert found.inputs.shape == (mlp.DIGITS_SAMPLES, mlp.DIGITS[0])
     assert run_of(**TIMES).file_digest != run_of(**TEACHER).file_digest
 
 
@@ -367,6 +368,7 @@ BAD_VALUES = [
     ({"initialisation": "normal", "initial_width": [1, 2, 3]}, "or a list of 2"),
     ({"data": "teacher", "label_noise": 0.1}, "a class has no normal noise"),
     ({"data": "teacher", "training_samples": 9}, "more than the 9 samples"),
+    ({"batch_size": 2000}, "batch_size = 2000: more than the 1797 samples"),
     ({"bias": "maybe"}, "bias = 'maybe' is not allowed: give true or false"),
     ({"burn_in": "auto"}, "mlp does not know when it is stationary"),
 ]

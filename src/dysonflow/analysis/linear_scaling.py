@@ -25,6 +25,8 @@ from dysonflow.statistics.lines import chi2_p_value, least_squares
 
 PLAIN = ("sgd", "momentum", "nesterov")
 """Optimisers that differ in the effective learning rate alone, to leading order."""
+ADAPTIVE = ("adam", "adamw")
+"""Optimisers of which a square root rule is expected."""
 EXPONENT_A, EXPONENT_B = "exponent_learning_rate", "exponent_batch_size"
 EXCHANGE = "exchange"
 EQUAL_NOISE, EQUAL_ROOT_NOISE = "equal_noise", "equal_root_noise"

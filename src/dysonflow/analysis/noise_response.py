@@ -10,21 +10,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from dysonflow.analysis.columns import RUN_FIELDS, hyperparameter_fields, in_column
-from dysonflow.analysis.increments import FREE
 from dysonflow.analysis.spectra import read_eigenvalues
 from dysonflow.artifacts.arrow import arrow_array
 from dysonflow.artifacts.weights import open_weights
 from dysonflow.hyperparameters import Hyperparameters
 from dysonflow.statistics.jackknife import jackknife_error, leave_one_out_means
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 ALL = -1
 """Number that stands for all levels of a layer together."""
@@ -90,23 +86,42 @@ def _rows(quantity: str, each: np.ndarray, together: np.ndarray) -> Iterator[dic
         yield {"quantity": quantity, "level": level, "value": float(values[0]), "error": error}
 
 
-def run_points(
-    run: Hyperparameters, spectra: str, weights: str, increments: pd.DataFrame | None = None
-) -> Iterator[dict[str, Any]]:
+def singular_values(weights: np.ndarray) -> np.ndarray:
+    """Singular values, ascending, shape (..., M, N) to (..., min(M, N))."""
+    found = np.linalg.svd(weights.astype(np.float64), compute_uv=False)[..., ::-1]
+    return np.ascontiguousarray(found)
+
+
+def diffusion_rows(changes: np.ndarray, time: float) -> Iterator[dict[str, Any]]:
+    """Variance of the change of each level within a lag, per unit of time; as of `level_rows`.
+
+    Parameters
+    ----------
+    changes : np.ndarray
+        Of the levels, shape (replica, snapshot, level).
+    time : float
+        That the lag takes.
+    """
+    replicas = len(changes)
+    own = changes - changes.mean(axis=0)
+    variance = (own**2).mean(axis=1) * replicas / (replicas - 1) / time
+    variances = leave_one_out_means(variance)
+    yield from _rows(DIFFUSION, variances, variances.mean(axis=1))
+
+
+def run_points(run: Hyperparameters, spectra: str, weights: str) -> Iterator[dict[str, Any]]:
     """Rows of the points of one run; the hyperparameters are in them.
 
     Parameters
     ----------
     run : Hyperparameters
-        The run; it has at least three replicas.
+        The run; it has at least three replicas. If it has lags, the diffusion is measured over the
+        smallest, per unit of training time, effective rate times steps.
     spectra, weights : str
         Its files.
-    increments : pandas.DataFrame, optional
-        Its increments, if it has lags: the diffusion is that of the smallest lag, per unit of
-        training time, effective rate times steps.
     """
-    rate = run.effective_rate
     values = run.canonical()
+    rate = run.effective_rate
     same = {
         "run": run.name,
         "model": run.MODEL,
@@ -116,22 +131,21 @@ def run_points(
     same |= {name: value for name, value in values.items() if name not in same}
     with open_weights(weights) as file:
         losses = file.loss.mean(axis=1)
-    error = float(losses.std(ddof=1)) / math.sqrt(len(losses))
-    row = {"quantity": LOSS, "level": ALL, "value": float(losses.mean()), "error": error}
-    yield {**same, "layer": "", **row}
-    for layer, shape in run.layers().items():
-        eigenvalues = read_eigenvalues(spectra, layer)[0]
-        # A matrix of fewer rows than columns has no other singular values.
-        levels = np.sqrt(np.clip(eigenvalues[..., -min(shape) :], 0.0, None))
-        for row in level_rows(levels):
-            yield {**same, "layer": layer, **row}
-        if increments is None:
-            continue
-        rows = increments[(increments["layer"] == layer) & (increments["method"] == FREE)]
-        rows = rows[(rows["flag"] == "") & (rows["lag"] == rows["lag"].min())]
-        for _, row in rows[rows[DIFFUSION].notna()].iterrows():
-            found = {"value": row[DIFFUSION] / rate, "error": row[f"{DIFFUSION}_error"] / rate}
-            yield {**same, "layer": layer, "quantity": DIFFUSION, "level": ALL, **found}
+        error = float(losses.std(ddof=1)) / math.sqrt(len(losses))
+        row = {"quantity": LOSS, "level": ALL, "value": float(losses.mean()), "error": error}
+        yield {**same, "layer": "", **row}
+        for layer, shape in run.layers().items():
+            eigenvalues = read_eigenvalues(spectra, layer)[0]
+            # A matrix of fewer rows than columns has no other singular values.
+            levels = np.sqrt(np.clip(eigenvalues[..., -min(shape) :], 0.0, None))
+            for row in level_rows(levels):
+                yield {**same, "layer": layer, **row}
+            if run.lags:
+                parts = file.parts(layer)
+                later = [singular_values(file.read_lagged(layer, 0, part)) for part in parts]
+                changes = np.concatenate(later) - levels
+                for row in diffusion_rows(changes, rate * run.lags[0]):
+                    yield {**same, "layer": layer, **row}
 
 
 def points_columns(schema: pa.Schema, rows: Sequence[Mapping[str, Any]]) -> dict[str, pa.Array]:

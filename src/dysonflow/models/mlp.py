@@ -47,6 +47,7 @@ PRODUCT = "product"
 """Layer of a linear network that holds the product of all the others."""
 DIGITS = (64, 10)
 """Inputs and classes of the digits."""
+DIGITS_SAMPLES = 1797
 TEACHER, TRAINING, EVALUATION = 1, 2, 3
 """Streams that the teacher, its training set and the inputs of its loss are drawn from."""
 EVALUATED = 1024
@@ -182,15 +183,15 @@ class MLPHyperparameters(DescentHyperparameters, FileHyperparameters):
                 f"widths = {self.widths}: the digits have {DIGITS[0]} pixels and {DIGITS[1]} "
                 f"classes; begin with {DIGITS[0]} and end with {DIGITS[1]}"
             )
+        samples = self.training_samples if self.data == "teacher" else DIGITS_SAMPLES
+        if not self.is_file and 0 < samples < self.batch_size:
+            raise ConfigError(
+                f"batch_size = {self.batch_size}: more than the {samples} samples to learn from"
+            )
         if self.loss == "cross_entropy" and self.label_noise:
             raise ConfigError(
                 f"label_noise = {self.label_noise:g}: a class has no normal noise; leave it out, "
                 "or take loss: squared_error"
-            )
-        if self.data == "teacher" and 0 < self.training_samples < self.batch_size:
-            raise ConfigError(
-                f"batch_size = {self.batch_size}: more than the {self.training_samples} samples of "
-                "the training set (training_samples)"
             )
 
     @planning_only
@@ -206,7 +207,8 @@ class MLPHyperparameters(DescentHyperparameters, FileHyperparameters):
     def check_sources(self) -> None:
         """Refuse data that changed since the run was planned, or that do not fit."""
         super().check_sources()
-        if self.data != "teacher":
+        # What the digits are is known, and their import takes longer than all else that is planned.
+        if self.is_file:
             training_set(self)
 
 

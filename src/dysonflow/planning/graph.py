@@ -265,7 +265,7 @@ class Plan:
 
     def linear_scaling_inputs(self, study: str) -> Paths:
         """What the tests of the linear scaling rule are made from, by kind."""
-        return {kind: self.run_files(study, kind) for kind in ("spectra", "weights", "increments")}
+        return {kind: self.run_files(study, kind) for kind in ("spectra", "weights")}
 
     def linear_scaling_params(self, study: str) -> dict[str, Any]:
         """Parameters of the tests of the linear scaling rule over a study."""

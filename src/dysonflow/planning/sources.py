@@ -313,7 +313,7 @@ def source(stage: str, model: str, figure: str = "") -> str:
         "increments": ("train", "increments"),
         "gradient_noise": ("train", "gradient_noise"),
         "layers": ("layers",),
-        "linear_scaling": ("train", "spectra", "increments", "linear_scaling"),
+        "linear_scaling": ("train", "spectra", "linear_scaling"),
     }
     executed = list(after.get(stage) or STAGES[: STAGES.index(stage) + 1])
     is_trained = models.load(model).is_trained

@@ -391,7 +391,7 @@ def _unfit_values(run: Hyperparameters) -> Iterator[str]:
 def _untestable(figure: str, runs: Sequence[Hyperparameters]) -> Iterator[str]:
     """Why the linear scaling rule cannot be tested over some runs."""
     points = {(getattr(run, "learning_rate", 0), getattr(run, "batch_size", 0)) for run in runs}
-    if len(points) < 2:
+    if len(points) == 1:
         yield (
             f"figures: {figure!r} compares learning rates and batch sizes, and all runs have the "
             "same: sweep them, or leave it out"

@@ -5,6 +5,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from dysonflow.analysis.linear_scaling import (
+    ADAPTIVE,
+    EXCHANGE,
     EXPONENT_A,
     EXPONENT_B,
     equal_family,
@@ -25,7 +27,7 @@ SHOWN = {
 }
 """Quantities that have a panel, and their labels."""
 MARKERS = "osD^vP*X"
-NOISE = r"noise $a/((1-m)B)$"
+NOISE, ROOT_NOISE = r"noise $a/((1-m)B)$", r"noise $a/\sqrt{B}$"
 RATE = r"effective learning rate $a/(1-m)$"
 
 
@@ -34,6 +36,12 @@ def draw(data: StudyData) -> Drawing:
     laws, points = (tables.read_table([path]) for path in data.linear_scaling)
     points = points[points["level"] == ALL]
     points = points.assign(**families(points, list(type(data.runs[0]).model_fields)))
+    optimisers = points.get("optimiser", pd.Series("sgd", points.index))
+    points["root"] = optimisers.isin(ADAPTIVE)
+    points["x"] = points["effective_rate"] / points["batch_size"] ** (1.0 - 0.5 * points["root"])
+    noise = ROOT_NOISE if points["root"].all() else NOISE
+    if points["root"].any() and noise == NOISE:
+        noise += r", Adam $a/\sqrt{B}$"
     shown = [quantity for quantity in SHOWN if (points["quantity"] == quantity).any()]
     layers = list(dict.fromkeys(layer for layer in points["layer"] if layer))
     tones = {"": "black"} | dict(zip(layers, colours(len(layers)), strict=True))
@@ -51,27 +59,27 @@ def draw(data: StudyData) -> Drawing:
             here = points[points["quantity"] == quantity]
             for (layer, family), rows in here.groupby(["layer", "family"], sort=False):
                 look = {"fmt": looks[family], "color": tones[layer], "ms": 4, "mfc": "none"}
-                upper.errorbar(rows["noise"], rows["value"], rows["error"], **look)
+                upper.errorbar(rows["x"], rows["value"], rows["error"], **look)
                 numbers.append(
                     curve(
                         f"{quantity} against noise",
                         " ".join(filter(None, [layer, family])) or "network",
-                        rows["noise"].to_numpy(),
+                        rows["x"].to_numpy(),
                         rows["value"].to_numpy(),
                         y_error=rows["error"].to_numpy(),
                     )
                 )
             numbers += _ratios(lower, here, quantity, tones, looks)
             _scale(upper, here["value"])
-            for panel, x in ((upper, here["noise"]), (lower, here["effective_rate"])):
+            for panel, x in ((upper, here["x"]), (lower, here["effective_rate"])):
                 panel.set_xscale("log")
-                plain_ticks(panel.xaxis, (1.0,) if x.max() > 30 * x.min() else (1.0, 2.0, 5.0))
+                plain_ticks(panel.xaxis, (1.0, 3.0) if x.max() > 10 * x.min() else (1.0, 2.0, 5.0))
             lower.axhline(1.0, color="grey", lw=0.8)
-            upper.set_xlabel(NOISE)
+            upper.set_xlabel(noise)
             upper.set_ylabel(SHOWN[quantity])
             lower.set_xlabel(RATE if not data.page.is_column else r"$a/(1-m)$")
             lower.set_ylabel("ratio at equal noise")
-            axes[f"{quantity} against noise"] = (NOISE, SHOWN[quantity].replace("\n", " "))
+            axes[f"{quantity} against noise"] = (noise, SHOWN[quantity].replace("\n", " "))
             axes[f"{quantity} at equal noise"] = (RATE, "ratio to the run of smallest rate")
         handles = []
         for layer in (name for name in tones if name in set(points["layer"])):
@@ -84,9 +92,10 @@ def draw(data: StudyData) -> Drawing:
         legend_above(figure, handles, [handle.get_label() for handle in handles], columns=4)
     caption = (
         f"Linear scaling rule in study ``{data.name}``. Above: each run at its noise, learning "
-        "rate over batch size, with a momentum m over 1 - m as well; of levels the root mean "
-        "square over a layer. Below: runs over that of the smallest learning rate of equal noise; "
-        f"1 if nothing else counts. {_sentences(laws, layers)}Errors: whole replicas."
+        "rate over batch size (Adam: over its root), with a momentum m over 1 - m as well; of "
+        "levels the root mean square over a layer. Below: runs over that of the smallest learning "
+        f"rate of equal noise; 1 if nothing else counts. {_sentences(laws, layers)}"
+        "Errors: whole replicas."
     )
     return Drawing(figure, caption, numbers, axes, shows_all_layers=True)
 
@@ -106,7 +115,7 @@ def _ratios(
     # Layers side by side, where they have the same learning rates.
     shift = dict(zip(tones, 1.03 ** np.arange(len(tones)), strict=True))
     for (layer, _), rows in here.groupby(["layer", equal_family(quantity)], sort=False):
-        pairs = equal_pairs(rows).set_index("run")
+        pairs = equal_pairs(rows, bool(rows["root"].all())).set_index("run")
         pairs["family"] = rows.set_index("run")["family"]
         for family, some in pairs.groupby("family", sort=False):
             error = some["ratio"] * (some["own_error"] ** 2 + some["reference_error"] ** 2) ** 0.5
@@ -136,6 +145,9 @@ def _sentences(laws: pd.DataFrame, layers: list[str]) -> str:
             for law, symbol in ((EXPONENT_A, "a"), (EXPONENT_B, "B"))
             if law in table.index
         ]
+        if EXCHANGE in table.index:
+            row = table.loc[EXCHANGE]
+            parts.append(f"the same at a ~ B^{quote(row['value'], row['error'])}")
         if parts:
             which = f" ({family})" if family else ""
             found.append(f"Exponents of the fluctuation of {layers[0]}{which}: {', '.join(parts)}.")
