@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import safetensors.torch
 import torch
@@ -18,6 +19,7 @@ from limits import HANGING
 
 import dysonflow
 from dysonflow import cli, models, single, stages
+from dysonflow.analysis import scaling_tests
 from dysonflow.artifacts.weights import PART_BYTES, open_weights, write_weights
 from dysonflow.errors import ConfigError
 from dysonflow.planning import audit
@@ -25,6 +27,7 @@ from dysonflow.planning.graph import Plan
 from dysonflow.planning.studies import load_studies
 from dysonflow.readers import arrays
 from dysonflow.readers.discovery import find_pattern
+from dysonflow.report.figures.spectrum import even_bins
 
 CHECKPOINTS = models.hyperparameters_of("checkpoints")
 
@@ -302,7 +305,15 @@ def test_an_adapter_by_its_factors_or_their_product():
     np.testing.assert_allclose(product[f"{base}.lora_BA"], b.double() @ a.double(), rtol=1e-6)
     assert list(read(".", lora="both")) == [f"{base}.lora_{x}" for x in ("A", "B", "BA")]
     reasons = [line.reason for line in run_of(".", lora="product").held().lines]
-    assert reasons[0] == f"factor of {base}.lora_BA" and "without its scale" in reasons[2]
+    assert reasons == [
+        f"factor of {base}.lora_BA",
+        f"B A of {base}.lora_A.weight, without its scale",
+    ]
+    save("zero.pt", {"fc.weight": a, "q.lora_A.weight": a, "q.lora_B.weight": 0 * b})
+    assert list(read("zero.pt", lora="product")) == ["fc"]
+    assert "matches only q.lora_A.weight: factor of" in refused(
+        "zero.pt", lora="product", layers="q.lora_A*"
+    )
 
 
 @pytest.mark.filterwarnings("ignore:.*quantize:UserWarning", "ignore:TypedStorage")
@@ -667,6 +678,24 @@ def test_the_commands_show_and_write_what_is_there(folder, capsys):
         assert cli.main(arguments) == 2
         assert len(capsys.readouterr().err.splitlines()) == 1
     assert not Path("c.yaml").exists()
+
+
+def test_what_is_not_given_does_not_tell_fits_apart():
+    fits = pd.DataFrame({"heads": [None, np.nan], "path": ["a", "a"], "learning_rate": [0.1, 0.2]})
+    fits["block"] = 0
+    names = ["heads", "learning_rate"]
+    assert scaling_tests.groups(fits, names, ["learning_rate"]).nunique() == 1
+    assert scaling_tests.groups(fits, names, []).nunique() == 2
+
+
+def test_bins_of_few_spectra_are_even_and_not_too_many():
+    rng = np.random.default_rng(0)
+    values = np.abs(rng.standard_normal((1, 2, 300)))
+    edges = even_bins(values, 0.0, 4.0)
+    assert 10 < len(edges) < 60 and np.ptp(np.diff(edges)) < 1e-12
+    values[..., -1] = 1e6
+    assert len(even_bins(values, 0.0, 1e6)) == 501
+    assert len(even_bins(np.zeros((1, 1, 50)), 0.0, 1.0)) == 161
 
 
 PEAK = """

@@ -28,7 +28,9 @@ def groups(fits: pd.DataFrame, hyperparameters: Sequence[str], free: Sequence[st
         Those that may differ within a group.
     """
     fixed = [name for name in hyperparameters if name not in (*free, *ENSEMBLE)]
-    return fits[[*fixed, "block"]].astype(str).apply("|".join, axis=1, result_type="reduce")
+    # What was not given, as the heads of weights that are no network's, has no text either.
+    texts = fits[[*fixed, "block"]].astype(str).fillna("")
+    return texts.apply("|".join, axis=1, result_type="reduce")
 
 
 def exponent_row(

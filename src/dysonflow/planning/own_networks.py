@@ -139,14 +139,17 @@ def study(found: Look, name: str, file: str) -> str:
         Where the configuration will lie.
     """
     values = {"path": found.pattern, **found.values}
-    config = {"studies": {name: {"model": "checkpoints", "hyperparameters": values}}}
+    content = {"model": "checkpoints", "keep_weights": False, "hyperparameters": values}
+    config = {"studies": {name: content}}
     load_studies(config)
     text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=1000)
+    text = text.replace("keep_weights: false\n", f"keep_weights: false  # {KEPT}\n", 1)
     layers = "" if "layers" in values else LAYERS.format(example=found.held.layers[0].name)
     rates = "" if "learning_rate" in values else RATES
     return f"# {found.summary}.\n#   snakemake --cores 2 --configfile {file}\n{text}{layers}{rates}"
 
 
+KEPT = "the files are there anyway: the copy of their weights is deleted after use"
 LAYERS = """\
       # All matrices are read, `dysonflow layers` lists them; or names and patterns of some:
       # layers: ["{example}"]

@@ -10,7 +10,7 @@ import fnmatch
 import hashlib
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -27,7 +27,7 @@ Lora = Literal["factors", "product", "both"]
 
 FUSED: dict[str, Fused] = {
     "c_attn": "columns",
-    **dict.fromkeys(("in_proj", "qkv", "Wqkv", "qkv_proj", "W_pack", "c_qkv"), "rows"),
+    **dict.fromkeys(("in_proj_weight", "qkv", "Wqkv", "qkv_proj", "W_pack", "c_qkv"), "rows"),
     "query_key_value": "interleaved",
 }
 """Modules whose tensor holds queries, keys and values, and where: in blocks of columns (GPT-2,
@@ -172,6 +172,7 @@ def choose(checkpoint: Checkpoint, rules: Rules) -> tuple[list[Layer], list[Line
     layers: list[Layer] = []
     lines: list[Line] = []
     taken: set[str] = set()
+    # What a pattern matched in vain; empty as soon as it matched what can be read.
     matched: dict[str, str] = {}
     names = {tensor.name for tensor in checkpoint.tensors}
     twins = _Twins()
@@ -180,37 +181,40 @@ def choose(checkpoint: Checkpoint, rules: Rules) -> tuple[list[Layer], list[Line
         chosen = [pattern for pattern in rules.patterns if _matches(pattern, tensor.name)]
         is_named = bool({tensor.name, _layer_name(tensor.name)} & set(rules.patterns))
         why_not = tensor.why_not or _unfit(tensor, names, is_named)
-        if not why_not and tensor.name in pairs and rules.lora == "product":
-            why_not = f"factor of {pairs[tensor.name][0]}"
-        found = [] if why_not else list(_cut(tensor, rules))
+        found = [] if why_not else list(_layers_in(tensor, rules, pairs))
         kept = []
         for layer, how in found:
             by_layer = [one for one in rules.patterns if _matches(one, layer.name)]
             matched |= dict.fromkeys(chosen + by_layer, "")
             if not rules.patterns or chosen or by_layer:
                 kept.append((layer, how))
-        if why_not:
-            for pattern in chosen:
-                matched.setdefault(pattern, f"{plain(tensor.name)}: {why_not}")
-        elif not kept:
+        if kept:
+            why_not = twins.why_not(tensor)
+        elif found:
             why_not = "not among the layers that are asked for"
         else:
-            why_not = twins.why_not(tensor)
+            why_not = why_not or f"factor of {pairs[tensor.name].name}"
+            for pattern in chosen:
+                matched.setdefault(pattern, f"{plain(tensor.name)}: {why_not}")
         if why_not:
             lines.append(_skipped(tensor, why_not))
-        for layer, how in [] if why_not else kept:
+            continue
+        for layer, how in kept:
             named = replace(layer, name=_free_name(layer.name, taken))
             layers.append(named)
             lines.append(_line(tensor, named, how))
-        if tensor.name in pairs and tensor.name == pairs[tensor.name][1].name:
-            product = _product(*pairs[tensor.name])
-            by_layer = [one for one in rules.patterns if _matches(one, product.name)]
-            matched |= dict.fromkeys(by_layer, "")
-            if not rules.patterns or by_layer:
-                named = replace(product, name=_free_name(product.name, taken))
-                layers.append(named)
-                how = f"B A of {product.tensors[1]}, without its scale"
-                lines.append(_line(tensor, named, how))
+    _check_matched(checkpoint, rules, matched, lines)
+    if not layers:
+        reasons = dict.fromkeys(line.reason for line in lines)
+        listed = "; ".join(list(reasons)[:3]) or "it holds no tensor"
+        raise ConfigError(f"{checkpoint.path}: holds no weight matrix: {listed}")
+    return layers, lines
+
+
+def _check_matched(
+    checkpoint: Checkpoint, rules: Rules, matched: dict[str, str], lines: Sequence[Line]
+) -> None:
+    """Refuse patterns that match nothing that can be read."""
     for pattern in rules.patterns:
         if pattern not in matched:
             known = [line.layer or _layer_name(line.name) for line in lines]
@@ -220,11 +224,6 @@ def choose(checkpoint: Checkpoint, rules: Rules) -> tuple[list[Layer], list[Line
             )
         if matched[pattern]:
             raise ConfigError(f"layers: {plain(pattern)!r} matches only {matched[pattern]}")
-    if not layers:
-        reasons = dict.fromkeys(line.reason for line in lines)
-        listed = "; ".join(list(reasons)[:3]) or "it holds no tensor"
-        raise ConfigError(f"{checkpoint.path}: holds no weight matrix: {listed}")
-    return layers, lines
 
 
 def read_layers(
@@ -349,13 +348,24 @@ def _unfit(tensor: Tensor, names: set[str], is_named: bool) -> str:
 # --- parts of a tensor ----------------------------------------------------------------------------
 
 
+def _layers_in(
+    tensor: Tensor, rules: Rules, products: Mapping[str, Layer]
+) -> Iterator[tuple[Layer, str]]:
+    """Layers that a tensor is or, of the second factor of an adapter, the product that it ends."""
+    product = products.get(tensor.name)
+    if product is None or rules.lora == "both":
+        yield from _cut(tensor, rules)
+    if product is not None and tensor.name == product.tensors[0]:
+        yield product, f"B A of {product.tensors[1]}, without its scale"
+
+
 def _cut(tensor: Tensor, rules: Rules) -> Iterator[tuple[Layer, str]]:
     """Layers that a tensor is, and in words how it is read."""
     shape = tensor.entry.shape
     rows, columns = shape[0], math.prod(shape[1:])
     name = _layer_name(tensor.name)
     whole = Layer(name, rows, columns, (tensor.name,), (shape,))
-    module = re.sub(r"[._]weight$", "", tensor.name).split(".")[-1]
+    module = tensor.name.removesuffix(".weight").split(".")[-1]
     if len(shape) > 2:
         yield whole, f"kernel {' x '.join(map(str, shape))}, the first axis as rows"
         return
@@ -435,8 +445,8 @@ def _part(whole: Layer, name: str, cut: Cut) -> Layer:
 # --- adapters -------------------------------------------------------------------------------------
 
 
-def _adapters(tensors: Sequence[Tensor]) -> dict[str, tuple[str, Tensor, Tensor]]:
-    """Factors of an adapter by name: name of their product, B and A."""
+def _adapters(tensors: Sequence[Tensor]) -> dict[str, Layer]:
+    """Product B A of an adapter, by the name of either factor."""
     factors: dict[tuple[str, str], dict[str, Tensor]] = {}
     for tensor in tensors:
         match = LORA.fullmatch(tensor.name)
@@ -444,18 +454,18 @@ def _adapters(tensors: Sequence[Tensor]) -> dict[str, tuple[str, Tensor, Tensor]
         if match and is_matrix and not tensor.why_not:
             place = (match["base"], match["rest"])
             factors.setdefault(place, {})[match["factor"]] = tensor
-    found: dict[str, tuple[str, Tensor, Tensor]] = {}
+    found: dict[str, Layer] = {}
     for (base, rest), both in factors.items():
-        if set(both) != {"A", "B"} or both["B"].entry.shape[1] != both["A"].entry.shape[0]:
+        if set(both) != {"A", "B"}:
             continue
-        name = _layer_name(f"{base}.lora_BA{rest}")
-        found |= {factor.name: (name, both["B"], both["A"]) for factor in both.values()}
+        left, right = both["B"], both["A"]
+        (rows, inner), (rank, columns) = left.entry.shape, right.entry.shape
+        if inner == rank:
+            name = _layer_name(f"{base}.lora_BA{rest}")
+            shapes = (left.entry.shape, right.entry.shape)
+            product = Layer(name, rows, columns, (left.name, right.name), shapes)
+            found |= {left.name: product, right.name: product}
     return found
-
-
-def _product(name: str, left: Tensor, right: Tensor) -> Layer:
-    shapes = (left.entry.shape, right.entry.shape)
-    return Layer(name, shapes[0][0], shapes[1][1], (left.name, right.name), shapes)
 
 
 # --- what is there twice, or holds nothing --------------------------------------------------------

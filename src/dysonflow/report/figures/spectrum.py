@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dysonflow.hyperparameters import Hyperparameters
+from dysonflow.hyperparameters import FEWEST_REPLICAS, Hyperparameters
 from dysonflow.report.figures._page import legend_above
 from dysonflow.report.figures._study import (
     Drawing,
@@ -17,6 +17,8 @@ BINS = 160
 """Over the whole range, where there is nothing narrow."""
 BINS_OF_A_PEAK = 8
 """Fewest across the two standard deviations to either side of a level."""
+FEWEST_BINS, MOST_BINS = 8, 500
+"""Of equal width."""
 PANELS = 3
 
 
@@ -55,7 +57,8 @@ def draw(data: StudyData, over: str | None = None, axis: str = "level") -> Drawi
         figure = data.page.figure(6.5, 1.7 * len(runs) + 0.9)
         panels = figure.subplots(len(runs), 1, sharex=True, squeeze=False)[:, 0]
         for panel, run, x, colour in zip(panels, runs, values, colours(len(runs)), strict=True):
-            edges = bins(x, *ends)
+            is_known = predicted or x.shape[0] * x.shape[1] >= FEWEST_REPLICAS
+            edges = bins(x, *ends) if is_known else even_bins(x, *ends)
             middle = 0.5 * (edges[1:] + edges[:-1])
             sides = {"x_low": edges[:-1], "x_high": edges[1:]}
             height, error = (part * x.shape[-1] for part in density(x, edges))
@@ -133,6 +136,17 @@ def bins(values: np.ndarray, low: float, high: float) -> np.ndarray:
         widest = [fine[within], np.maximum(start, fine)[ahead], [coarse]]
         edges.append(x + np.concatenate(widest).min())
     return np.array(edges)
+
+
+def even_bins(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Edges of equal bins, where too few values of each level tell how wide it is.
+
+    Of the width of Freedman and Diaconis (1981), 2 IQR / n^(1/3), for all levels together.
+    """
+    quarter, most = np.quantile(values, [0.25, 0.75])
+    width = 2.0 * (most - quarter) / values.size ** (1 / 3)
+    count = np.ceil((high - low) / width) if width > 0 else BINS
+    return np.linspace(low, high, int(np.clip(count, FEWEST_BINS, MOST_BINS)) + 1)
 
 
 def _three(runs: list) -> list:
