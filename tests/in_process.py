@@ -41,6 +41,9 @@ def make_run(plan, run, log):
     if run.name in plan.bulk:
         values = plan.run_params("bulk", run)
         stages.bulk(run.MODEL, **values, **plan.fit_inputs(run), output=files["bulk"])
+    if run.name in plan.noisy:
+        values = plan.run_params("gradient_noise", run)
+        stages.gradient_noise(run.MODEL, **values, output=files["gradient_noise"])
     if run.name in plan.fitted:
         values = plan.run_params("fit", run)
         stages.fit(run.MODEL, **values, **plan.fit_inputs(run), output=files["fits"])

@@ -11,6 +11,7 @@ from dysonflow.recording.recorder import Recorder
 from dysonflow.results import (
     read_bulk,
     read_fits,
+    read_gradient_noise,
     read_increments,
     read_layers,
     read_linear_scaling,
@@ -37,6 +38,7 @@ __all__ = [
     "increments",
     "read_bulk",
     "read_fits",
+    "read_gradient_noise",
     "read_increments",
     "read_layers",
     "read_runs",

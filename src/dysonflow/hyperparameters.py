@@ -310,6 +310,11 @@ class Hyperparameters(BaseModel):
         """Losses that those of training are to be compared with, by name; none for most models."""
         return {}
 
+    @planning_only
+    def why_no_gradient_noise(self) -> str:
+        """Why the noise of the gradient cannot be measured; empty if it can."""
+        return f"{self.MODEL} has no gradients of single samples; mlp and char_gpt have"
+
     def check_sources(self) -> None:
         """Raise `ConfigError` where the `sources` are not what the hyperparameters say of them."""
 

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 WEIGHTS, SPECTRA, FITS = "weights.safetensors", "spectra.parquet", "fits.parquet"
 INCREMENTS, BULK = "increments.parquet", "bulk.parquet"
 LAYERS = "layers.parquet"
+GRADIENT_NOISE = "gradient_noise.parquet"
 """Files in the folder of a run."""
-RUN_FILES = (LAYERS, WEIGHTS, SPECTRA, INCREMENTS, BULK, FITS)
+RUN_FILES = (LAYERS, WEIGHTS, SPECTRA, INCREMENTS, BULK, GRADIENT_NOISE, FITS)
 RUN_NAME = r"(?:[^/]+-)?[0-9a-f]{12}"
 """Regular expression of the name of a run: a hint for people, and its key."""
 FIGURE_FILES = {"png": ".png", "pdf": ".pdf", "csv": ".csv", "caption": ".rst"}
@@ -231,6 +232,19 @@ def read_bulk(
     Parameters and errors are those of `read_spectra`; `docs/tables.md` explains the columns.
     """
     return _read(results, f"runs/{model}/*/{BULK}", columns, layer, study)
+
+
+def read_gradient_noise(
+    results: str | os.PathLike[str] = "results",
+    model: str = "*",
+    layer: str | None = None,
+    study: str | None = None,
+) -> "pd.DataFrame":
+    """Read the noise of the gradient: one row per run, layer, step and singular value.
+
+    Parameters and errors are those of `read_spectra`; `docs/tables.md` explains the columns.
+    """
+    return _read(results, f"runs/{model}/*/{GRADIENT_NOISE}", layer=layer, study=study)
 
 
 def read_scaling(

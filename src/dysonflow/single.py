@@ -218,27 +218,27 @@ def gradient_noise(
     Returns
     -------
     pandas.DataFrame
-        One row per step, layer and singular value, ascending in `index`, means over replicas with
-        their errors. Of the singular value: `noise`, the variance u^T C v of one sample along its
-        direction; `anisotropy`, this over trace / entries, 1 for isotropic noise;
-        `diffusion_predicted` and `diffusion_measured`, the variance of its next step. Of the layer:
-        `trace` of C, `effective_dimension`, (tr C)^2 / tr C^2, of as many `entries`,
-        `mean_anisotropy` and `measured_over_predicted`, over all singular values together.
+        One row per step, layer and singular value; the columns of `gradient_noise.parquet`
+        (docs/tables.md).
 
     Raises
     ------
     ConfigError
         If a hyperparameter is out of range, or the model has no gradients of single samples.
     """
+    import pyarrow as pa
+
     from dysonflow import models
-    from dysonflow.analysis.gradient_noise import measure
+    from dysonflow.analysis.gradient_noise import gradient_noise_parts, gradient_noise_schema
 
     system = models.load(model)
     run = system.hyperparameters.from_config(dict(hyperparameters or {}))
     run.check_sources()
     if system.simulation is None:
         raise ConfigError(f"{model}: is not trained here, so that there are no gradients")
-    return measure(run, system.simulation, steps, samples, branches)
+    schema = gradient_noise_schema(type(run))
+    parts = gradient_noise_parts(run, system.simulation, steps, samples, branches)
+    return pa.concat_tables([pa.table(part, schema=schema) for part in parts]).to_pandas()
 
 
 def bulk(run: Run, extras: Sequence[str] = ()) -> "pd.DataFrame":

@@ -281,6 +281,35 @@ def bulk(
         metadata["seconds"] = clock.seconds
 
 
+def gradient_noise(
+    model: str,
+    hyperparameters: Mapping[str, Any],
+    source: str,
+    output: str,
+) -> None:
+    """Train a run once more, in memory, and write the noise of its gradient at some snapshots."""
+    from dysonflow.analysis.gradient_noise import (
+        gradient_noise_parts,
+        gradient_noise_schema,
+        measured_steps,
+    )
+    from dysonflow.artifacts.tables import table_writer
+
+    clock = Clock()
+    run = _parse(model, hyperparameters)
+    run.check_sources()
+    simulation = models.load(model).simulation
+    if simulation is None:
+        raise ValueError(f"{model} is not trained, so that there are no gradients")
+    metadata = record(source, 0.0, **_said(run))
+    with table_writer(output, gradient_noise_schema(type(run)), metadata) as writer:
+        for columns in gradient_noise_parts(run, simulation, measured_steps(run)):
+            writer.write(columns)
+            step, layer = columns["step"][0].as_py(), columns["layer"][0].as_py()
+            log.info("run %s, layer %s, SGD step %d", run.name, layer, step)
+        metadata["seconds"] = clock.seconds
+
+
 def scaling(
     study: str,
     model: str,

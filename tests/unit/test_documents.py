@@ -13,6 +13,7 @@ import yaml
 
 from dysonflow.analysis.bulk import BULK_FIELDS
 from dysonflow.analysis.fits import FITS_FIELDS
+from dysonflow.analysis.gradient_noise import GRADIENT_NOISE_FIELDS
 from dysonflow.analysis.increments import INCREMENTS_FIELDS
 from dysonflow.analysis.laws import LAWS
 from dysonflow.analysis.layers import LAYERS_SCHEMA
@@ -75,6 +76,7 @@ TABLES = {
     "Fits": FITS_FIELDS,
     "Increments": INCREMENTS_FIELDS,
     "Bulk": BULK_FIELDS,
+    "Gradient noise": GRADIENT_NOISE_FIELDS,
     "Scaling": list(SCALING_SCHEMA),
     "Noise response": POINT_FIELDS,
     "Linear scaling": list(LINEAR_SCALING_SCHEMA),

@@ -192,8 +192,8 @@ SHOWN = [
     # No law of all levels together is known of students.
     and not FIGURES[name].needs_spectrum_laws
     and FIGURES[name].model is None
-    # Students of two levels have no ratio of spacings.
-    and name != "spacing_ratios"
+    # Students of two levels have no ratio of spacings, nor gradients of single samples.
+    and name not in ("spacing_ratios", "gradient_noise")
 ]
 
 

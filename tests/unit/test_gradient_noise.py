@@ -3,10 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from in_process import make
 
 import dysonflow
 from dysonflow import models
 from dysonflow.errors import ConfigError
+from dysonflow.planning import audit
+from dysonflow.planning.graph import Plan
+from dysonflow.results import Results
 from dysonflow.simulation.base import Block
 from dysonflow.simulation.gradients import response
 from dysonflow.simulation.noise import NoiseStream
@@ -108,10 +112,50 @@ def test_what_cannot_be_measured_is_one_line(case):
     run = {**TEACHER, "label_noise": 0.0} | {k: v for k, v in values.items() if k not in own}
     with pytest.raises(ConfigError, match=said):
         dysonflow.gradient_noise("mlp", run, **({"steps": [1]} | own))
-    with pytest.raises(ConfigError, match="teacher_student: has no gradients of single samples"):
+    with pytest.raises(ConfigError, match="teacher_student has no gradients of single samples"):
         dysonflow.gradient_noise("teacher_student", steps=[1])
     with pytest.raises(ConfigError, match="dropout: its noise is none of the samples"):
         dysonflow.gradient_noise("char_gpt", TINY | {"dropout": 0.1}, steps=[0])
+
+
+STUDY = {
+    "model": "char_gpt",
+    "hyperparameters": {**TINY, "steps": 8, "snapshots": 3, "replicas": 3},
+    "sweep": {"optimiser": ["sgd", "adamw"]},
+    "figures": ["gradient_noise"],
+}
+
+
+def test_the_figure_has_its_table_made_and_verified(tmp_path):
+    config = {"studies": {"noisy": STUDY}}
+    plan = Plan.from_config(config, Results(str(tmp_path)))
+    make(plan)
+    report = audit.verify(plan)
+    assert not (report.stale or report.damaged or report.missing)
+    table = dysonflow.read_gradient_noise(tmp_path)
+    assert sorted(table["step"].unique()) == [0, 4, 8] and table["run"].nunique() == 2
+    assert table.groupby("layer")["index"].nunique().eq(8).all()
+    (study,) = plan.studies.values()
+    # The same numbers as without the workflow.
+    values = study.runs[0].canonical()
+    alone = dysonflow.gradient_noise("char_gpt", values, steps=[0, 4, 8])
+    same = table[table["run"] == study.runs[0].name].reset_index(drop=True)
+    np.testing.assert_array_equal(same["noise"], alone["noise"])
+    caption = (tmp_path / "figures" / "noisy" / "gradient_noise.rst").read_text(encoding="utf-8")
+    assert "times isotropic noise along single levels" in caption
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"replicas": 65}, "replicas = 65: the noise of the gradient is measured of up to 64"),
+        ({"dropout": 0.1}, "dropout: its noise is none of the samples"),
+    ],
+)
+def test_a_study_whose_noise_cannot_be_measured_is_one_line(tmp_path, change, said):
+    study = STUDY | {"hyperparameters": STUDY["hyperparameters"] | change}
+    with pytest.raises(ConfigError, match=f"study 'noisy': figures: 'gradient_noise': {said}"):
+        Plan.from_config({"studies": {"noisy": study}}, Results(str(tmp_path)))
 
 
 def test_spacing_ratios_tell_random_matrices_from_independent_levels():

@@ -35,10 +35,9 @@ def test_the_example_of_the_docs_runs_and_an_edit_is_another_run(workflow):
     assert done.returncode == 0, done.stderr
     spectra = dysonflow.read_spectra(folder / "results")
     assert spectra.groupby("layer")["index"].nunique().to_dict() == {"0": 2, "3": 16, "5": 16}
-    assert spectra["run"].nunique() == 2
     assert set(dysonflow.read_increments(folder / "results")["lag"]) == {1, 8}
     figures = folder / "results" / "figures" / "spirals"
-    for name in ("loss_curve", "spacing_ratios", "3/outlier_times", "3/motion_index"):
+    for name in ("loss_curve", "singular_values", "3/motion_index"):
         assert kinds.read_whole(figures / f"{name}.png")["model"] == "torch_module"
     (log, *_) = (folder / "results" / "logs" / "train").rglob("*.log")
     assert "trained one by one" not in log.read_text(encoding="utf-8")
@@ -50,15 +49,15 @@ def test_the_example_of_the_docs_runs_and_an_edit_is_another_run(workflow):
     with open(folder / "net.py", "a", encoding="utf-8") as stream:
         stream.write("# edited\n")
     again = workflow.snakemake("-n")
-    assert re.search(r"^train +2$", again.stdout + again.stderr, re.M)
+    assert re.search(r"^train +1$", again.stdout + again.stderr, re.M)
     # The file of another folder, by its absolute path, is the same network.
     (folder / "elsewhere").mkdir()
     shutil.move(folder / "net.py", folder / "elsewhere")
     planned = workflow.snakemake("-n")
     said = [line for line in planned.stderr.splitlines() if line.startswith("config:")]
-    assert planned.returncode != 0 and said == [
+    assert planned.returncode != 0 and said[0] == (
         "config: study 'spirals': net.py: cannot be read: No such file or directory"
-    ]
+    )
 
 
 def test_what_the_recorder_wrote_is_read_by_one_line_of_configuration(workflow):

@@ -15,6 +15,7 @@ from dysonflow.report import figures
 from dysonflow.results import (
     BULK,
     FITS,
+    GRADIENT_NOISE,
     INCREMENTS,
     LAYERS,
     RUN_NAME,
@@ -117,6 +118,10 @@ def needs_of_joining(wildcards, attempt):
 
 def needs_of_reading(wildcards, attempt):
     return resources.reading(RUNS[wildcards.run], attempt)
+
+
+def needs_of_gradient_noise(wildcards, attempt):
+    return resources.gradient_noise(RUNS[wildcards.run], attempt)
 
 
 def needs_of_increments(wildcards, attempt):

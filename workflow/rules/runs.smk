@@ -241,3 +241,27 @@ rule bulk:
         "bulk of {wildcards.model} {wildcards.run}"
     script:
         "../scripts/bulk.py"
+
+
+# Trains the run once more, in memory: what gradients are like cannot be told from its weights.
+rule gradient_noise:
+    input:
+        sources_of,
+    output:
+        RESULTS.run_file(GRADIENT_NOISE),
+    log:
+        RESULTS.log("gradient_noise", "{model}", "{run}"),
+    cache: True
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=memory(needs_of_gradient_noise),
+        runtime=runtime(needs_of_gradient_noise),
+    params:
+        hyperparameters=of_run("gradient_noise", "hyperparameters"),
+        source=of_run("gradient_noise", "source"),
+    message:
+        "noise of the gradient of {wildcards.model} {wildcards.run}"
+    script:
+        "../scripts/gradient_noise.py"

@@ -13,40 +13,78 @@ time with other samples: nothing else can make them differ.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
+from dysonflow.analysis.columns import RUN_FIELDS, hyperparameter_fields, run_columns
+from dysonflow.artifacts.arrow import arrow_array
 from dysonflow.errors import ConfigError
+from dysonflow.hyperparameters import Hyperparameters
 from dysonflow.lazy import LazyModule
 from dysonflow.simulation.base import Block
-from dysonflow.simulation.gradients import WithSampleGradients, response
+from dysonflow.simulation.gradients import (
+    BRANCHES,
+    MEASURED,
+    SAMPLES,
+    WithSampleGradients,
+    response,
+    why_unmeasurable,
+)
 from dysonflow.statistics.jackknife import jackknife_error, leave_one_out_means
 
 if TYPE_CHECKING:
-    import pandas as pd
     import torch
 
-    from dysonflow.hyperparameters import Hyperparameters
     from dysonflow.simulation.base import Simulation
     from dysonflow.simulation.noise import NoiseStream
 else:
     torch = LazyModule("torch")
 
-SAMPLES, BRANCHES = 2**31 + 1, 2**31 + 2
+SAMPLES_STREAM, BRANCHES_STREAM = 2**31 + 1, 2**31 + 2
 """Streams of the samples and of the repeated steps, which no block of replicas has."""
 FEWEST = 4
 """Samples, and repetitions, from which a variance has an error."""
 
+OF_LEVEL = (
+    *("singular_value", "noise", "anisotropy", "diffusion_predicted", "diffusion_measured"),
+)
+OF_LAYER = ("trace", "effective_dimension", "mean_anisotropy", "measured_over_predicted")
+GRADIENT_NOISE_FIELDS = [
+    *RUN_FIELDS,
+    pa.field("step", pa.int64(), False),
+    pa.field("index", pa.int64(), False),
+    pa.field("entries", pa.int64(), False),
+    *[
+        pa.field(name, pa.float64())
+        for quantity in (*OF_LEVEL, *OF_LAYER)
+        for name in (quantity, f"{quantity}_error")
+    ],
+]
 
-def measure(
+
+def gradient_noise_schema(hyperparameters: type[Hyperparameters]) -> pa.Schema:
+    """Schema of the noise of the gradient of a model."""
+    return pa.schema([*GRADIENT_NOISE_FIELDS, *hyperparameter_fields(hyperparameters)])
+
+
+def measured_steps(hyperparameters: Hyperparameters) -> list[int]:
+    """SGD steps after which the workflow measures: up to `MEASURED` of the snapshots, evenly."""
+    steps = hyperparameters.snapshot_steps
+    count = min(MEASURED, len(steps))
+    last = len(steps) - 1
+    return [steps[round(k * last / max(count - 1, 1))] for k in range(count)]
+
+
+def gradient_noise_parts(
     hyperparameters: Hyperparameters,
     simulation: type[Simulation],
     steps: Sequence[int],
-    samples: int,
-    branches: int,
-) -> pd.DataFrame:
+    samples: int = SAMPLES,
+    branches: int = BRANCHES,
+) -> Iterator[dict[str, Any]]:
     """Train a run in memory, and measure the noise of its gradient at some steps.
 
     Parameters
@@ -62,23 +100,22 @@ def measure(
     branches : int
         Steps that are taken from the same state.
 
-    Returns
-    -------
-    pandas.DataFrame
-        A row for each step, layer and singular value; columns as of `dysonflow.gradient_noise`.
+    Yields
+    ------
+    dict
+        Columns of `gradient_noise_schema`, of one step and layer.
 
     Raises
     ------
     ConfigError
-        If the model has no gradients of single samples, or numbers do not fit.
+        If the noise of this run cannot be measured, or numbers do not fit.
     """
-    import pandas as pd
-
     from dysonflow.simulation.noise import NoiseStream
 
     h: Any = hyperparameters
-    if not hasattr(simulation, "sample_gradients"):
-        raise ConfigError(f"{h.MODEL}: has no gradients of single samples; mlp and char_gpt have")
+    why = why_unmeasurable(h)
+    if why:
+        raise ConfigError(why)
     if min(samples, branches) < FEWEST:
         raise ConfigError(f"samples, branches: give at least {FEWEST} of each")
     if not steps or sorted(set(steps)) != list(steps) or steps[0] < 0:
@@ -87,16 +124,14 @@ def measure(
     trained: Any = simulation.start(h, block)
     branch: Any = simulation.start(h, block)
     place = (trained.noise.device, trained.noise.dtype)
-    noise = NoiseStream(h.seed, h.key, SAMPLES, *place)
-    others = NoiseStream(h.seed, h.key, BRANCHES, *place)
-    rows = []
+    noise = NoiseStream(h.seed, h.key, SAMPLES_STREAM, *place)
+    others = NoiseStream(h.seed, h.key, BRANCHES_STREAM, *place)
     for step in steps:
         trained.advance(step - trained.step)
         found = _of_samples(trained, noise, samples)
         moved = _moved(trained, branch, list(found), others, branches)
         for layer, each in found.items():
-            rows.append(_table(h, step, layer, each, moved[layer]))
-    return pd.concat(rows, ignore_index=True)
+            yield _columns(h, step, layer, each, moved[layer])
 
 
 def _moved(
@@ -153,51 +188,62 @@ def _of_samples(
     }
 
 
-def _table(
+def _columns(
     h: Any, step: int, layer: str, each: dict[str, np.ndarray], moved: np.ndarray
-) -> pd.DataFrame:
-    """Rows of one layer and step: means over replicas with their errors."""
-    import pandas as pd
-
+) -> dict[str, Any]:
+    """Columns of one layer and step: means over replicas with their errors."""
     rows, columns = h.layers()[layer]
+    count = moved.shape[1]
     isotropic = each["trace"] / (rows * columns)
-    columns_of = {
-        "run": h.name,
-        "model": h.MODEL,
-        "layer": layer,
-        "step": step,
-        "index": np.arange(moved.shape[1]),
-    }
-    quantities = {
+    of_level = {
         "singular_value": each["singular_value"],
         "noise": each["noise"],
         "anisotropy": each["noise"] / isotropic[:, None],
         "diffusion_predicted": each["predicted"],
         "diffusion_measured": moved,
     }
-    for name, values in quantities.items():
-        columns_of[name] = values.mean(axis=0)
-        columns_of[f"{name}_error"] = _error(values)
     # Of the layer as a whole, the same in each of its rows. Ratios of means, not means of ratios:
     # what is divided by is noisy.
-    one = np.ones(len(moved))
-    whole = {
-        "trace": (each["trace"], one),
+    of_layer = {
+        "trace": (each["trace"], np.ones(len(moved))),
         "effective_dimension": (each["trace"] ** 2, each["trace_of_square"]),
         "mean_anisotropy": (each["noise"].mean(axis=1), isotropic),
         "measured_over_predicted": (moved.sum(axis=1), each["predicted"].sum(axis=1)),
     }
-    for name, (above, below) in whole.items():
-        columns_of[name] = above.mean() / below.mean()
-        columns_of[f"{name}_error"] = np.nan
-        if len(moved) > 1:
-            means = leave_one_out_means(np.stack([above, below], axis=1))
-            columns_of[f"{name}_error"] = float(jackknife_error(means[1:, 0] / means[1:, 1]))
-    return pd.DataFrame(columns_of | {"entries": rows * columns})
+    found: dict[str, tuple[Any, Any]] = {
+        name: (values.mean(axis=0), _error(values)) for name, values in of_level.items()
+    }
+    for name, (above, below) in of_layer.items():
+        found[name] = (above.mean() / below.mean(), _error_of_ratio(above, below))
+    numbers = {
+        "step": np.full(count, step),
+        "index": np.arange(count),
+        "entries": np.full(count, rows * columns),
+    }
+    for name, (value, error) in found.items():
+        numbers[name] = np.broadcast_to(value, count)
+        numbers[f"{name}_error"] = np.broadcast_to(error, count)
+    return run_columns(h, layer, count) | {
+        field.name: arrow_array(
+            [None if isinstance(x, float) and math.isnan(x) else x for x in column.tolist()],
+            field.type,
+        )
+        for field in GRADIENT_NOISE_FIELDS
+        for column in [numbers.get(field.name)]
+        if column is not None
+    }
 
 
-def _error(values: np.ndarray) -> Any:
+def _error(values: np.ndarray) -> np.ndarray:
     """Standard error of the mean over replicas; NaN for one of them."""
     if len(values) < 2:
         return np.full(values.shape[1:], np.nan)
     return values.std(axis=0, ddof=1) / math.sqrt(len(values))
+
+
+def _error_of_ratio(above: np.ndarray, below: np.ndarray) -> float:
+    """Error of a ratio of means over replicas, by the jackknife; NaN for one of them."""
+    if len(above) < 2:
+        return math.nan
+    means = leave_one_out_means(np.stack([above, below], axis=1))
+    return float(jackknife_error(means[1:, 0] / means[1:, 1]))

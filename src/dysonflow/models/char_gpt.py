@@ -193,6 +193,13 @@ class CharGPTHyperparameters(DescentHyperparameters, FileHyperparameters):
                 "this length, more than 2^20; lower order or alphabet"
             )
 
+    @planning_only
+    def why_no_gradient_noise(self) -> str:
+        """Why the noise of the gradient cannot be measured; empty if it can."""
+        if not self.dropout:
+            return ""
+        return "dropout: its noise is none of the samples; measure gradients of a run without"
+
     def check_sources(self) -> None:
         """Refuse a text that changed since the run was planned, or is too short."""
         super().check_sources()
@@ -405,10 +412,6 @@ class CharGPTSimulation(TorchSimulation):
 
     def sample_gradients(self, replica: int, samples: int, noise: NoiseStream) -> dict[str, Tensor]:
         """Gradient of the loss of single windows, as of `dysonflow.simulation.gradients`."""
-        if self.h.dropout:
-            raise ConfigError(
-                "dropout: its noise is none of the samples; measure gradients of a run without"
-            )
         # Each window has a replica of its own, all with the weights of the one that is asked for.
         alone = copy.copy(self)
         alone.stack = StackedParameters(self._shapes(), samples, noise.dtype, noise.device)

@@ -243,6 +243,16 @@ class MLPHyperparameters(DescentHyperparameters, FileHyperparameters):
         if not min(values) > 0:
             raise ConfigError(f"{given}: each must be > 0; leave out those that are 0")
 
+    @planning_only
+    def why_no_gradient_noise(self) -> str:
+        """Why the noise of the gradient cannot be measured; empty if it can."""
+        if self.has_fresh_samples or self.sampling == "independent":
+            return ""
+        return (
+            "sampling = shuffled: the batches of an epoch are not independent, and their noise is "
+            "not that of the samples; give sampling: independent, or fresh samples"
+        )
+
     def check_sources(self) -> None:
         """Refuse data that changed since the run was planned, or that do not fit."""
         super().check_sources()
@@ -455,11 +465,6 @@ class MLPSimulation(TorchSimulation):
     ) -> dict[str, torch.Tensor]:
         """Gradient of the loss of single samples, as of `dysonflow.simulation.gradients`."""
         h = self.h
-        if not h.has_fresh_samples and h.sampling == "shuffled":
-            raise ConfigError(
-                "sampling = shuffled: the batches of an epoch are not independent, and their noise "
-                "is not that of the samples; give sampling: independent, or fresh samples"
-            )
         # Each sample has a replica of its own, all with the weights of the one that is asked for.
         alone = copy.copy(self)
         alone.h, alone.noise = h.model_copy(update={"batch_size": 1}), noise

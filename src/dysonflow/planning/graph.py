@@ -120,6 +120,16 @@ class Plan:
         }
 
     @cached_property
+    def noisy(self) -> set[str]:
+        """Names of the runs the noise of whose gradient some figure shows."""
+        return {
+            run.name
+            for study in self.studies.values()
+            if study.shows("gradient_noise")
+            for run in study.runs
+        }
+
+    @cached_property
     def temporary(self) -> set[str]:
         """Names of the runs whose weights no study keeps."""
         kept = {
@@ -384,6 +394,9 @@ class Plan:
             yield Artifact(files["increments"], said("increments"), [files["weights"]])
         if run.name in self.bulk:
             yield Artifact(files["bulk"], said("bulk"), list(self.fit_inputs(run).values()))
+        if run.name in self.noisy:
+            digest = arrays.digest if read else kinds.made_from
+            yield Artifact(files["gradient_noise"], said("gradient_noise"), read, made_from=digest)
         if run.name in self.fitted:
             yield Artifact(files["fits"], said("fit"), list(self.fit_inputs(run).values()))
 

@@ -14,6 +14,7 @@ from dysonflow import models
 from dysonflow.hyperparameters import Hyperparameters
 from dysonflow.simulation.base import BLOCK_SIZE
 from dysonflow.simulation.devices import CPU, Device
+from dysonflow.simulation.gradients import BRANCHES, MEASURED, SAMPLES
 from dysonflow.simulation.implementation import choose
 
 BYTES = 8
@@ -169,6 +170,9 @@ def expected(
         return Expected(
             JOB_SECONDS + sum(_bulk_seconds(run, False) for run in runs), RUN_DISK_BYTES
         )
+    if stage == "gradient_noise":
+        seconds = sum(_gradient_noise_seconds(run) for run in runs)
+        return Expected(JOB_SECONDS + seconds, RUN_DISK_BYTES)
     if stage == "increments":
         return Expected(JOB_SECONDS + sum(map(_increments_seconds, runs)), RUN_DISK_BYTES)
     size = FIGURE_DISK_BYTES if stage == "figure" else RUN_DISK_BYTES
@@ -241,6 +245,21 @@ def _increments_seconds(run: Hyperparameters) -> float:
     samples, sizes = run.replicas * run.snapshots, [n for _, n in run.layers().values()]
     pairs = sum(samples * n**2 * 3e-6 for n in sizes) * len(run.lags)
     return pairs + sum(run.lags) * samples * max(sizes) ** 3 * 1e-8
+
+
+def _gradient_noise_seconds(run: Hyperparameters) -> float:
+    """Time of one core: training once more, repeated steps, and gradients of single samples."""
+    steps = run.frame_steps[-1] + MEASURED * (BRANCHES + SAMPLES)
+    return training_seconds(run, run.replicas) * steps / run.frame_steps[-1]
+
+
+def gradient_noise(run: Hyperparameters, attempt: int = 1) -> dict[str, int]:
+    """What a job asks for that measures the noise of the gradient; shape as of `training`."""
+    held = (2 * run.replicas + SAMPLES) * run.cost().numbers
+    # Gradients of all samples of all layers, in double precision, and the same along the levels.
+    held += 4 * SAMPLES * sum(rows * columns for rows, columns in run.layers().values())
+    seconds = _gradient_noise_seconds(run)
+    return _grown(TRAIN_MB, held * BYTES, SHORTEST_TRAINING, seconds, attempt)
 
 
 def increments(run: Hyperparameters, attempt: int = 1) -> dict[str, int]:

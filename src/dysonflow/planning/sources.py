@@ -302,8 +302,8 @@ def source(stage: str, model: str, figure: str = "") -> str:
     Parameters
     ----------
     stage : str
-        One of `STAGES`, `increments`, `bulk`, `layers` or `linear_scaling`. The first of a model
-        that is not trained reads its weights from files.
+        One of `STAGES`, `increments`, `bulk`, `gradient_noise`, `layers` or `linear_scaling`. The
+        first of a model that is not trained reads its weights from files.
     model : str
         Name of the system.
     figure : str
@@ -312,6 +312,7 @@ def source(stage: str, model: str, figure: str = "") -> str:
     after = {
         "increments": ("train", "increments"),
         "bulk": ("train", "spectra", "bulk"),
+        "gradient_noise": ("train", "gradient_noise"),
         "layers": ("layers",),
         "linear_scaling": ("train", "spectra", "linear_scaling"),
     }
@@ -324,6 +325,7 @@ def source(stage: str, model: str, figure: str = "") -> str:
         "fit": ["dysonflow.analysis.fits", *_theory_of(model)],
         "increments": ["dysonflow.analysis.increments", *_theory_of(model)],
         "bulk": ["dysonflow.analysis.bulk"],
+        "gradient_noise": ["dysonflow.analysis.gradient_noise"],
         "scaling": ["dysonflow.analysis.scaling"],
         "linear_scaling": [
             "dysonflow.analysis.linear_scaling",
@@ -340,6 +342,8 @@ def source(stage: str, model: str, figure: str = "") -> str:
             executed = ["train", "spectra", "figure"]
         if "increments" in kind.inputs:
             executed.insert(1, "increments")
+        if "gradient_noise" in kind.inputs:
+            executed = [*after["gradient_noise"], "figure"]
         if "linear_scaling" in kind.inputs:
             executed = [*after["linear_scaling"], "figure"]
         if "bulk" in kind.inputs:

@@ -17,6 +17,7 @@ from dysonflow.report import figures
 from dysonflow.report.figures import Style
 from dysonflow.report.roles import ROLES
 from dysonflow.simulation.base import BLOCK_SIZE
+from dysonflow.simulation.gradients import why_unmeasurable
 from dysonflow.statistics.levels import MINIMUM_REPLICAS
 from dysonflow.wording import breaks_lines, did_you_mean, plain
 
@@ -126,11 +127,15 @@ class Study:
         """Layers of its runs, those of the first run first."""
         return tuple(dict.fromkeys(layer for run in self.runs for layer in run.layers()))
 
+    def shows(self, kind: str) -> bool:
+        """Whether a figure reads a kind of file."""
+        names = {split_figure(figure)[1] for figure in self.figures}
+        return any(kind in figures.FIGURES[name].inputs for name in names)
+
     @property
     def tests_linear_scaling(self) -> bool:
         """Whether a figure shows the tests of the linear scaling rule."""
-        names = {split_figure(figure)[1] for figure in self.figures}
-        return any("linear_scaling" in figures.FIGURES[name].inputs for name in names)
+        return self.shows("linear_scaling")
 
     @property
     def is_stationary(self) -> bool:
@@ -348,6 +353,9 @@ def _expand(name: str, content: StudyConfig) -> Study:
             )
         if "linear_scaling" in figures.FIGURES[figure].inputs:
             problems += _untestable(figure, runs)
+        if "gradient_noise" in figures.FIGURES[figure].inputs:
+            why_not = [why for run in runs if (why := why_unmeasurable(run))]
+            problems += [f"figures: {figure!r}: {why}" for why in why_not]
         if figures.shows_laws(figure) and not learns:
             problems.append(
                 f"figures: {figure!r} shows laws in learning_rate and batch_size, which "

@@ -6,14 +6,21 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from dysonflow.errors import ConfigError
 from dysonflow.lazy import LazyModule
+from dysonflow.simulation.base import BLOCK_SIZE
 from dysonflow.simulation.optimisers import SGD, Adam, Optimiser, Schedule
 
 if TYPE_CHECKING:
     import torch
 
+    from dysonflow.hyperparameters import Hyperparameters
     from dysonflow.simulation.noise import NoiseStream
 else:
     torch = LazyModule("torch")
+
+SAMPLES, BRANCHES = 128, 32
+"""Gradients of single samples, and repetitions of a step, unless others are asked for."""
+MEASURED = 4
+"""Snapshots of a run at which the workflow measures, at most."""
 
 
 class WithSampleGradients(Protocol):
@@ -49,6 +56,16 @@ class WithSampleGradients(Protocol):
     def per_layer(self, flat: torch.Tensor) -> dict[str, torch.Tensor]:
         """Views of a tensor like the flat parameters, layer to shape (replica, M, N)."""
         ...
+
+
+def why_unmeasurable(hyperparameters: Hyperparameters) -> str:
+    """Why the noise of the gradient of a run cannot be measured; empty if it can."""
+    if hyperparameters.replicas > BLOCK_SIZE:
+        return (
+            f"replicas = {hyperparameters.replicas}: the noise of the gradient is measured of up "
+            f"to {BLOCK_SIZE}, one block"
+        )
+    return hyperparameters.why_no_gradient_noise()
 
 
 def response(

@@ -20,7 +20,7 @@ class Kind:
         File that draws it.
     inputs : tuple of str
         What it reads of its study: `spectra`, `fits`, `weights`, `increments`, `bulk`, `scaling`,
-        `linear_scaling`.
+        `linear_scaling`, `gradient_noise`.
     options : mapping
         Keyword arguments of the file's `draw`; `over` names the hyperparameter whose values the
         figure compares.
@@ -104,6 +104,7 @@ FIGURES: dict[str, Kind] = {
     "singular_values": Kind("singular_values", ("spectra",), shows_all_layers=True),
     "outlier_times": Kind("outlier_times", ("spectra",)),
     "spacing_ratios": Kind("spacing_ratios", ("spectra",), shows_all_layers=True),
+    "gradient_noise": Kind("gradient_noise", ("gradient_noise",), shows_all_layers=True),
     "linear_scaling": Kind("linear_scaling", ("linear_scaling",), shows_all_layers=True),
     **_BULK,
     **{
@@ -126,7 +127,7 @@ BULK = (*_BULK, "bulk_map_outliers_above")
 IN_TIME = (
     *("evolution", "first_passage", "escape", "motion", "motion_index", "paths", "autocorrelation"),
     *("dyson_levels", "hermite_zeros", "loss_curve", "singular_values", "linear_scaling"),
-    *("outlier_times", "spacing_ratios"),
+    *("outlier_times", "spacing_ratios", "gradient_noise"),
     *("phase_diagram", "regimes", "regime_levels", "drift_and_diffusion"),
     *(name for name in FIGURES if name.startswith("bulk_")),
 )

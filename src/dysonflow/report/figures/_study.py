@@ -52,6 +52,8 @@ class StudyData:
         Table of the study's laws.
     increments : sequence of path
         Files of the runs with lags, in their order.
+    gradient_noise : sequence of path
+        Files of the runs, in their order.
     linear_scaling : sequence of path
         Table of the study's tests of the linear scaling rule, and that of what they are made of.
     bulk : sequence of path
@@ -67,6 +69,7 @@ class StudyData:
     increments: Sequence[str] = ()
     linear_scaling: Sequence[str] = ()
     bulk: Sequence[str] = ()
+    gradient_noise: Sequence[str] = ()
     layer: str = ""
     page: Page = Page()
 
