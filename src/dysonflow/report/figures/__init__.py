@@ -82,7 +82,7 @@ FIGURES: dict[str, Kind] = {
     **_DEFAULT,
     "evolution": Kind("evolution", ("spectra", "weights")),
     "first_passage": Kind("first_passage", ("spectra", "weights")),
-    "escape": Kind("escape", ("spectra",)),
+    "escape": Kind("escape", ("spectra",), model="gaussian_rbm"),
     "motion": Kind("motion", ("weights", "increments")),
     "motion_index": Kind("motion_index", ("increments",)),
     "paths": Kind("paths", ("spectra",)),
