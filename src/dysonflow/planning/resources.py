@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from dysonflow import models
+from dysonflow import models, theory
 from dysonflow.hyperparameters import Hyperparameters
 from dysonflow.simulation.base import BLOCK_SIZE
 from dysonflow.simulation.devices import CPU, Device
@@ -240,11 +240,12 @@ def _largest_bytes(run: Hyperparameters) -> int:
 def _increments_seconds(run: Hyperparameters) -> float:
     """Time of one core for the increments of a run: 3 us for each pair of levels and lag.
 
-    Theory goes through every step of a lag.
+    Theory, where there is one, goes through every step of a lag.
     """
     samples, sizes = run.replicas * run.snapshots, [n for _, n in run.layers().values()]
     pairs = sum(samples * n**2 * 3e-6 for n in sizes) * len(run.lags)
-    return pairs + sum(run.lags) * samples * max(sizes) ** 3 * 1e-8
+    steps = sum(run.lags) if theory.exists(run.MODEL) else 0
+    return pairs + steps * samples * max(sizes) ** 3 * 1e-8
 
 
 def _gradient_noise_seconds(run: Hyperparameters) -> float:
