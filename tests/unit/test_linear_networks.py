@@ -374,6 +374,8 @@ class TestBlocks:
             ({"learning_rate": 0.2}, "product", "learning rate times curvature"),
             ({"label_noise": 3.0}, "product", "the noise moves the weights"),
             ({"burn_in": 100}, "product", "until all is learnt"),
+            ({"initial_width": 0}, "product", "learns nothing"),
+            ({"initial_width": 0, "widths": [3, 3]}, "product", ""),
             ({"burn_in": 2000, "initialisation": "xavier_normal"}, "W2", "not balanced"),
             ({"widths": [3, 3, 3, 3], "burn_in": 100_000}, "product", "not balanced"),
         ],

@@ -189,7 +189,7 @@ class LinearNetwork:
             u^(2 - 2/L) (s - u) to 1 % of s, and ten relaxation times thereafter.
         """
         s, depth = float(self.values.min()), self.layers
-        u = np.geomspace(min(start, 0.5 * s), 0.99 * s, 2000)
+        u = np.geomspace(min(max(start, 1e-9 * s), 0.5 * s), 0.99 * s, 2000)
         slowness = 1.0 / (depth * u ** (2.0 - 2.0 / depth) * (s - u))
         growth = float(np.sum((slowness[1:] + slowness[:-1]) / 2.0 * np.diff(u)))
         modes = len(self.values)

@@ -306,22 +306,26 @@ def _beyond(h: MLPHyperparameters, place: LinearNetwork, number: int | None) -> 
             f"the noise moves the weights by {place.nonlinearity:.2g} of their size, more than "
             f"{LARGEST_NONLINEARITY:g}: lower learning_rate or raise batch_size"
         )
-    if number is not None and place.layers > 2:
-        return "to leading order in a only, without the mean shift by the noise, of order t"
-    time = place.learning_time(_start(h) / UNLUCKY)
+    start = _start(h)
+    if not start and place.layers > 1:
+        return "initial_width = 0: a network without weights learns nothing; raise it"
+    time = place.learning_time(start / UNLUCKY)
     if float(h.burn_in) < time:
         return f"burn_in = {h.burn_in}: it may take {time:.0f} SGD steps until all is learnt"
     if place.layers == 1:
         return ""
+    reasons = []
     effect = _effect_of_the_start(h, place, number)
-    if effect <= LARGEST_MEMORY:
-        return ""
-    rate = imbalance_rate(place)
-    return (
-        "the layers are not balanced: what is left of the start changes a width by a share of "
-        f"{effect:.2g}, more than {LARGEST_MEMORY:g}; the noise takes it away within "
-        f"1 / {rate:.2g} SGD steps"
-    )
+    if effect > LARGEST_MEMORY:
+        rate = imbalance_rate(place)
+        reasons.append(
+            "the layers are not balanced: what is left of the start changes a width by a share of "
+            f"{effect:.2g}, more than {LARGEST_MEMORY:g}; the noise takes it away within "
+            f"1 / {rate:.2g} SGD steps"
+        )
+    if number is not None and place.layers > 2:
+        reasons.append("to leading order only, without the mean shift of a layer by the noise")
+    return "; ".join(reasons)
 
 
 def _start(h: MLPHyperparameters) -> float:
