@@ -12,7 +12,15 @@ from dysonflow.planning import advice, audit, resources, sources
 from dysonflow.planning.graph import Plan
 from dysonflow.planning.studies import load_config, too_few_replicas
 from dysonflow.report import figures
-from dysonflow.results import BULK, FITS, INCREMENTS, RUN_NAME, SPECTRA, WEIGHTS, Results
+from dysonflow.results import (
+    BULK,
+    FITS,
+    INCREMENTS,
+    RUN_NAME,
+    SPECTRA,
+    WEIGHTS,
+    Results,
+)
 
 # Snakemake puts the path of Python as it is into the shell commands of its jobs. What is quoted
 # already, where this file is included twice, is no path.
