@@ -2,6 +2,7 @@
 
 import importlib.util
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pandas as pd
 import powerlaw
 import pytest
 from in_process import make
+from matplotlib.text import Text
 from scipy.stats import kstest
 
 import dysonflow
@@ -20,6 +22,8 @@ from dysonflow.errors import ConfigError
 from dysonflow.planning import audit, sources
 from dysonflow.planning.graph import Plan
 from dysonflow.report import figures
+from dysonflow.report.figures._page import Page
+from dysonflow.report.figures._study import StudyData, draw_figure
 from dysonflow.results import Results
 from dysonflow.statistics import power_law_tail, spacings, spiked, tracy_widom
 from dysonflow.statistics.marchenko_pastur import MarchenkoPastur
@@ -327,6 +331,27 @@ def test_large_layers_get_a_bulk_and_its_figures(stack, tmp_path):
     for figure in drawn:
         numbers = pd.read_csv(plan.results.figure("csv", "own", figure), comment="#")
         assert len(numbers) > 0
+    data = {"bulk": [plan.results.files_of(run)["bulk"]]}
+    data["spectra"] = [plan.results.files_of(run)["spectra"]]
+    for figure in figures.BULK:
+        kind = figures.FIGURES[figure]
+        read = {name: data[name] for name in kind.inputs}
+        shown = StudyData("own", [run], page=Page("column"), **read)
+        drawing = draw_figure(kind.module, shown, kind.options)
+        with drawing.page.look():
+            drawing.figure.draw_without_rendering()
+            assert drawing.figure.get_size_inches()[0] == 3.4
+            frame, ink = drawing.page.frame(drawing.figure), drawing.figure.get_tightbbox()
+            assert frame.x0 <= ink.x0 and frame.y0 <= ink.y0
+            assert ink.x1 <= frame.x1 and ink.y1 <= frame.y1
+            texts = [text for text in drawing.figure.findobj(Text) if text.get_text()]
+            assert len(texts) > 5 and min(text.get_fontsize() for text in texts) >= 6
+        head = drawing.header().splitlines()
+        for axis in "xy":
+            named = [
+                line for line in head if line.startswith((f"# {axis}: ", f"# {axis} of panel"))
+            ]
+            assert named and all(re.fullmatch(r"[^$\\]+ \[[^]]*\]", line) for line in named)
     # In memory the same numbers, the shuffled ones included.
     trained = dysonflow.train("stack", STUDY["hyperparameters"])
     memory = dysonflow.bulk(trained, ["vectors", "shuffled"])

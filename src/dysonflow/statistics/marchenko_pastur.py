@@ -20,7 +20,9 @@ MODES_OF_SMALL = {64: 3, 256: 4}
 """The same for matrices whose shorter side is below a number: high modes are polynomials that grow
 fast beyond the edges, and there the levels of a small matrix often lie."""
 FINITE_SIZE = 0.13
-"""Simulated: the variance of mode k is about k/2 (1 + 0.13 k^3 / p) for p from 32 to 256."""
+"""Simulated: the variance of mode k is about k/2 (1 + 0.13 k^3 / p) for p from 32 to 256 and normal
+entries; for uniform ones, of excess kurtosis -1.2, and bounded ones in general it is k/2."""
+BOUNDED = -1.2
 
 
 @dataclass(frozen=True)
@@ -180,7 +182,8 @@ def goodness_of_fit(
         few = [modes for size, modes in MODES_OF_SMALL.items() if law.shorter < size]
         count = min([MODES, *few])
     k = np.arange(1, count + 1)
-    variance = 0.5 * k * (1.0 + FINITE_SIZE * k**3 / law.shorter)
+    size = FINITE_SIZE * min(max(1.0 - excess_kurtosis / BOUNDED, 0.0), 2.0)
+    variance = 0.5 * k * (1.0 + size * k**3 / law.shorter)
     # The variance of the trace, of which the fourth moment of an entry is a part, is exact.
     variance[0] = 0.25 * max(2.0 + excess_kurtosis, 1e-3)
     first = 0 if is_scale_known else 1

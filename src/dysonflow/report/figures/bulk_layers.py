@@ -42,7 +42,7 @@ def draw(data: StudyData) -> Drawing:
                 curve(layer, "lower edge", step, low),
                 curve(layer, "upper edge", step, high),
             ]
-            panel.set_title(short(layer), loc="left", fontsize="small")
+            panel.set_title(short(layer), loc="left", fontsize=7)
             if np.nanmax(largest) > FAR * np.nanmax(high):
                 # A bulk below values far over it would be but a line.
                 panel.set_yscale("log")

@@ -5,7 +5,7 @@ import numpy as np
 from dysonflow.report.figures._bulk import BulkData, short
 from dysonflow.report.figures._study import Drawing, StudyData, curve
 
-LABELLED = 60
+LABELLED = 50
 """Layers whose names are all written; of more, every second or third one."""
 
 
@@ -30,8 +30,7 @@ def draw(data: StudyData, column: str = "outliers_above") -> Drawing:
         mesh = panel.pcolormesh(edges, np.arange(len(layers) + 1), shown, cmap="viridis")
         every = -(-len(layers) // LABELLED)
         names = [short(layer) for layer in layers][::every]
-        small = 5 if len(layers) > 30 else 7
-        panel.set_yticks(np.arange(len(layers))[::every] + 0.5, names, fontsize=small)
+        panel.set_yticks(np.arange(len(layers))[::every] + 0.5, names, fontsize=6)
         panel.invert_yaxis()
         panel.set_xlabel(axes[0])
         if len(steps) <= 8:

@@ -78,7 +78,7 @@ def draw(data: StudyData) -> Drawing:
             np.arange(len(layers)),
             [short(one, 22) for one in layers],
             rotation=90,
-            fontsize=5 if len(layers) > 8 else 6,
+            fontsize=6,
         )
         for panel, name in zip((first, second, third), AXES, strict=True):
             if name != "gap ratio":

@@ -45,7 +45,7 @@ def draw(data: StudyData) -> Drawing:
             if np.isfinite(row["upper_edge"]):
                 edge = row["upper_edge"]
                 panel.axvline(edge, color="grey", ls="--", lw=0.8, label="edge of the bulk")
-            panel.set_title(short(layer), loc="left", fontsize="small")
+            panel.set_title(short(layer), loc="left", fontsize=7)
             panel.set_ylabel(AXES[1])
         for panel in panels.flat[len(layers) :]:
             panel.set_visible(False)
