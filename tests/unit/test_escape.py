@@ -6,12 +6,18 @@ Statistical tests have fixed seeds and a false-alarm rate of 5 sigma.
 import io
 
 import numpy as np
+import pandas as pd
 import pytest
+from in_process import make
 from scipy import stats
 
 import dysonflow
 from dysonflow.errors import ConfigError
 from dysonflow.models.gaussian_rbm import SYSTEM, GaussianRBMHyperparameters, precision_matrix
+from dysonflow.planning.graph import Plan
+from dysonflow.report.figures import FIGURES
+from dysonflow.report.figures._study import StudyData, draw_figure
+from dysonflow.results import Results
 from dysonflow.simulation.ensemble import train_in_memory
 from dysonflow.statistics.first_passage import first_passage
 from dysonflow.theory.gaussian_rbm import THEORY
@@ -88,3 +94,21 @@ def test_a_start_that_cannot_be_is_refused(values, message):
 
 def test_a_run_with_a_random_start_keeps_its_name():
     assert GaussianRBMHyperparameters().name == "lr0.1-B16-61c21f0c72c6"
+
+
+def test_the_figure_shows_measured_times_beside_the_law(tmp_path):
+    study = {
+        "model": "gaussian_rbm",
+        "hyperparameters": LOST | {"replicas": 64, "steps": 2000, "snapshots": 41},
+        "sweep": {"batch_size": [4, 16]},
+        "figures": ["escape"],
+    }
+    plan = Plan.from_config({"studies": {"lost": study}}, Results(str(tmp_path)))
+    make(plan)
+    files = plan.figure_inputs("lost", "escape")
+    data = StudyData("lost", plan.studies["lost"].runs, **files)
+    drawing = draw_figure(FIGURES["escape"].module, data, FIGURES["escape"].options)
+    numbers = pd.concat(drawing.numbers)
+    means = numbers[numbers["panel"] == "mean"]
+    assert (means[means["curve"] != "theory"]["p_value"] > FIVE_SIGMA).all()
+    assert "p = " in drawing.caption
