@@ -40,7 +40,8 @@ def draw(data: StudyData) -> Drawing:
             wide = np.geomspace(max(ends[0], 1e-6 * ends[1]), 1.05 * ends[1], BINS + 1)
             whole = np.concatenate([below, inside, above])
             numbers.append(_histogram(right, whole, wide, tone, f"{layer}, logarithmic"))
-            right.plot(grid, density, color="black", lw=1.2)
+            fine = np.geomspace(max(law.edges[0], wide[0]), law.edges[1], 402)[1:-1]
+            right.plot(fine, len(inside) * law.density(fine), color="black", lw=1.2)
             right.set_xscale("log")
             right.set_yscale("log")
             for panel in (left, right):
@@ -63,7 +64,6 @@ def draw(data: StudyData) -> Drawing:
                 loc="left",
             )
             left.set_ylabel(AXES[1])
-            right.set_title("all levels", loc="left")
         for panel in panels[-1]:
             panel.set_xlabel(AXES[0])
         found = dict(zip(*panels[0, 0].get_legend_handles_labels()[::-1], strict=True))
