@@ -229,10 +229,12 @@ def test_a_folder_of_a_trainer_holds_one_checkpoint(folder):
 
 def test_folders_that_hold_no_checkpoint_or_several(folder):
     (folder / "empty").mkdir()
-    assert "folder" in refused("empty")
+    assert "empty: a folder without a checkpoint in it" in refused("empty")
     (folder / "spread").mkdir()
     (folder / "spread" / "__0_0.distcp").touch()
-    assert "folder" in refused("spread")
+    assert "dcp_to_torch spread spread.pt makes one file of it" in refused("spread")
+    with pytest.raises(ConfigError, match="a distributed checkpoint"):
+        find_pattern("spread")
     save("two/a1.pt", NETWORK)
     save("two/a2.pt", NETWORK)
     assert "holds 2 checkpoints, such as a1.pt; put {snapshot} or {replica}" in refused("two")

@@ -348,6 +348,9 @@ def _kept(
     h: CheckpointHyperparameters,
 ) -> tuple[tuple[tuple[str, ...], ...], patterns.FileGrid, int]:
     """Files of the snapshots that are kept; all files; how many snapshots the file names give."""
+    if h.is_network and os.path.isdir(h.path):
+        # It says what is wrong with a folder, where a pattern would not match it.
+        files_of(h.path)
     grid = patterns.find(h.path, is_checkpoint if h.is_network else os.path.isfile)
     if "snapshot" not in grid.axes:
         return grid.files, grid, 0

@@ -42,7 +42,7 @@ class Look:
         """What was found, in one line."""
         held, parts = self.held, []
         tensors = len({line.name for line in held.lines})
-        parts.append(f"{len(held.layers)} layers of {tensors} tensors")
+        parts.append(f"{_count(len(held.layers), 'layer')} of {_count(tensors, 'tensor')}")
         parts.append(_count(held.replicas, "replica"))
         if held.steps:
             parts.append(

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from dysonflow.errors import ConfigError
-from dysonflow.readers.checkpoints import is_whole, within
+from dysonflow.readers.checkpoints import files_of, is_whole, within
 from dysonflow.wording import plain
 
 DEPTH = 3
@@ -43,7 +43,7 @@ def find_pattern(path: str) -> tuple[str, list[str]]:
         return path, []
     found = [os.path.relpath(one, path) for one in _candidates(path, DEPTH)]
     if not found:
-        raise ConfigError(f"{path}: a folder without a checkpoint in it")
+        files_of(path)
     families: dict[tuple[str, ...], list[str]] = {}
     for one in found:
         families.setdefault(tuple(re.split("[0-9]+", one)), []).append(one)

@@ -1,5 +1,7 @@
 """Density of the levels over the centres that theory predicts, for three strengths of noise."""
 
+import math
+
 import numpy as np
 
 from dysonflow.hyperparameters import FEWEST_REPLICAS, Hyperparameters
@@ -57,8 +59,9 @@ def draw(data: StudyData, over: str | None = None, axis: str = "level") -> Drawi
         figure = data.page.figure(6.5, 1.7 * len(runs) + 0.9)
         panels = figure.subplots(len(runs), 1, sharex=True, squeeze=False)[:, 0]
         for panel, run, x, colour in zip(panels, runs, values, colours(len(runs)), strict=True):
-            is_known = predicted or x.shape[0] * x.shape[1] >= FEWEST_REPLICAS
-            edges = bins(x, *ends) if is_known else even_bins(x, *ends)
+            *samples, levels = x.shape
+            is_one_density = math.prod(samples) < FEWEST_REPLICAS <= levels and not predicted
+            edges = even_bins(x, *ends) if is_one_density else bins(x, *ends)
             middle = 0.5 * (edges[1:] + edges[:-1])
             sides = {"x_low": edges[:-1], "x_high": edges[1:]}
             height, error = (part * x.shape[-1] for part in density(x, edges))
@@ -139,7 +142,7 @@ def bins(values: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def even_bins(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Edges of equal bins, where too few values of each level tell how wide it is.
+    """Edges of equal bins, where levels are many, and values of each too few to tell its width.
 
     Of the width of Freedman and Diaconis (1981), 2 IQR / n^(1/3), for all levels together.
     """
