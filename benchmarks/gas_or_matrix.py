@@ -207,7 +207,9 @@ def study_index(runs: Sequence[Hyperparameters], keep: Path | None) -> dict[str,
     for name, pairs in found.items():
         values, errors = np.array(pairs).T
         square = float((((values - 1.0) / errors) ** 2).sum())
-        row[name] = f"{value(*weighted_mean(values, errors))}, chi2 {square:.0f}/{len(values)}"
+        # All have the same number of samples, so that one error is as good as another.
+        mean = weighted_mean(values, errors, np.ones(len(values)))
+        row[name] = f"{value(*mean)}, chi2 {square:.0f}/{len(values)}"
     return row
 
 
