@@ -78,7 +78,7 @@ def test_all_models_open_together(tmp_path):
             if name == "teacher_spectrum":
                 assert list(found) == [value]
             else:
-                assert list(found) == value if name == "lags" else found == value
+                assert list(found) == value if isinstance(value, list) else found == value
     assert frame.loc[frame["model"] == "teacher_student", "sites"].isna().all()
     assert frame["eigenvalue"].dtype == np.float64
     assert frame["replica"].dtype == np.int64

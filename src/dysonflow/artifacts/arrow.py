@@ -37,9 +37,6 @@ def arrow_array(values: np.ndarray | Sequence[Any], kind: pa.DataType) -> pa.Arr
         return pa.Array.from_buffers(
             kind, len(values), [None, _buffer(values.astype(NUMPY[kind], copy=False))]
         )
-    if pa.types.is_boolean(kind):
-        packed = _buffer(np.packbits(np.asarray(values, dtype=bool), bitorder="little"))
-        return pa.Array.from_buffers(kind, len(values), [None, packed])
     valid = np.array([value is not None for value in values], dtype=bool)
     bits = None if valid.all() else _buffer(np.packbits(valid, bitorder="little"))
     nulls = int((~valid).sum())

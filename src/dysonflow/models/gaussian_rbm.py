@@ -72,7 +72,7 @@ class GaussianRBMHyperparameters(Hyperparameters):
     """Standard deviation of a hidden unit given the visible layer."""
     initial_width: float = quantity(0.1, gt=0)
     """Standard deviation of the independent normal weights at the start."""
-    initial_spectrum: list[float] = quantity([], max_length=4096, in_tables=False)
+    initial_spectrum: list[float] = quantity([], max_length=4096)
     """Eigenvalue of W^T W of every mode of the field at the start, kappa ascending, in the place of
     random weights; none by default."""
     sampler: Literal["gibbs", "ar1", "wishart"] = quantity("gibbs")
