@@ -25,7 +25,7 @@ from dysonflow.report import figures
 from dysonflow.report.figures._page import Page
 from dysonflow.report.figures._study import StudyData, draw_figure
 from dysonflow.results import Results
-from dysonflow.statistics import power_law_tail, spacings, spiked, tracy_widom
+from dysonflow.statistics import bulk_spacings, power_law_tail, spiked, tracy_widom
 from dysonflow.statistics.marchenko_pastur import MarchenkoPastur
 from dysonflow.statistics.matrix_norms import matrix_norms
 from dysonflow.statistics.noise_bulk import fit_bulk
@@ -109,12 +109,14 @@ def test_p_values_of_pure_noise_are_uniform(sides):
     assert sum(len(one.above) > 0 for one in found) < 4 + 5 * 2
     away = np.array([(one.law.scale - 1.0) / one.scale_error for one in found])
     assert abs(away.mean()) < 5 / 20 and abs(away.std() - 1.0) < 5 / math.sqrt(800)
-    spacing = [spacings.surmise_p_value(spacings.unfold(one.bulk, one.law.cdf)) for one in found]
+    spacing = [
+        bulk_spacings.surmise_p_value(bulk_spacings.unfold(one.bulk, one.law.cdf)) for one in found
+    ]
     assert kstest(spacing, "uniform").pvalue > FIVE_SIGMA
-    ratios = [spacings.mean_gap_ratio(one.bulk) for one in found]
+    ratios = [bulk_spacings.mean_gap_ratio(one.bulk) for one in found]
     mean = np.mean([ratio.value for ratio in ratios])
     scatter = np.std([ratio.value for ratio in ratios])
-    assert abs(mean - spacings.GOE) < 5 * scatter / 20 + 0.005
+    assert abs(mean - bulk_spacings.GOE) < 5 * scatter / 20 + 0.005
     assert abs(scatter / np.mean([ratio.error for ratio in ratios]) - 1.0) < 0.25
 
 
@@ -192,18 +194,18 @@ def test_heavy_tails_are_flagged_by_their_kurtosis(calibration):
 def test_independent_levels_are_told_from_random_matrices():
     rng = np.random.default_rng(2)
     levels = np.sort(rng.random(2000))
-    ratio = spacings.mean_gap_ratio(levels)
-    assert abs(ratio.value - spacings.POISSON) < 5 * ratio.error
-    assert (spacings.GOE - ratio.value) / ratio.error > 5
-    assert spacings.surmise_p_value(2000 * levels) < FIVE_SIGMA
-    variance = spacings.number_variance(2000 * levels, 2.0)
+    ratio = bulk_spacings.mean_gap_ratio(levels)
+    assert abs(ratio.value - bulk_spacings.POISSON) < 5 * ratio.error
+    assert (bulk_spacings.GOE - ratio.value) / ratio.error > 5
+    assert bulk_spacings.surmise_p_value(2000 * levels) < FIVE_SIGMA
+    variance = bulk_spacings.number_variance(2000 * levels, 2.0)
     assert abs(variance.value - 2.0) < 5 * variance.error
     x = wishart(rng, 700, 600, 1)[0]
-    unfolded = spacings.unfold(x, MarchenkoPastur(700, 600).cdf)
-    assert 0.02 < spacings.unfolding_error(unfolded) < 0.12
-    variance = spacings.number_variance(unfolded)
-    assert abs(variance.value - spacings.number_variance_goe(4.0)) < 5 * variance.error
-    assert math.isnan(spacings.mean_gap_ratio([1.0, 2.0, 4.0]).value)
+    unfolded = bulk_spacings.unfold(x, MarchenkoPastur(700, 600).cdf)
+    assert 0.02 < bulk_spacings.unfolding_error(unfolded) < 0.12
+    variance = bulk_spacings.number_variance(unfolded)
+    assert abs(variance.value - bulk_spacings.number_variance_goe(4.0)) < 5 * variance.error
+    assert math.isnan(bulk_spacings.mean_gap_ratio([1.0, 2.0, 4.0]).value)
 
 
 def test_the_tail_is_that_of_powerlaw():

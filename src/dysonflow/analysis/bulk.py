@@ -23,7 +23,7 @@ from dysonflow.analysis.columns import (
 from dysonflow.analysis.spectra import eigenvalues
 from dysonflow.artifacts.arrow import arrow_array
 from dysonflow.hyperparameters import Hyperparameters
-from dysonflow.statistics import noise_bulk, power_law_tail, spacings, spiked, tracy_widom
+from dysonflow.statistics import bulk_spacings, noise_bulk, power_law_tail, spiked, tracy_widom
 from dysonflow.statistics.matrix_norms import matrix_norms
 from dysonflow.statistics.noise_bulk import NoiseBulk, fit_bulk
 from dysonflow.statistics.singular_vectors import delocalisation
@@ -345,21 +345,21 @@ def _of_fit(found: NoiseBulk, tested: int) -> dict[str, Any]:
 
 
 def _of_spacings(found: NoiseBulk) -> dict[str, Any]:
-    ratio = spacings.mean_gap_ratio(found.bulk)
-    unfolded = spacings.unfold(found.bulk, found.law.cdf)
-    variance = spacings.number_variance(unfolded)
+    ratio = bulk_spacings.mean_gap_ratio(found.bulk)
+    unfolded = bulk_spacings.unfold(found.bulk, found.law.cdf)
+    variance = bulk_spacings.number_variance(unfolded)
     return {
         "gap_ratio": ratio.value,
         "gap_ratio_error": ratio.error,
-        "gap_ratio_goe": spacings.GOE,
-        "gap_ratio_poisson": spacings.POISSON,
-        "pull_goe": (ratio.value - spacings.GOE) / ratio.error,
-        "pull_poisson": (ratio.value - spacings.POISSON) / ratio.error,
-        "unfolding_error": spacings.unfolding_error(unfolded),
-        "spacing_p_value": spacings.surmise_p_value(unfolded),
+        "gap_ratio_goe": bulk_spacings.GOE,
+        "gap_ratio_poisson": bulk_spacings.POISSON,
+        "pull_goe": (ratio.value - bulk_spacings.GOE) / ratio.error,
+        "pull_poisson": (ratio.value - bulk_spacings.POISSON) / ratio.error,
+        "unfolding_error": bulk_spacings.unfolding_error(unfolded),
+        "spacing_p_value": bulk_spacings.surmise_p_value(unfolded),
         "number_variance": variance.value,
         "number_variance_error": variance.error,
-        "number_variance_goe": float(spacings.number_variance_goe(spacings.LENGTH)),
+        "number_variance_goe": float(bulk_spacings.number_variance_goe(bulk_spacings.LENGTH)),
     }
 
 

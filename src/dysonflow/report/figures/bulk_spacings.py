@@ -7,7 +7,7 @@ import numpy as np
 from dysonflow.report.figures._bulk import BulkData, law_of, short
 from dysonflow.report.figures._page import legend_above
 from dysonflow.report.figures._study import Drawing, StudyData, colours, curve
-from dysonflow.statistics import spacings
+from dysonflow.statistics import bulk_spacings
 
 LAYERS = 16
 BINS = np.linspace(0.0, 3.5, 29)
@@ -34,7 +34,9 @@ def draw(data: StudyData) -> Drawing:
         first, second, third = figure.subplots(*shape)
         for shift, (name, snapshot, colour, marker) in enumerate(looks):
             unfolded = [
-                spacings.unfold(bulk.split(one, snapshot)[1], law_of(bulk.row(one, snapshot)).cdf)
+                bulk_spacings.unfold(
+                    bulk.split(one, snapshot)[1], law_of(bulk.row(one, snapshot)).cdf
+                )
                 for one in layers
                 if np.isfinite(bulk.row(one, snapshot)["scale"])
             ]
@@ -47,7 +49,9 @@ def draw(data: StudyData) -> Drawing:
             first.errorbar(
                 middle, count / width, np.sqrt(count) / width, fmt=marker, label=label, **look
             )
-            found = [[spacings.number_variance(u, float(x)) for x in lengths] for u in unfolded]
+            found = [
+                [bulk_spacings.number_variance(u, float(x)) for x in lengths] for u in unfolded
+            ]
             variance, error = _mean(found)
             second.errorbar(lengths + 0.06 * shift, variance, error, fmt=marker, **look)
             rows = bulk.at(snapshot).set_index("layer").loc[layers]
@@ -68,11 +72,11 @@ def draw(data: StudyData) -> Drawing:
         first.plot(s, 0.5 * math.pi * s * np.exp(-0.25 * math.pi * s**2), label="GOE", **goe)
         first.plot(s, np.exp(-s), label="Poisson", **poisson)
         grid = np.linspace(1.0, lengths[-1], 100)
-        second.plot(grid, spacings.number_variance_goe(grid), **goe)
+        second.plot(grid, bulk_spacings.number_variance_goe(grid), **goe)
         second.plot(lengths, lengths, **poisson)
         second.set_ylim(0.0, 2.0)
-        third.axhline(spacings.GOE, **goe)
-        third.axhline(spacings.POISSON, **poisson)
+        third.axhline(bulk_spacings.GOE, **goe)
+        third.axhline(bulk_spacings.POISSON, **poisson)
         third.set_xlim(-0.6, len(layers) - 0.2)
         third.set_xticks(
             np.arange(len(layers)),
@@ -94,7 +98,7 @@ def draw(data: StudyData) -> Drawing:
     return Drawing(figure, caption, numbers, AXES, shows_all_layers=True)
 
 
-def _mean(found: list[list[spacings.Measured]]) -> tuple[np.ndarray, np.ndarray]:
+def _mean(found: list[list[bulk_spacings.Measured]]) -> tuple[np.ndarray, np.ndarray]:
     """Mean over layers, and its error, of numbers that some have not."""
     values = np.array([[one.value for one in row] for row in found])
     errors = np.array([[one.error for one in row] for row in found])
