@@ -10,7 +10,7 @@ import dysonflow
 from dysonflow.analysis import linear_scaling as laws
 from dysonflow.analysis import noise_response as response
 from dysonflow.artifacts import kinds, tables
-from dysonflow.artifacts.arrow import arrow_array, constant, wider
+from dysonflow.artifacts.arrow import arrow_array, constant
 from dysonflow.artifacts.provenance import record
 from dysonflow.artifacts.weights import open_weights
 from dysonflow.errors import ConfigError
@@ -265,8 +265,13 @@ def test_a_number_in_one_model_and_a_list_in_another_are_read_together(tmp_path)
     assert table["width"].to_pylist() == [[0.5], None, [1.0, 2.0], [3.0]]
     assert table["a"].to_pylist() == [1, 1, None, None]
     assert tables.read_arrow([paths[0], paths[2]])["width"].to_pylist() == [0.5, None, 3.0]
-    with pytest.raises(TypeError, match="of type"):
-        wider(pa.string(), pa.float64())
+    # Of a name that is a number here and a text there, all are texts.
+    texts = tmp_path / "texts.parquet"
+    schema = pa.schema([pa.field("width", pa.list_(pa.string()))])
+    columns = {"width": arrow_array([["x", "y"], None], schema.field(0).type)}
+    tables.write_table(columns, schema, texts, record("0" * 16, 0.0))
+    found = tables.read_arrow([paths[0], texts])["width"].to_pylist()
+    assert found == [["0.5"], None, ["x", "y"], None]
 
 
 def test_truth_values_are_kept():

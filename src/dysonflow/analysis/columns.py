@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 
 import pyarrow as pa
 
-from dysonflow.artifacts.arrow import constant
+from dysonflow.artifacts.arrow import constant, in_column
 from dysonflow.hyperparameters import Auto, Hyperparameters
 
 if TYPE_CHECKING:
@@ -60,16 +60,6 @@ def run_columns(hyperparameters: Hyperparameters, layer: str, rows: int) -> dict
         value = in_column(getattr(hyperparameters, field.name), field.type)
         columns[field.name] = constant(value, field.type, rows)
     return columns
-
-
-def in_column(value: Any, column: pa.DataType) -> Any:
-    """A hyperparameter as its column holds it: a list of one where lists are, words as numbers."""
-    if pa.types.is_list(column) and value is not None and not isinstance(value, list):
-        return [value]
-    if pa.types.is_floating(column) and isinstance(value, str):
-        # Such as infinity.
-        return float(value)
-    return value
 
 
 def null_if_nan(value: Any) -> Any:

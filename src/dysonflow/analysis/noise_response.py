@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from dysonflow.analysis.columns import RUN_FIELDS, hyperparameter_fields, in_column
+from dysonflow.analysis.columns import RUN_FIELDS, hyperparameter_fields
 from dysonflow.analysis.spectra import read_eigenvalues
-from dysonflow.artifacts.arrow import arrow_array
+from dysonflow.artifacts.arrow import arrow_array, in_column
 from dysonflow.artifacts.weights import open_weights
 from dysonflow.hyperparameters import Hyperparameters
 from dysonflow.statistics.jackknife import jackknife_error, leave_one_out_means

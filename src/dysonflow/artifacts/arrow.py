@@ -4,6 +4,7 @@ Every ordinary way between Arrow and NumPy or Python imports pandas where it is 
 takes longer than the work of most jobs; buffers do not.
 """
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -80,18 +81,33 @@ def constant(value: Any, kind: pa.DataType, rows: int) -> pa.Array:
 def wider(one: pa.DataType, other: pa.DataType) -> pa.DataType:
     """Type of a column that holds what two columns hold: a list if one does, real if one is.
 
-    Raises
-    ------
-    TypeError
-        If there is none, as for a text and a number.
+    Of what has nothing in common, such as texts and numbers, a column holds the text.
     """
     if one == other:
         return one
     inner = [kind.value_type if pa.types.is_list(kind) else kind for kind in (one, other)]
-    if inner[0] != inner[1] and set(inner) != {pa.float64(), pa.int64()}:
-        raise TypeError(f"a column is of type {one} and of type {other}")
-    kind = inner[0] if inner[0] == inner[1] else pa.float64()
+    if inner[0] == inner[1]:
+        kind = inner[0]
+    else:
+        kind = pa.float64() if set(inner) == {pa.float64(), pa.int64()} else pa.string()
     return pa.list_(kind) if inner != [one, other] else kind
+
+
+def in_column(value: Any, column: pa.DataType) -> Any:
+    """A value as a column holds it: a list of one where lists are, words as numbers, all as text.
+
+    Words are numbers such as infinity; a text of what is none is that of JSON.
+    """
+    if value is None:
+        return None
+    if pa.types.is_list(column):
+        items = value if isinstance(value, list) else [value]
+        return [in_column(item, column.value_type) for item in items]
+    if pa.types.is_floating(column) and isinstance(value, str):
+        return float(value)
+    if pa.types.is_string(column) and not isinstance(value, str):
+        return json.dumps(value)
+    return value
 
 
 def widened(table: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -101,8 +117,7 @@ def widened(table: pa.Table, schema: pa.Schema) -> pa.Table:
         if kind == field.type:
             continue
         values = table[field.name].to_pylist()
-        if pa.types.is_list(kind) and not pa.types.is_list(field.type):
-            values = [None if value is None else [value] for value in values]
+        values = [in_column(value, kind) for value in values]
         column = pa.chunked_array([arrow_array(values, kind)])
         table = table.set_column(number, field.with_type(kind), column)
     return table

@@ -19,9 +19,9 @@ from typing import Any
 import pyarrow as pa
 
 from dysonflow import models
-from dysonflow.analysis.columns import hyperparameter_fields, in_column
+from dysonflow.analysis.columns import hyperparameter_fields
 from dysonflow.artifacts import files, kinds, provenance, tables
-from dysonflow.artifacts.arrow import wider
+from dysonflow.artifacts.arrow import in_column, wider
 from dysonflow.artifacts.weights import UNFINISHED
 from dysonflow.errors import (
     ArtifactError,
