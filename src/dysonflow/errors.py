@@ -74,4 +74,4 @@ class DivergedError(RuntimeError):
     def __str__(self) -> str:
         said = f"replica {self.replica} diverged at SGD step {self.step}: {self.reason}"
         # Before any step no learning rate has done it.
-        return said if self.step > 1 else f"{said}; as it starts so, lower initial_width"
+        return said if self.step > 1 else f"{said}; as it starts so, lower the width of its start"
