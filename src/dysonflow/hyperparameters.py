@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
@@ -214,9 +214,16 @@ class Hyperparameters(BaseModel):
 
     @classmethod
     def _normal(cls, name: str, value: Any) -> Any:
-        field = cls.config_fields().get(name)
         # A name stays as it is written, also one that spells a number.
-        return value if field is not None and field.annotation is str else normalise(value)
+        return value if name in cls._texts() else normalise(value)
+
+    @classmethod
+    @cache
+    def _texts(cls) -> frozenset[str]:
+        """Hyperparameters that are texts."""
+        return frozenset(
+            name for name, field in cls.config_fields().items() if field.annotation is str
+        )
 
     def idle(self) -> list[str]:
         """Names of hyperparameters without effect, given the others: they take their defaults.

@@ -345,8 +345,9 @@ def _expand(name: str, content: StudyConfig) -> Study:
                 f"figures: {figure!r} shows a bulk, and no matrix has a shorter side of "
                 f"{SMALLEST_SIDE} or more, or the study says bulk: none; leave it out"
             )
-        knows_spectrum = fitted and _knows_spectrum(content.model)
-        if figures.FIGURES[figure].needs_spectrum_laws and not knows_spectrum:
+        if figures.FIGURES[figure].needs_spectrum_laws and not (
+            fitted and _knows_spectrum(content.model)
+        ):
             problems.append(
                 f"figures: {figure!r} needs a law of all levels together, and none is known of "
                 f"{content.model}: leave it out"
