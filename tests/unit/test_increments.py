@@ -15,6 +15,7 @@ from dysonflow.errors import ConfigError
 from dysonflow.simulation.ensemble import train_in_memory
 from dysonflow.statistics import increments, two_levels
 from dysonflow.statistics.kick import Kick
+from dysonflow.theory.gaussian_rbm import motion as motion_of_machine
 
 SIGMAS = 5.0
 SAMPLES, PER_REPLICA, SIZE = 12_000, 100, 4
@@ -191,6 +192,29 @@ def test_a_large_kick_with_a_mean_off_the_diagonal_has_the_variance_that_is_expe
         assert error < 0.03
         assert abs(getattr(found, name) - 1.0) < SIGMAS * error
     assert found.diffusion_error < 0.007
+
+
+def test_noise_of_few_samples_needs_its_kurtosis():
+    # Covariances of 4 samples of a Gaussian, as the machine's gradient has them, at close levels.
+    rng = np.random.default_rng(11)
+    samples, batch = 100_000, 4
+    levels = np.zeros((samples, 2))
+    levels[:, 1] = rng.uniform(0.5, 3.0, samples)
+    v = rng.standard_normal((samples, 2, batch))
+    noise = (v @ v.transpose(0, 2, 1) / batch - np.eye(2)) * np.sqrt(batch)
+    drift = rng.normal(0.0, 0.3, (samples, 2, 1)) * np.eye(2)
+    after = np.linalg.eigvalsh(noise + drift + levels[:, :, None] * np.eye(2))
+    variance = np.broadcast_to(1.0 + np.eye(2), noise.shape)
+    replica = np.arange(samples) // 100
+    found = {
+        excess: increments.fit_with_moments(
+            levels, after, replica, Kick(drift, variance, variance * np.eye(2), excess)
+        )
+        for excess in (0.0, motion_of_machine.SAMPLE_EXCESS / batch)
+    }
+    gaussian, sampled = found.values()
+    assert abs(gaussian.repulsion - 1.0) > SIGMAS * gaussian.repulsion_error
+    assert abs(sampled.repulsion - 1.0) < abs(gaussian.repulsion - 1.0) / 3.0
 
 
 def test_the_mean_step_of_a_machine_is_the_one_that_many_steps_have():
