@@ -359,7 +359,10 @@ class TestBlocks:
             assert physics.level_name(h, "W1") == "eigenvalue of W^T W"
 
     def test_zeros_and_unstable_steps_are_flagged(self):
-        zeros, *modes = predictions.blocks(run_of(widths=[5, 4, 3]), "product")
+        small = run_of(widths=[5, 4, 3])
+        zeros, *modes = predictions.blocks(small, "product")
+        ratio = small.learning_rate / small.batch_size
+        assert all(block.stochasticity == pytest.approx(ratio) for block in modes)
         assert (zeros.first, zeros.multiplicity) == (0, 2) and "no such mode" in zeros.flag
         assert [block.first for block in modes] == [2, 4]
         (block,) = predictions.blocks(run_of(learning_rate=0.9), "product")
