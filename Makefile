@@ -24,7 +24,7 @@ setup: .venv/ready  ## install the pinned environment into .venv
 	@echo "Making the environment .venv with $(PYTHON)"
 	@$(PYTHON) -m venv .venv
 	@echo "Installing what constraints.txt pins, and compiling the kernel (about a minute of CPU): some minutes in all"
-	@$(VENV) -m pip install --quiet --editable '.[dev,cluster]'
+	@$(VENV) -m pip install --quiet --editable '.[dev,cluster,docs,gpu]'
 	@touch $@
 
 run: setup  ## run the studies of config/config.yaml: figures and results/report.html
