@@ -7,6 +7,7 @@
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from dysonflow import models
 from dysonflow.hyperparameters import Hyperparameters
@@ -32,27 +33,48 @@ def json_schema() -> dict[str, Any]:
     study["allOf"] = [
         {
             "if": {"properties": {"model": {"const": name}}},
-            "then": {"properties": _study_properties(models.hyperparameters_of(name))},
+            "then": {
+                "properties": _study_properties(
+                    name, models.hyperparameters_of(name), schema["$defs"]
+                )
+            },
         }
         for name in models.names()
     ]
     return schema
 
 
-def _study_properties(hyperparameters: type[Hyperparameters]) -> dict[str, Any]:
-    fixed = hyperparameters.model_json_schema()["properties"]
+def _study_properties(
+    model: str, hyperparameters: type[Hyperparameters], defs: dict[str, Any]
+) -> dict[str, Any]:
+    """Hyperparameters of a model, fixed and swept; their values are defined once, in ``defs``."""
+    properties = hyperparameters.model_json_schema()["properties"]
+    fixed = {name: _define(defs, model, name, value) for name, value in properties.items()}
     swept = {
-        name: {
-            "description": value.get("description", ""),
-            "anyOf": [value, {"type": "array", "items": value, "minItems": 1}],
-        }
-        for name, value in fixed.items()
+        name: _define(
+            defs,
+            model,
+            f"{name}, or a list",
+            {
+                "description": value.get("description", ""),
+                "anyOf": [fixed[name], {"type": "array", "items": fixed[name], "minItems": 1}],
+            },
+        )
+        for name, value in properties.items()
     }
     grid = {"type": "object", "properties": swept, "additionalProperties": False}
     return {
         "hyperparameters": {"properties": fixed, "additionalProperties": False},
         "sweep": {"anyOf": [grid, {"type": "array", "items": grid, "minItems": 1}]},
     }
+
+
+def _define(defs: dict[str, Any], model: str, name: str, value: dict[str, Any]) -> dict[str, str]:
+    """A reference to ``value``, under its bare name where the models agree on it."""
+    if defs.setdefault(name, value) != value:
+        name = f"{name} ({model})"
+        defs[name] = value
+    return {"$ref": f"#/$defs/{quote(name)}"}
 
 
 def markdown_tables() -> str:
