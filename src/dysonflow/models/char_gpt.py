@@ -35,6 +35,7 @@ from dysonflow.lazy import LazyModule
 from dysonflow.models.base import System
 from dysonflow.simulation.characters import MarkovSource, Source, Text
 from dysonflow.simulation.descent import DescentHyperparameters
+from dysonflow.simulation.finite import FiniteWatch
 from dysonflow.simulation.optimisers import OptimiserName
 from dysonflow.simulation.stacked import StackedParameters
 from dysonflow.simulation.torch_simulation import TorchSimulation
@@ -270,6 +271,8 @@ class CharGPTSimulation(TorchSimulation):
     rows, B T of them.
     """
 
+    CARRIES_NOISE = True
+
     def __init__(self, hyperparameters: CharGPTHyperparameters, replicas: int, noise: NoiseStream):
         super().__init__(hyperparameters, replicas, noise)
         self.h, self.replicas = hyperparameters, replicas
@@ -279,11 +282,14 @@ class CharGPTSimulation(TorchSimulation):
         self._start()
         self.optimiser = self.h.start_optimiser({"parameters": self.stack.flat})
         self.rates = self.h.learning_rates()
+        self.watch = FiniteWatch(noise.device)
         from dysonflow.simulation.noise import NoiseStream
 
-        other = NoiseStream(self.h.seed, self.h.key, EVALUATION_BLOCK, noise.device, noise.dtype)
+        cpu = torch.device("cpu")
+        other = NoiseStream(self.h.seed, self.h.key, EVALUATION_BLOCK, cpu, noise.dtype)
         length = self.h.context + 1
-        self.evaluated = self.source.sample(other, EVALUATED, length, held_out=True)
+        evaluated = self.source.sample(other, EVALUATED, length, held_out=True)
+        self.evaluated = evaluated.to(noise.device)
         # What lies ahead of a character is hidden from it.
         ones = torch.ones(self.h.context, self.h.context, dtype=torch.bool, device=noise.device)
         self.future = ones.triu(1)
@@ -359,7 +365,7 @@ class CharGPTSimulation(TorchSimulation):
         share = self.h.dropout
         if not (is_training and share):
             return x
-        kept = torch.empty_like(x).bernoulli_(1.0 - share, generator=self.noise.generator)
+        kept = torch.empty_like(x).bernoulli_(1.0 - share, generator=self.noise.local.generator)
         return x * kept / (1.0 - share)
 
     # --- its start and its training ---------------------------------------------------------------
@@ -398,17 +404,18 @@ class CharGPTSimulation(TorchSimulation):
         """
         parameters, gradients = {"parameters": self.stack.flat}, {"parameters": self.stack.gradient}
         shape = (self.replicas, self.h.batch_size, self.h.context + 1)
-        for _ in range(steps):
+        for step in range(steps):
             windows = self.source.sample(self.noise, *shape)
             self.stack.gradient.zero_()
             self.losses(windows, is_training=True).sum().backward()
             self.step += 1
             self.optimiser.update(parameters, gradients, self.rates.rate(self.step), self.step)
-            broken = self.stack.broken()
-            if broken is not None:
+            when = self.watch.broken_at(self.stack.flat.sum(), self.step, step == steps - 1)
+            broken = None if when is None else self.stack.broken()
+            if when is not None and broken is not None:
                 name, replica = broken
                 reason = f"a weight of layer {name} is not finite; lower learning_rate"
-                raise DivergedError(replica, self.step, reason)
+                raise DivergedError(replica, when, reason)
 
     def sample_gradients(self, replica: int, samples: int, noise: NoiseStream) -> dict[str, Tensor]:
         """Gradient of the loss of single windows, as of `dysonflow.simulation.gradients`."""

@@ -371,6 +371,8 @@ def _fitting(h: MLPHyperparameters, found: datasets.Dataset) -> np.ndarray:
 class MLPSimulation(TorchSimulation):
     """A block of perceptrons, trained side by side."""
 
+    CARRIES_NOISE = True
+
     def __init__(self, hyperparameters: MLPHyperparameters, replicas: int, noise: NoiseStream):
         super().__init__(hyperparameters, replicas, noise)
         self.h = hyperparameters
@@ -446,7 +448,9 @@ class MLPSimulation(TorchSimulation):
     def _fresh(self) -> tuple[torch.Tensor, torch.Tensor]:
         """New inputs, and what the teacher says of them."""
         h, shape = self.h, (self.networks.replicas, self.h.batch_size)
-        inputs = self.noise.normal(*shape, h.widths[0])
+        # A GPU draws these itself: to carry them there would take longer than to learn from them.
+        noise = self.noise.local
+        inputs = noise.normal(*shape, h.widths[0])
         found = inputs.reshape(-1, h.widths[0])
         for layer, weights in enumerate(self.teacher):
             found = found @ weights.T
@@ -457,7 +461,7 @@ class MLPSimulation(TorchSimulation):
             return inputs, found.to(inputs.dtype).view(*shape, -1)
         targets = found.view(*shape, -1)
         if h.label_noise:
-            targets = targets + h.label_noise * self.noise.normal(*targets.shape)
+            targets = targets + h.label_noise * noise.normal(*targets.shape)
         return inputs, targets
 
     def sample_gradients(

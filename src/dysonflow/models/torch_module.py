@@ -33,6 +33,7 @@ from dysonflow.models.base import System
 from dysonflow.readers import user_code
 from dysonflow.simulation.base import BLOCK_SIZE
 from dysonflow.simulation.descent import DescentHyperparameters
+from dysonflow.simulation.finite import FiniteWatch
 from dysonflow.simulation.modules import Batch, Modules
 from dysonflow.simulation.torch_simulation import TorchSimulation
 from dysonflow.wording import did_you_mean
@@ -261,19 +262,11 @@ class Batches:
     function : callable
         The user's.
     seed : int
-        Of the generator that it is handed.
-    device : torch.device
-        Where the batches go; the generator is that of the CPU.
+        Of the generator that it is handed, which is one of the CPU, as the batches are.
     """
 
-    def __init__(
-        self,
-        h: TorchModuleHyperparameters,
-        function: Callable[..., Any],
-        seed: int,
-        device: torch.device,
-    ):
-        self.h, self.function, self.device = h, function, device
+    def __init__(self, h: TorchModuleHyperparameters, function: Callable[..., Any], seed: int):
+        self.h, self.function = h, function
         self.generator = torch.Generator().manual_seed(seed)
         self.start = self.generator.get_state()
         self.source: Iterator[Any] | None = None
@@ -301,7 +294,7 @@ class Batches:
         return tuple(map(self._tensor, several)), self._tensor(targets)
 
     def _tensor(self, value: Any) -> torch.Tensor:
-        tensor = torch.as_tensor(value, device=self.device)
+        tensor = torch.as_tensor(value, device="cpu")
         return tensor.to(getattr(torch, self.h.dtype)) if tensor.is_floating_point() else tensor
 
     def state(self) -> np.ndarray:
@@ -331,10 +324,10 @@ class TorchModuleSimulation(TorchSimulation):
         self.h = h = hyperparameters
         first = noise.block * BLOCK_SIZE
         members = range(first, first + replicas)
-        built = [build(h, _seed(h, member, START)).to(noise.device) for member in members]
+        built = [build(h, _seed(h, member, START)) for member in members]
         data = user_code.load(h.reference("data"))
-        self.batches = [Batches(h, data, _seed(h, k, DATA), noise.device) for k in members]
-        others = [Batches(h, data, _seed(h, k, EVALUATION), noise.device) for k in members]
+        self.batches = [Batches(h, data, _seed(h, k, DATA)) for k in members]
+        others = [Batches(h, data, _seed(h, k, EVALUATION)) for k in members]
         with self._calling():
             self.evaluated = [[other.next() for other in others] for _ in range(EVALUATED)]
         shapes = {name: tuple(value.shape) for name, value in built[0].named_parameters()}
@@ -346,13 +339,15 @@ class TorchModuleSimulation(TorchSimulation):
                 f"{h.matrices}); let them depend on the arguments alone"
             )
         with self._calling():
-            self.modules = Modules(built, loss_function(h), self.evaluated[0][0])
+            trial = self.evaluated[0][0]
+            self.modules = Modules(built, loss_function(h), trial, noise.device)
         # What the trial drew belongs to nobody.
         noise.generator.manual_seed(noise.generator.initial_seed())
         if self.modules.why_one_by_one and replicas > 1:
             log.info("replicas are trained one by one: %s", self.modules.why_one_by_one)
         self.optimiser = h.start_optimiser(self.modules.parameters)
         self.rates = h.learning_rates()
+        self.watch = FiniteWatch(noise.device)
 
     def advance(self, steps: int) -> None:
         """Take `steps` SGD steps.
@@ -364,31 +359,34 @@ class TorchModuleSimulation(TorchSimulation):
         """
         parameters = self.modules.parameters
         with self._calling():
-            for _ in range(steps):
+            for step in range(steps):
                 batches = [batches.next() for batches in self.batches]
                 gradients, _ = self.modules.gradients(batches)
                 self.step += 1
                 rate = self.rates.rate(self.step)
                 self.optimiser.update(parameters, gradients, rate, self.step)
-                self._check_finite()
+                self._check_finite(step == steps - 1)
 
-    def _check_finite(self) -> None:
+    def _check_finite(self, is_last: bool) -> None:
         """Look at sums, which cost little, and at every number where one of them is not finite."""
         parameters = self.modules.parameters
         sums = torch.stack([value.reshape(len(value), -1).sum(1) for value in parameters.values()])
-        if bool(torch.isfinite(sums).all()):
+        when = self.watch.broken_at(sums, self.step, is_last)
+        if when is None:
             return
         for name, value in parameters.items():
             broken = ~torch.isfinite(value).reshape(len(value), -1).all(dim=1)
             if bool(broken.any()):
                 reason = f"a weight of layer {_layer(name)} is not finite; lower learning_rate"
-                raise DivergedError(int(broken.int().argmax()), self.step, reason)
+                raise DivergedError(int(broken.int().argmax()), when, reason)
 
     @contextmanager
     def _calling(self) -> Iterator[None]:
         """While the user's module is called: torch's own random numbers are those of this block."""
-        with user_code.one_line(self.h.reference("module")), torch.random.fork_rng():
-            on_gpu = self.noise.device.type == "cuda"
+        on_gpu = self.noise.device.type == "cuda"
+        devices = [self.noise.device] if on_gpu else []
+        wanted = self.h.reference("module")
+        with user_code.one_line(wanted), torch.random.fork_rng(devices=devices):
             generator = self.noise.generator
             (torch.cuda.set_rng_state if on_gpu else torch.set_rng_state)(generator.get_state())
             yield

@@ -284,9 +284,11 @@ class TwoLayerStudentSimulation(TorchSimulation):
             hidden = self._activate(features @ self.weights.transpose(1, 2))
             delta = (hidden @ self.readout.T - outputs) @ self.readout * self._slope(hidden)
             fine = (delta.abs() <= limit).all(dim=2).all(dim=1)
-            self.diverged_at[~fine & (self.diverged_at < 0)] = self.step
+            fresh = ~fine & (self.diverged_at < 0)
+            # No part is picked out by its truth, for that would wait for a GPU.
+            self.diverged_at = torch.where(fresh, self.step, self.diverged_at)
             self.step += 1
-            delta[self.diverged_at >= 0] = 0.0
+            delta = delta.masked_fill((self.diverged_at >= 0)[:, None, None], 0.0)
             self.weights = self.weights - rate * delta.transpose(1, 2) @ features
 
     def loss(self) -> np.ndarray:

@@ -67,6 +67,8 @@ class MarkovSource:
         laws = rng.dirichlet(shape, symbols**order) + 1e-12
         self.laws = laws / laws.sum(axis=1, keepdims=True)
         self.contexts = self._stationary()
+        # Carried to each device once.
+        self._on: dict[torch.device, tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
 
     def _stationary(self) -> np.ndarray:
         """Probability of each context, the last character the least digit, shape (V^k,)."""
@@ -111,18 +113,25 @@ class MarkovSource:
     def sample(self, noise: NoiseStream, *shape: int, held_out: bool = False) -> torch.Tensor:
         """Sequences from the stationary law, which is fresh at every call."""
         *many, length = shape
-        device = noise.device
-        cumulative = torch.as_tensor(np.cumsum(self.laws, axis=1)[:, :-1], device=device)
-        start = torch.as_tensor(np.cumsum(self.contexts)[:-1], device=device)
-        drawn = noise.uniform(max(length - self.order, 0) + 1, *many).to(torch.float64)
+        cumulative, start, powers = self._tables(noise.device)
+        places = max(length - self.order, 0) + 1
+        drawn = noise.uniform(places, *many, replica_axis=1).to(torch.float64)
         context = torch.searchsorted(start, drawn[0].contiguous())
-        powers = self.symbols ** torch.arange(self.order - 1, -1, -1, device=device)
         characters = list((context[..., None] // powers % self.symbols).unbind(dim=-1))
         for uniform in drawn[1:]:
             following = (uniform[..., None] >= cumulative[context]).sum(dim=-1)
             context = (context * self.symbols + following) % len(self.laws)
             characters.append(following)
         return torch.stack(characters[:length], dim=-1)
+
+    def _tables(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Cumulative laws, cumulative probabilities of contexts, and the worth of their digits."""
+        if device not in self._on:
+            cumulative = torch.as_tensor(np.cumsum(self.laws, axis=1)[:, :-1], device=device)
+            start = torch.as_tensor(np.cumsum(self.contexts)[:-1], device=device)
+            powers = self.symbols ** torch.arange(self.order - 1, -1, -1, device=device)
+            self._on[device] = cumulative, start, powers
+        return self._on[device]
 
 
 class Text:
@@ -145,6 +154,8 @@ class Text:
         known = np.array([ord(character) for character in self.vocabulary], dtype=np.uint32)
         self.numbers = np.searchsorted(known, points)
         self.learnt = round(len(points) * (1.0 - HELD_OUT))
+        # Carried to each device once.
+        self._on: dict[torch.device, torch.Tensor] = {}
 
     @property
     def symbols(self) -> int:
@@ -170,5 +181,6 @@ class Text:
         *many, length = shape
         first, end = (self.learnt, len(self.numbers)) if held_out else (0, self.learnt)
         starts = first + noise.integers(end - first - length + 1, *many)
-        numbers = torch.as_tensor(self.numbers, device=noise.device)
-        return numbers[starts[..., None] + torch.arange(length, device=noise.device)]
+        if noise.device not in self._on:
+            self._on[noise.device] = torch.as_tensor(self.numbers, device=noise.device)
+        return self._on[noise.device][starts[..., None] + torch.arange(length, device=noise.device)]

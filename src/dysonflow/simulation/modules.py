@@ -38,6 +38,9 @@ class Modules:
         Of output and targets of one replica; one number.
     trial : Batch
         With which it is tried whether all replicas can be computed at once.
+    device : torch.device, optional
+        Where they are computed; that of the replicas by default. Batches may be elsewhere: those of
+        all replicas are carried over together.
 
     Attributes
     ----------
@@ -57,14 +60,19 @@ class Modules:
         replicas: Sequence[torch.nn.Module],
         loss: Callable[[Any, Any], torch.Tensor],
         trial: Batch,
+        device: torch.device | None = None,
     ):
         self.module, self.loss, self.count = replicas[0], loss, len(replicas)
         _check_alike(replicas)
         trained = {name for name, value in self.module.named_parameters() if value.requires_grad}
         states = [_state(replica) for replica in replicas]
         stacked = {
-            name: torch.stack([state[name].detach() for state in states]) for name in states[0]
+            name: torch.stack([state[name].detach() for state in states]).to(device)
+            for name in states[0]
         }
+        if device is not None:
+            self.module.to(device)
+        self.device = device
         self.parameters = {name: stacked[name] for name in stacked if name in trained}
         self.buffers = {name: stacked[name] for name in stacked if name not in trained}
         self.why_one_by_one = self._why_one_by_one(trial)
@@ -81,7 +89,7 @@ class Modules:
         self.module.eval()
         with torch.no_grad():
             found = []
-            for replica, (inputs, targets) in enumerate(batches):
+            for replica, (inputs, targets) in enumerate(map(self._carried, batches)):
                 parameters = {name: stack[replica] for name, stack in self.parameters.items()}
                 buffers = {name: stack[replica] for name, stack in self.buffers.items()}
                 found.append(self._loss(parameters, buffers, inputs, targets))
@@ -102,19 +110,26 @@ class Modules:
         return value.reshape(())
 
     def _at_once(self, batches: Sequence[Batch]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-        inputs, targets = _stacked(batches)
+        inputs, targets = self._carried(_stacked(batches))
         gradient = torch.func.grad_and_value(self._loss)
         # Every replica has a dropout mask of its own.
         each = torch.func.vmap(gradient, randomness="different")
         gradients, losses = each(self.parameters, self.buffers, inputs, targets)
         return gradients, losses
 
+    def _carried(self, batch: Batch) -> Batch:
+        """A batch where the modules are."""
+        inputs, targets = batch
+        if self.device is None:
+            return batch
+        return tuple(part.to(self.device) for part in inputs), targets.to(self.device)
+
     def _one_by_one(
         self, batches: Sequence[Batch], buffers: Mapping[str, torch.Tensor]
     ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         gradients = {name: torch.empty_like(stack) for name, stack in self.parameters.items()}
         losses = []
-        for replica, (inputs, targets) in enumerate(batches):
+        for replica, (inputs, targets) in enumerate(map(self._carried, batches)):
             own = {
                 name: stack[replica].detach().requires_grad_()
                 for name, stack in self.parameters.items()

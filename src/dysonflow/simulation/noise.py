@@ -1,7 +1,14 @@
-"""Random numbers of one block of replicas, independent of cores, order and interruptions."""
+"""Random numbers of blocks of replicas, independent of cores, order and interruptions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
 
 import numpy as np
 import torch
+
+from dysonflow.simulation.base import BLOCK_SIZE
 
 
 class NoiseStream:
@@ -39,6 +46,11 @@ class NoiseStream:
         self.device = device
         self.dtype = dtype
 
+    @property
+    def local(self) -> NoiseStream:
+        """Stream that is drawn where the tensors are, of what is too much to be carried there."""
+        return self
+
     def state(self) -> np.ndarray:
         """State of the generator, as bytes."""
         return self.generator.get_state().numpy().copy()
@@ -54,8 +66,11 @@ class NoiseStream:
         )
         return drawn.to(self.dtype)
 
-    def uniform(self, *shape: int) -> torch.Tensor:
-        """Independent variates of the given shape, uniform in [0, 1)."""
+    def uniform(self, *shape: int, replica_axis: int = 0) -> torch.Tensor:
+        """Independent variates of the given shape, uniform in [0, 1).
+
+        The axis that counts replicas matters where their blocks have streams of their own.
+        """
         return torch.rand(shape, generator=self.generator, device=self.device, dtype=self.dtype)
 
     def integers(self, high: int, *shape: int) -> torch.Tensor:
@@ -94,3 +109,96 @@ class NoiseStream:
         chi_squared = 2.0 * torch._standard_gamma(freedom / 2.0, generator=self.generator)
         factor.diagonal(dim1=-2, dim2=-1).copy_(chi_squared.sqrt())
         return factor
+
+
+class CarriedNoise(NoiseStream):
+    """Random numbers of several blocks, drawn by their own streams on the CPU, for another device.
+
+    So a GPU that trains all replicas of a job side by side starts from the weights, and learns from
+    the samples, of a run on the CPU, whatever the number of replicas in the job.
+
+    Parameters
+    ----------
+    seed, key, block
+        As of `NoiseStream`; the number is that of the first block.
+    replicas : int
+        In all blocks. They are the first axis of whatever is drawn.
+    device : torch.device
+        Where the numbers go.
+    dtype : torch.dtype
+        Floating-point type in which they are returned.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        key: str,
+        block: int,
+        replicas: int,
+        device: torch.device,
+        dtype: torch.dtype,
+    ):
+        self.seed, self.key, self.block = seed, key, block
+        self.device, self.dtype = device, dtype
+        self.streams = [
+            NoiseStream(seed, key, block + number, torch.device("cpu"), dtype)
+            for number in range(-(-replicas // BLOCK_SIZE))
+        ]
+        self.counts = [
+            min(BLOCK_SIZE, replicas - first) for first in range(0, replicas, BLOCK_SIZE)
+        ]
+
+    @cached_property
+    def local(self) -> NoiseStream:
+        """One stream for all replicas, drawn on the device: its numbers are not those of a CPU."""
+        return NoiseStream(self.seed, self.key, self.block, self.device, self.dtype)
+
+    def state(self) -> np.ndarray:
+        """State of all generators, as bytes."""
+        states = [stream.state() for stream in self.streams]
+        return np.concatenate([*states, self.local.state()])
+
+    def load(self, state: np.ndarray) -> None:
+        """Go back to what `state` returned."""
+        for stream in self.streams:
+            size = len(stream.state())
+            stream.load(state[:size])
+            state = state[size:]
+        self.local.load(state)
+
+    def normal(self, *shape: int) -> torch.Tensor:
+        """Independent standard normal variates of the given shape, the replica first."""
+        return self._carried(shape, lambda stream, own: stream.normal(*own))
+
+    def uniform(self, *shape: int, replica_axis: int = 0) -> torch.Tensor:
+        """Independent variates of the given shape, uniform in [0, 1)."""
+        return self._carried(shape, lambda stream, own: stream.uniform(*own), replica_axis)
+
+    def integers(self, high: int, *shape: int) -> torch.Tensor:
+        """Independent integers, uniform from 0 to `high` - 1, the replica first; int64."""
+        return self._carried(shape, lambda stream, own: stream.integers(high, *own))
+
+    def permutations(self, count: int, size: int) -> torch.Tensor:
+        """Independent random permutations of 0, ..., `size` - 1, shape (replica, size), int64."""
+        return self._carried((count, size), lambda stream, own: stream.permutations(*own))
+
+    def bartlett(self, count: int, size: int, degrees: int) -> torch.Tensor:
+        """Bartlett factors of standard Wishart matrices, shape (replica, size, size)."""
+        return self._carried(
+            (count, size), lambda stream, own: stream.bartlett(own[0], size, degrees)
+        )
+
+    def _carried(
+        self,
+        shape: tuple[int, ...],
+        draw: Callable[[NoiseStream, tuple[int, ...]], torch.Tensor],
+        axis: int = 0,
+    ) -> torch.Tensor:
+        """What each stream draws for its own replicas, side by side."""
+        if shape[axis] != sum(self.counts):
+            raise ValueError(f"{shape[axis]} rows are drawn for {sum(self.counts)} replicas")
+        parts = [
+            draw(stream, (*shape[:axis], count, *shape[axis + 1 :]))
+            for stream, count in zip(self.streams, self.counts, strict=True)
+        ]
+        return torch.cat(parts, dim=axis).to(self.device)

@@ -38,6 +38,9 @@ class TorchSimulation(Simulation):
     """Layer to the attribute that holds its weights, a tensor of shape (replica, M, N)."""
     STATE: ClassVar[tuple[str, ...]] = ("weights",)
     """Names of the tensors that change from step to step; all else follows from the parameters."""
+    CARRIES_NOISE: ClassVar[bool] = False
+    """Whether a GPU gets its random numbers from the CPU, so that it starts and learns as the CPU
+    does. Where most of the time goes into drawing them it draws its own."""
 
     def __init__(self, hyperparameters: Any, replicas: int, noise: NoiseStream):
         self.noise = noise
@@ -46,17 +49,23 @@ class TorchSimulation(Simulation):
     @classmethod
     def start(cls, hyperparameters: Any, block: Block) -> Self:
         """A block of replicas at step 0."""
-        from dysonflow.simulation.noise import NoiseStream
+        from dysonflow.simulation.noise import CarriedNoise, NoiseStream
 
         # Several threads would wait for each other at every small product (kernel barriers cost
         # more than the work): parallelism comes from jobs.
         torch.set_num_threads(1)
-        noise = NoiseStream(
-            hyperparameters.seed,
-            hyperparameters.key,
-            block.number,
-            torch.device(block.device),
-            getattr(torch, hyperparameters.dtype),
+        place = torch.device(block.device)
+        if place.type == "cuda":
+            # Single precision is to be that of a CPU, also in convolutions, which would round
+            # their factors to ten bits.
+            torch.backends.cuda.matmul.allow_tf32 = False
+            torch.backends.cudnn.allow_tf32 = False
+        stream = (hyperparameters.seed, hyperparameters.key, block.number)
+        kind = (place, getattr(torch, hyperparameters.dtype))
+        noise = (
+            CarriedNoise(*stream, block.replicas, *kind)
+            if cls.CARRIES_NOISE and place.type != "cpu"
+            else NoiseStream(*stream, *kind)
         )
         return cls(hyperparameters, block.replicas, noise)
 
