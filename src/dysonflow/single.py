@@ -90,6 +90,7 @@ def train(
     from dysonflow import models
     from dysonflow.simulation import ensemble
     from dysonflow.simulation.devices import choose_device
+    from dysonflow.simulation.gpu_errors import explained
     from dysonflow.simulation.implementation import choose, place_of
 
     system = models.load(model)
@@ -102,7 +103,8 @@ def train(
     place = place_of(system, choose_device(device))
     how = choose(system, place, run)
     threads = threads if how.is_compiled else 1
-    found = ensemble.train_in_memory(how.simulation, run, place, progress, threads=threads)
+    with explained(place, run.replicas):
+        found = ensemble.train_in_memory(how.simulation, run, place, progress, threads=threads)
     return Run(run, found.layers, found.step, found.loss, how.name, found.lagged, found.diverged)
 
 

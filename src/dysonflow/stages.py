@@ -61,6 +61,7 @@ def train(
     from dysonflow.artifacts.weights import WeightsWriter
     from dysonflow.simulation import ensemble
     from dysonflow.simulation.devices import choose_device
+    from dysonflow.simulation.gpu_errors import explained
     from dysonflow.simulation.implementation import choose, place_of
     from dysonflow.simulation.resume import Checkpoint, remove_all
 
@@ -94,16 +95,17 @@ def train(
         keeps_diverged=run.KEEPS_DIVERGED,
     ) as writer:
         try:
-            seconds = ensemble.train(
-                implementation.simulation,
-                run,
-                writer,
-                place,
-                progress,
-                replicas,
-                threads,
-                checkpoint,
-            )
+            with explained(place, len(replicas)):
+                seconds = ensemble.train(
+                    implementation.simulation,
+                    run,
+                    writer,
+                    place,
+                    progress,
+                    replicas,
+                    threads,
+                    checkpoint,
+                )
         except DivergedError as error:
             remove_all(output)
             raise DivergedError(

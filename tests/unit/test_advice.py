@@ -56,7 +56,7 @@ def test_memory_is_told_from_the_log_of_the_job():
 
 def test_a_line_of_the_job_itself_is_repeated():
     log = SUBMITTED.format(file=FILE) + "\n" + FAILED.format(status="FAILED")
-    own = "dysonflow: device = 'cuda': no GPU is visible here; set device: auto or cpu"
+    own = "dysonflow: device = 'cuda': no GPU is visible here; or set device: auto or cpu"
     assert advice(log, read=lambda _: f"x\n{own}\n") == [own]
 
 

@@ -277,6 +277,9 @@ BROKEN = {
     "def Net(): return 3": "net.py:build: returns a int, where a torch.nn.Module belongs",
     "def Net(): return torch.nn.LazyLinear(3)": "net.py:build: weight has no shape yet; build no",
     "def Net(): return torch.nn.Linear(2, 3, device='cuda')": "make everything on the CPU: it is",
+    "def Net(): raise RuntimeError('all tensors to be on the same device, cuda:0 and cpu')": (
+        "be buffers (register_buffer), which move with it to the device"
+    ),
     "def Net(:": "net.py, line 15: invalid syntax",
     "1 / 0\ndef Net(): pass": "net.py:build: cannot be executed: ZeroDivisionError: division by",
 }

@@ -21,6 +21,9 @@ from dysonflow.wording import did_you_mean, plain
 
 log = logging.getLogger(__name__)
 
+OF_DEVICES = ("OutOfMemoryError", "AcceleratorError")
+"""Names of torch's errors of a GPU that gave up."""
+
 
 @dataclass(frozen=True)
 class Reference:
@@ -148,6 +151,9 @@ def one_line(wanted: Reference, what: str = "") -> Iterator[None]:
     except (ArtifactError, ConfigError, DivergedError):
         raise
     except Exception as error:
+        if type(error).__name__ in OF_DEVICES:
+            # Not what the code does is wrong: whoever trains knows what to change.
+            raise
         log.info("%s", traceback.format_exc())
         folder = os.path.realpath(wanted.path.parent)
         frames = [
@@ -158,7 +164,12 @@ def one_line(wanted: Reference, what: str = "") -> Iterator[None]:
         place = f" (line {frames[-1].lineno} of {Path(frames[-1].filename).name})" if frames else ""
         said = plain((str(error).splitlines() or [""])[0], longest=300)
         advice = ""
-        if "CUDA" in said or "cuda" in said:
+        if "on the same device" in said:
+            advice = (
+                "; let constants of the module be buffers (register_buffer), which move with it to "
+                "the device of the run"
+            )
+        elif "CUDA" in said or "cuda" in said:
             advice = "; make everything on the CPU: it is moved to the device of the run"
         raise ConfigError(
             f"{wanted}: {what}{type(error).__name__}: {said}{place}{advice}"
