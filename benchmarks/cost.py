@@ -1,11 +1,11 @@
 """Cost of training against the size N, batch B and replicas R: measured, and as it is requested.
 
-Trains a few SGD steps of both systems at each point on one thread and prints the time of one step,
+Trains a few SGD steps of some systems at each point on one thread and prints the time of one step,
 replica-steps per second, and the time that `dysonflow.planning.resources` estimates for the same
 steps.
 
     python benchmarks/cost.py --csv cost.csv
-    python benchmarks/cost.py --device cuda
+    python benchmarks/cost.py --device cuda --models mlp char_gpt
 """
 
 import argparse
@@ -39,6 +39,16 @@ GRID = [
         *[(size, 1024, 64) for size in (16, 64)],
     )
 ]
+GRID += [
+    ("mlp", {"widths": [64, width, 10], "batch_size": batch, "replicas": replicas})
+    for width, batch, replicas in ((16, 16, 64), (16, 16, 2048), (256, 64, 64), (1024, 64, 16))
+]
+GRID += [
+    ("char_gpt", {"width": width, "batch_size": 16, "replicas": replicas})
+    for width, replicas in ((64, 4), (64, 64), (256, 16))
+]
+SIZES = {"gaussian_rbm": "sites", "teacher_student": "size", "char_gpt": "width"}
+"""What N is of each system; of perceptrons the hidden units."""
 
 
 def main() -> None:
@@ -47,10 +57,12 @@ def main() -> None:
     parser.add_argument(
         "--seconds", type=float, default=1.0, help="about how long a point may take"
     )
+    parser.add_argument("--models", nargs="+", help="systems to measure; all by default")
     parser.add_argument("--csv", type=Path, help="table to write")
     options = parser.parse_args()
 
-    table = pd.DataFrame([measure(*point, options.device, options.seconds) for point in GRID])
+    points = [point for point in GRID if point[0] in (options.models or [point[0]])]
+    table = pd.DataFrame([measure(*point, options.device, options.seconds) for point in points])
     print(table.to_string(index=False, float_format=lambda value: f"{value:.3g}"))
     if options.csv:
         table.to_csv(options.csv, index=False)
@@ -75,13 +87,13 @@ def measure(model: str, point: dict[str, object], device: str, budget: float) ->
     return {
         "model": model,
         "sampler": point.get("sampler", ""),
-        "N": point.get("sites", point.get("size")),
+        "N": point["widths"][1] if model == "mlp" else point[SIZES[model]],
         "B": point["batch_size"],
         "R": point["replicas"],
         "device": place.name,
         "step_ms": 1e3 * seconds / run.steps,
         "replica_steps_per_s": run.replicas * run.steps / seconds,
-        "estimate_over_measured": resources.training_seconds(run, run.replicas) / seconds,
+        "estimate_over_measured": resources.training_seconds(run, run.replicas, device) / seconds,
     }
 
 

@@ -171,22 +171,31 @@ def layers(model: str, hyperparameters: Mapping[str, Any], source: str, output: 
 
 
 def spectra(
-    model: str, hyperparameters: Mapping[str, Any], source: str, weights: str, output: str
+    model: str,
+    hyperparameters: Mapping[str, Any],
+    source: str,
+    weights: str,
+    output: str,
+    singular_values: str = "lapack",
 ) -> None:
     """Write the eigenvalues of W^T W of all layers and snapshots of a run."""
     from dysonflow.analysis import spectra as spectra_module
+    from dysonflow.analysis.decompositions import chosen
     from dysonflow.artifacts.tables import table_writer
     from dysonflow.artifacts.weights import open_weights
 
     clock = Clock()
     run = _parse(model, hyperparameters)
     metadata = record(source, 0.0, **_said(run), made_from=kinds.made_from([weights]))
+    decompose, device = chosen(singular_values)
+    if device.kind != "cpu":
+        metadata |= {"device": device.name, "implementation": singular_values}
     schema = spectra_module.spectra_schema(type(run))
     with (
         open_weights(weights) as file,
         table_writer(output, schema, metadata) as writer,
     ):
-        for columns in spectra_module.spectra_parts(run, file):
+        for columns in spectra_module.spectra_parts(run, file, decompose):
             writer.write(columns)
             log.info("run %s: %d eigenvalues", run.name, len(columns["eigenvalue"]))
         metadata["seconds"] = clock.seconds

@@ -164,9 +164,12 @@ rule spectra:
     resources:
         mem_mb=memory(needs_of_table),
         runtime=runtime(needs_of_table),
+        gpu=int(SETTINGS.singular_values != "lapack"),
     params:
         hyperparameters=of_run("spectra", "hyperparameters"),
         source=of_run("spectra", "source"),
+        # Another driver has other bytes, at the level of rounding.
+        singular_values=SETTINGS.singular_values,
     message:
         "eigenvalues of {wildcards.model} {wildcards.run}"
     script:

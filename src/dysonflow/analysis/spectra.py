@@ -1,6 +1,6 @@
 """From weight matrices to eigenvalues of X = W^T W, or of what else a model says."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -27,7 +27,11 @@ DIVERGED_FIELD = pa.field("diverged_at", pa.int64())
 """Of models whose replicas may diverge: SGD step at which the replica did, null if it did not."""
 
 
-def eigenvalues(weights: np.ndarray, of: str = "gram") -> np.ndarray:
+def eigenvalues(
+    weights: np.ndarray,
+    of: str = "gram",
+    decompose: Callable[[np.ndarray], np.ndarray] = singular_values,
+) -> np.ndarray:
     """Eigenvalues of X = W^T W, ascending, exactly as many as W has columns.
 
     Parameters
@@ -37,6 +41,8 @@ def eigenvalues(weights: np.ndarray, of: str = "gram") -> np.ndarray:
     of : str
         `gram`; or `symmetric` for the eigenvalues of a symmetric W itself, or `levels` for a W of
         one row that holds them: `Hyperparameters.eigenvalues_of`.
+    decompose : callable
+        What computes singular values, by LAPACK or elsewhere.
 
     Returns
     -------
@@ -58,7 +64,7 @@ def eigenvalues(weights: np.ndarray, of: str = "gram") -> np.ndarray:
         return weights[..., 0, :].astype(np.float64)
     *shape, rows, columns = weights.shape
     values = np.zeros((*shape, columns))
-    singular = singular_values(weights)
+    singular = decompose(weights)
     values[..., columns - min(rows, columns) :] = singular[..., ::-1] ** 2
     return values
 
@@ -77,6 +83,7 @@ def spectra_columns(
     first: int = 0,
     first_snapshot: int = 0,
     diverged: np.ndarray | None = None,
+    decompose: Callable[[np.ndarray], np.ndarray] = singular_values,
 ) -> dict[str, pa.Array]:
     """Tidy columns of the spectra of some replicas: one row per eigenvalue.
 
@@ -94,8 +101,10 @@ def spectra_columns(
         Number of the first replica and of the first snapshot.
     diverged : np.ndarray, optional
         SGD step at which each of these replicas diverged, -1 where it did not, shape (replica,).
+    decompose : callable
+        What computes singular values.
     """
-    values = eigenvalues(weights, hyperparameters.eigenvalues_of)
+    values = eigenvalues(weights, hyperparameters.eigenvalues_of, decompose)
     replica, snapshot, index = np.indices(values.shape).reshape(3, -1)
     extra = {}
     if diverged is not None:
@@ -113,7 +122,9 @@ def spectra_columns(
 
 
 def spectra_parts(
-    hyperparameters: Hyperparameters, weights: WeightsFile
+    hyperparameters: Hyperparameters,
+    weights: WeightsFile,
+    decompose: Callable[[np.ndarray], np.ndarray] = singular_values,
 ) -> Iterator[dict[str, pa.Array]]:
     """Columns of the spectra of a run, a bounded part of one layer at a time.
 
@@ -138,6 +149,7 @@ def spectra_parts(
                 replicas.start,
                 snapshots.start,
                 None if weights.diverged is None else weights.diverged[replicas],
+                decompose,
             )
 
 

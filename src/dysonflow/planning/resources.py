@@ -26,7 +26,9 @@ SECONDS = {
 }
 """Of the small kernels of one SGD step of a block, one normal random number, and one floating-point
 operation. On a CPU: one core, measured, with torch and with the compiled kernel (half of that on an
-idle core with AVX-512, docs/speed.md). On a GPU: a guess on the safe side for double precision."""
+idle core with AVX-512, docs/speed.md). On a GPU, `cuda`: a guess on the safe side for double
+precision, never measured; `benchmarks/cost.py --device cuda` prints what these numbers estimate
+over what it measures, and this is the one place to put better ones."""
 JOB_SECONDS = 1.5
 """CPU time of a job beside what it computes: start of Python, imports, files."""
 FIT_SECONDS = 1.0
@@ -39,6 +41,8 @@ MEMORY_MARGIN = 1.5
 """A job is given this many times its estimated arrays."""
 TRAIN_MB = 1500
 """Of a training job without its arrays: two nested snakemakes, Python with torch."""
+TRAIN_ON_GPU_MB = 4000
+"""The same on a GPU, whose libraries take memory of the host as well: a guess, not measured."""
 TABLE_MB = 1200
 """Of any other job without its tables: two nested snakemakes, Python with pandas."""
 SHORTEST_TRAINING = 10
@@ -205,7 +209,7 @@ def training(
     matrix = sum(rows * columns for rows, columns in run.layers().values())
     held = block * (run.cost().numbers + 3 * matrix)
     return _grown(
-        TRAIN_MB,
+        TRAIN_ON_GPU_MB if device == "cuda" else TRAIN_MB,
         held * BYTES,
         SHORTEST_TRAINING,
         training_seconds(run, replicas, device),

@@ -72,6 +72,9 @@ class Config(BaseModel):
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; `auto`: on a GPU if one is visible. Not part of the key of a run."""
+    singular_values: Literal["lapack", "gesvd", "gesvdj"] = "lapack"
+    """What computes the singular values of large matrices: LAPACK, or a driver of a GPU, which
+    agrees to rounding; without a GPU it is LAPACK."""
     shard_size: int = Field(default=512, ge=BLOCK_SIZE, multiple_of=BLOCK_SIZE)
     """Replicas trained by one job; a run with more is spread over several. Changes no number."""
     checkpoint_seconds: int = Field(default=60, ge=0)

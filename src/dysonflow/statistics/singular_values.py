@@ -33,9 +33,9 @@ def singular_values(matrices: np.ndarray) -> np.ndarray:
     numpy.linalg.LinAlgError
         If the squares do not add up to that of the Frobenius norm.
     """
-    matrices = _finite(matrices)
+    matrices = finite(matrices)
     values: np.ndarray = np.linalg.svd(matrices, compute_uv=False)
-    _check_norm(matrices, values)
+    check_norm(matrices, values)
     return values
 
 
@@ -44,22 +44,24 @@ def symmetric_eigenvalues(matrices: np.ndarray) -> np.ndarray:
 
     Errors are those of `singular_values`; also if they do not add up to the trace.
     """
-    matrices = _finite(matrices)
+    matrices = finite(matrices)
     values: np.ndarray = np.linalg.eigvalsh(matrices)
-    _check_norm(matrices, values)
+    check_norm(matrices, values)
     trace = np.trace(matrices, axis1=-2, axis2=-1)
     size = np.sqrt(np.einsum("...i,...i->...", values, values)) * np.sqrt(values.shape[-1])
     _check(np.abs(values.sum(axis=-1) - trace) <= TOLERANCE * size, "trace")
     return values
 
 
-def _finite(matrices: np.ndarray) -> np.ndarray:
+def finite(matrices: np.ndarray) -> np.ndarray:
+    """The matrices in float64; ValueError if a number is not finite."""
     if not np.isfinite(matrices).all():
         raise ValueError("a weight is not finite")
     return matrices.astype(np.float64, copy=False)
 
 
-def _check_norm(matrices: np.ndarray, values: np.ndarray) -> None:
+def check_norm(matrices: np.ndarray, values: np.ndarray) -> None:
+    """LinAlgError if the squares of the values do not add up to the Frobenius norms."""
     with np.errstate(over="ignore", invalid="ignore"):
         norm = np.einsum("...ij,...ij->...", matrices, matrices)
         total = np.einsum("...i,...i->...", values, values)
