@@ -58,10 +58,13 @@ def main() -> None:
         "--seconds", type=float, default=1.0, help="about how long a point may take"
     )
     parser.add_argument("--models", nargs="+", help="systems to measure; all by default")
+    parser.add_argument("--quick", action="store_true", help="the first point of each system only")
     parser.add_argument("--csv", type=Path, help="table to write")
     options = parser.parse_args()
 
     points = [point for point in GRID if point[0] in (options.models or [point[0]])]
+    if options.quick:
+        points = list({model: (model, point) for model, point in reversed(points)}.values())
     table = pd.DataFrame([measure(*point, options.device, options.seconds) for point in points])
     print(table.to_string(index=False, float_format=lambda value: f"{value:.3g}"))
     if options.csv:
