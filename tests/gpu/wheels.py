@@ -158,6 +158,9 @@ def lacking(folder: Path) -> tuple[list[Path], list[str]]:
         elif name in carried and is_met(requirement, carried[name][1]):
             chosen[name] = carried[name][0]
             texts = requires_of(carried[name][0])
+        elif name == "nvidia-cuda-nvrtc" and has_nvrtc():
+            # Under another name, such as nvidia-cuda-nvrtc-cu12.
+            continue
         elif requirement not in building:
             have = f" (here is {found.version})" if found else ""
             unmet[f"{requirement.name}{requirement.specifier}{have}"] = None
@@ -169,6 +172,11 @@ def lacking(folder: Path) -> tuple[list[Path], list[str]]:
             if applies(more, extras):
                 pending.append((more, set(more.extras)))
     return list(chosen.values()), list(unmet)
+
+
+def has_nvrtc() -> bool:
+    """Whether a torch that was built with CUDA has brought its compiler."""
+    return any(any(Path(place).glob("nvidia/*/lib/libnvrtc.so*")) for place in sys.path if place)
 
 
 def is_met(requirement: Requirement, version: str) -> bool:
