@@ -43,6 +43,8 @@ device=cuda
 if [ $rehearse = 1 ]; then device=cpu; export DYSONFLOW_GPU_REHEARSAL=1; fi
 # A rehearsal may be on a busy machine.
 slower=$((1 + 4 * rehearse))
+# Seconds for everything, the summary included, of six minutes.
+total=$((350 * slower))
 failed=0
 
 say() { printf '%s\n' "$*" | tee -a "$log"; }
@@ -53,6 +55,13 @@ note() { printf '%s\t%s\t%s\t%s\n' "$@" >> "$parts"; }
 part() {
     local name=$1 limit=$(($2 * slower)) began=$SECONDS status last
     shift 2
+    if [ $((SECONDS + limit)) -gt $total ]; then limit=$((total - SECONDS)); fi
+    if [ $limit -lt 5 ]; then
+        failed=1
+        note "$name" 'out of time' 0 "not begun: the parts before it took $SECONDS s"
+        say "== $name: not begun, $SECONDS s are over"
+        return 1
+    fi
     say "== $name (at most $limit s)"
     timeout --kill-after=5 "$limit" "$@" > "$work/said" 2>&1
     local code=$?
@@ -90,9 +99,10 @@ command -v "$python" > /dev/null || stop "there is no $python; give --python"
     || stop "$python has no torch: $(tail -n 1 "$work/said"); give --python"
 version=$("$python" -c 'import sys; print(f"{sys.version_info[0]}.{sys.version_info[1]}")')
 needed=$("$python" tests/gpu/wheels.py lacking --folder "$wheels" 2> "$work/unmet") || {
-    cat "$work/unmet" | tee -a "$log"
+    tee -a "$log" < "$work/unmet"
     stop "packages are missing for Python $version; on a machine with network: tests/gpu/prepare.sh --python $version"
 }
+tee -a "$log" < "$work/unmet"
 site=$work/site
 if [ -n "$needed" ]; then
     # Beside what is there, which stays as it is.
@@ -121,8 +131,25 @@ if ! "$python" -c "$kernel" 2>> "$log"; then
     part "kernel for the CPU" 70 "$python" setup.py -q egg_info build_ext --inplace
     part "kernel for the CPU, loaded" 10 "$python" -c "$kernel"
 fi
-part "tests" 130 "$python" -m pytest -p no:cacheprovider -rs -m gpu tests/gpu \
-    --junitxml "$out/tests.xml"
+tests() {
+    local name=$1 limit=$2 xml=$3
+    shift 3
+    part "$name" "$limit" "$python" -m pytest -p no:cacheprovider -rs -m gpu \
+        --junitxml "$out/$xml" "$@" || return
+    # On a GPU something must have been tested.
+    if [ $rehearse = 0 ] && ! grep -q ' passed' "$work/said"; then
+        failed=1
+        note "$name" failed 0 "all tests were skipped; check.log says why"
+        say "   failed: all tests were skipped"
+    fi
+}
+kernel_tests=tests/gpu/test_kernel_on_gpu.py
+if [ -f $kernel_tests ]; then
+    tests "tests of the kernel" 100 tests_of_kernel.xml $kernel_tests
+else
+    note "tests of the kernel" skipped 0 "there is no $kernel_tests"
+fi
+tests "tests of networks, laws and singular values" 130 tests.xml tests/gpu --ignore $kernel_tests
 if [ -f benchmarks/gpu.py ]; then
     if [ $rehearse = 1 ]; then
         part "benchmark of the kernel" 30 "$python" benchmarks/gpu.py --help
@@ -132,12 +159,12 @@ if [ -f benchmarks/gpu.py ]; then
 else
     note "benchmark of the kernel" skipped 0 "there is no benchmarks/gpu.py"
 fi
+part "study" 70 "$python" tests/gpu/study.py --device $device --work "$work/study" --out "$out"
 quick=
 if [ $rehearse = 1 ]; then quick=--quick; fi
 part "cost of networks" 30 "$python" benchmarks/cost.py --device $device --seconds 0.5 $quick \
     --models mlp char_gpt --csv "$out/cost.csv"
 part "singular values" 25 "$python" benchmarks/singular_values.py --device $device --quick \
     --csv "$out/singular_values.csv"
-part "study" 70 "$python" tests/gpu/study.py --device $device --work "$work/study" --out "$out"
 summarise
 exit $failed

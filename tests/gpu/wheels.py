@@ -42,13 +42,12 @@ LIMIT = 60 * 2**20
 
 
 def requirements() -> tuple[list[Requirement], list[Requirement]]:
-    """What the checks need: the package and its kernel on a GPU, the tests; and what compiles."""
+    """What all checks need; and what the kernels need, on a GPU and to be compiled for a CPU."""
     whole = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     project = whole["project"]
-    texts = [*project["dependencies"], *project["optional-dependencies"]["gpu"], *FURTHER]
-    # The kernel of a CPU is compiled where it runs, if it can be.
-    building = whole["build-system"]["requires"]
-    return [Requirement(text) for text in texts], [Requirement(text) for text in building]
+    needed = [*project["dependencies"], *FURTHER]
+    of_kernels = [*project["optional-dependencies"]["gpu"], *whole["build-system"]["requires"]]
+    return [Requirement(text) for text in needed], [Requirement(text) for text in of_kernels]
 
 
 def applies(requirement: Requirement, extras: set[str], python: str | None = None) -> bool:
@@ -62,8 +61,8 @@ def applies(requirement: Requirement, extras: set[str], python: str | None = Non
 def fetch(folder: Path, python: str, there: set[str]) -> int:
     """Download what another Python needs, in the versions of this one; returns the bytes."""
     wanted: dict[str, str] = {}
-    needed, building = requirements()
-    pending = [(one, set(one.extras)) for one in [*needed, *building]]
+    needed, of_kernels = requirements()
+    pending = [(one, set(one.extras)) for one in [*needed, *of_kernels]]
     while pending:
         requirement, extras = pending.pop()
         name = canonicalize_name(requirement.name)
@@ -129,8 +128,9 @@ def there_is(folder: Path, name: str, version: str, python: str) -> Iterator[Pat
                 break
 
 
-def lacking(folder: Path) -> tuple[list[Path], list[str]]:
-    """Wheels to install here, and requirements that neither this machine nor a wheel meets."""
+def lacking(folder: Path) -> tuple[list[Path], list[str], list[str]]:
+    """Wheels to install here; requirements that neither this machine nor a wheel meets, and those
+    among them without which only a kernel is missing."""
     tags = set(sys_tags())
     carried: dict[str, tuple[Path, str]] = {}
     for path in sorted(folder.glob("*.whl")):
@@ -139,9 +139,10 @@ def lacking(folder: Path) -> tuple[list[Path], list[str]]:
             carried[name] = path, str(version)
     chosen: dict[str, Path] = {}
     unmet: dict[str, None] = {}
+    unmet_of_kernels: dict[str, None] = {}
     seen: set[tuple[str, str, frozenset[str]]] = set()
-    needed, building = requirements()
-    pending = [(one, set(one.extras)) for one in [*needed, *building]]
+    needed, of_kernels = requirements()
+    pending = [(one, set(one.extras)) for one in [*needed, *of_kernels]]
     while pending:
         requirement, extras = pending.pop()
         name = canonicalize_name(requirement.name)
@@ -161,17 +162,16 @@ def lacking(folder: Path) -> tuple[list[Path], list[str]]:
         elif name == "nvidia-cuda-nvrtc" and has_nvrtc():
             # Under another name, such as nvidia-cuda-nvrtc-cu12.
             continue
-        elif requirement not in building:
-            have = f" (here is {found.version})" if found else ""
-            unmet[f"{requirement.name}{requirement.specifier}{have}"] = None
-            continue
         else:
+            have = f" (here is {found.version})" if found else ""
+            short = unmet_of_kernels if requirement in of_kernels else unmet
+            short[f"{requirement.name}{requirement.specifier}{have}"] = None
             continue
         for text in texts:
             more = Requirement(text)
             if applies(more, extras):
                 pending.append((more, set(more.extras)))
-    return list(chosen.values()), list(unmet)
+    return list(chosen.values()), list(unmet), list(unmet_of_kernels)
 
 
 def has_nvrtc() -> bool:
@@ -211,10 +211,11 @@ def main() -> None:
                 "machine has"
             )
         return
-    wheels, unmet = lacking(options.folder)
+    wheels, unmet, unmet_of_kernels = lacking(options.folder)
     print("\n".join(map(str, wheels)))
-    for line in unmet:
-        print(f"wheels.py: neither here nor in {options.folder}: {line}", file=sys.stderr)
+    for lines, so in ((unmet, ""), (unmet_of_kernels, ", so that a kernel may be missing")):
+        for line in lines:
+            print(f"wheels.py: neither here nor in {options.folder}: {line}{so}", file=sys.stderr)
     sys.exit(bool(unmet))
 
 
