@@ -68,5 +68,5 @@ def test_pbs_is_asked_for_what_was_computed(tmp_path, monkeypatch):
     asked = tmp_path.joinpath("asked").read_text().splitlines()
     assert len(asked) == 2, failed.stderr
     for line in asked:
-        assert "-l select=1:ncpus=1:mem=1501mb:ngpus=1 -l walltime=660 " in line
+        assert "-l select=1:ncpus=1:mem=4001mb:ngpus=1 -l walltime=660 " in line
         assert "-q workq" in line
