@@ -13,7 +13,7 @@ export PIP_BUILD_CONSTRAINT := constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run paper phase-diagram report verify unlock clean-orphans test test-cluster bench lint clean
+.PHONY: help setup run paper phase-diagram report verify unlock clean-orphans test test-cluster test-gpu bench lint clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ test: setup  ## run all tests but those on a cluster
 
 test-cluster: setup  ## start a real Slurm on this machine and run the workflow on it (as root)
 	$(IN_VENV) -m pytest -rs tests/cluster
+
+test-gpu: setup  ## all checks on a GPU, six minutes: results/gpu/summary.md
+	tests/gpu/check.sh
 
 bench: setup  ## time reference, torch and kernel side by side: results/benchmarks.parquet
 	$(IN_VENV) benchmarks/speed.py
