@@ -144,6 +144,16 @@ def test_out_of_memory_of_the_smallest_shard_says_what_else_to_lower():
     assert "others" not in line
 
 
+def test_what_cuda_core_says_of_a_full_gpu_is_explained_as_well(monkeypatch):
+    class CUDAError(Exception):
+        pass
+
+    monkeypatch.setattr(gpu_errors, "memory_of", lambda said: Memory(0, 70 * GB, 80 * GB))
+    with pytest.raises(ConfigError, match="need more than 70 GB.*lower shard_size to 512"):
+        with explained(CARD, 1024):
+            raise CUDAError("CUDA_ERROR_OUT_OF_MEMORY: The API call failed")
+
+
 def test_the_memory_that_was_asked_for_is_read():
     assert gpu_errors.asked_for(FULL) == 20 * 2**30
     assert gpu_errors.asked_for("Tried to allocate 512 bytes.") == 512

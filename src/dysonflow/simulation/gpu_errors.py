@@ -16,6 +16,8 @@ from dysonflow.simulation.devices import Device, why_refused
 log = logging.getLogger(__name__)
 
 UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+OF_KERNEL = "CUDAError"
+"""Name of the error of cuda.core."""
 SHARE = 0.8
 """Of the memory that a shard is advised to fill: what was needed so far is not yet all."""
 
@@ -57,12 +59,12 @@ def explained(device: Device, replicas: int) -> Iterator[None]:
     """
     try:
         yield
-    except RuntimeError as error:
+    except Exception as error:
         if device.kind != "cuda" or not is_of_gpu(error):
             raise
         said = str(error)
         log.info("%s", said)
-        if "out of memory" in said:
+        if re.search("out.of.memory", said, re.I):
             line = out_of_memory(device.name, replicas, memory_of(said))
         else:
             line = why_refused(said, device.name)
@@ -70,8 +72,8 @@ def explained(device: Device, replicas: int) -> Iterator[None]:
 
 
 def is_of_gpu(error: BaseException) -> bool:
-    """Whether torch says with this error that the device gave up, not that a program is wrong."""
-    if type(error).__name__ in OF_DEVICES:
+    """Whether torch or cuda.core says that the device gave up, not that a program is wrong."""
+    if type(error).__name__ in (*OF_DEVICES, OF_KERNEL):
         return True
     # Of a tensor in the wrong place torch says where it found it: on cuda:0.
     return isinstance(error, RuntimeError) and bool(
@@ -93,7 +95,10 @@ def out_of_memory(card: str, replicas: int, memory: Memory) -> str:
     memory : Memory
         At that moment.
     """
-    fits = SHARE * memory.available / max(memory.needed, 1) * replicas
+    # What others than torch asked for is not known: then by half.
+    share = SHARE * memory.available / memory.needed if memory.needed else 0.5
+    needed = memory.needed or memory.available
+    fits = share * replicas
     fitting = int(min(fits, replicas - 1)) // BLOCK_SIZE * BLOCK_SIZE
     if fitting:
         fix = f"lower shard_size to {fitting}"
@@ -106,7 +111,7 @@ def out_of_memory(card: str, replicas: int, memory: Memory) -> str:
     held = f", of which others hold {_gb(others)}" if others > 0.02 * memory.total else ""
     return (
         f"out of memory on {card}: {replicas} replicas side by side need more than "
-        f"{_gb(memory.needed)}, it has {_gb(memory.total)}{held}; {fix}"
+        f"{_gb(needed)}, it has {_gb(memory.total)}{held}; {fix}"
     )
 
 
