@@ -320,7 +320,7 @@ class Hyperparameters(BaseModel):
     @planning_only
     def why_no_gradient_noise(self) -> str:
         """Why the noise of the gradient cannot be measured; empty if it can."""
-        return f"{self.MODEL} has no gradients of single samples; mlp and char_gpt have"
+        return f"{self.MODEL} has no gradients of single samples; mlp, char_gpt and torch_module do"
 
     def check_sources(self) -> None:
         """Raise `ConfigError` where the `sources` are not what the hyperparameters say of them."""

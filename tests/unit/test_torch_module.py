@@ -7,14 +7,17 @@ import numpy as np
 import pytest
 import torch
 
+import dysonflow
 from dysonflow import models
 from dysonflow.errors import ConfigError, DivergedError
-from dysonflow.models.torch_module import DATA, START, _seed
+from dysonflow.models.torch_module import DATA, START, Batches, _drawn_seed, _seed, build
 from dysonflow.readers import user_code
 from dysonflow.simulation.base import Block
 from dysonflow.simulation.ensemble import train_in_memory
+from dysonflow.simulation.noise import NoiseStream
 
 SYSTEM = models.load("torch_module")
+CPU_DOUBLE = (torch.device("cpu"), torch.float64)
 TIMES = {"steps": 12, "snapshots": 3, "replicas": 3, "batch_size": 8}
 
 PLAIN = """
@@ -348,3 +351,114 @@ def test_a_number_that_is_not_finite_is_found_at_its_step(folder):
     h = network(folder, body)
     with pytest.raises(DivergedError, match="replica 0 diverged at SGD step 5: a weight of layer"):
         train(h)
+
+
+TWO_INPUTS = """
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net, self.unused = plain(), torch.nn.Linear(2, 2)
+    def forward(self, x, scale):
+        return self.net(x) * scale
+def data(generator, batch_size):
+    x, y = points(generator, batch_size)
+    return (x, torch.rand(batch_size, 1, generator=generator)), y
+"""
+# Whose number of rows vmap does not know.
+MASK = """
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = plain()
+    def forward(self, x):
+        right, found = x[:, 0] > 0, self.net(x)
+        return found.masked_scatter(right[:, None], 2 * found[right])
+"""
+SAMPLED = {
+    "at once": (WAYS["at once"][0], ""),
+    "two inputs": (TWO_INPUTS, ""),
+    "mask": (MASK, "samples are differentiated one by one: "),
+}
+
+
+@pytest.mark.parametrize("way", SAMPLED)
+def test_gradients_of_single_samples_are_those_of_a_plain_loop(folder, caplog, way):
+    body, said = SAMPLED[way]
+    simulation = start(network(folder, body, dtype="float64"))
+    before = simulation.state()
+    with caplog.at_level("INFO", "dysonflow"):
+        # Ten samples of batches of eight.
+        found = simulation.sample_gradients(1, 10, NoiseStream(7, "ab", 0, *CPU_DOUBLE))
+    logged = [record.getMessage() for record in caplog.records]
+    assert [line.startswith(said) for line in logged] == ([True] if said else [])
+    for name, array in simulation.state().items():
+        np.testing.assert_array_equal(array, before[name])
+    source = Batches(
+        simulation.h,
+        simulation.data,
+        _drawn_seed(NoiseStream(7, "ab", 0, *CPU_DOUBLE)),
+        CPU_DOUBLE[0],
+    )
+    drawn = [source.next() for _ in range(2)]
+    inputs = [torch.cat(parts) for parts in zip(*(batch[0] for batch in drawn), strict=True)]
+    targets = torch.cat([batch[1] for batch in drawn])
+    net = build(simulation.h, _seed(simulation.h, 1, START))
+    for sample in range(10):
+        net.zero_grad()
+        outputs = net(*(part[sample : sample + 1] for part in inputs))
+        torch.nn.functional.cross_entropy(outputs, targets[sample : sample + 1]).backward()
+        for layer, (name, *_) in simulation.kept.items():
+            gradient = net.get_parameter(name).grad
+            expected = torch.zeros_like(net.get_parameter(name)) if gradient is None else gradient
+            torch.testing.assert_close(found[layer][sample], expected)
+    assert all(len(value) == 10 for value in found.values())
+
+
+NOT_OF_SAMPLES = {
+    "dropout": (DROPOUT, {}, "gradient of a batch is not the mean of those of its samples"),
+    "statistics": (BATCH_NORM, {}, "module: keeps statistics of its batches, in norm.running_"),
+    "sum": (
+        WAYS["at once"][0] + "\ndef loss(outputs, targets): return outputs.square().sum()\n",
+        {"loss": "net.py:loss"},
+        "a loss that is no mean over samples",
+    ),
+    "shape": (
+        WAYS["at once"][0]
+        + "\ndef data(generator, batch_size): return points(generator, 2 * batch_size)\n",
+        {},
+        r"a batch holds shape \(16, 2\), where the noise of single samples needs 8",
+    ),
+    "epochs": (WAYS["at once"][0] + SAMPLES, {}, "data = 'net.py:data': yields its batches"),
+    "handed on": (
+        WAYS["at once"][0]
+        + SAMPLES.replace("def data", "def epoch")
+        + "\ndef data(generator, batch_size): return epoch(generator, batch_size)\n",
+        {},
+        "data = 'net.py:data': yields its batches",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", NOT_OF_SAMPLES)
+def test_what_has_no_noise_of_single_samples_is_one_line(folder, case):
+    body, values, said = NOT_OF_SAMPLES[case]
+    h = network(folder, body, **values)
+    assert (h.why_no_gradient_noise() != "") == (case == "epochs")
+    with pytest.raises(ConfigError, match=said) as caught:
+        dysonflow.gradient_noise("torch_module", h.canonical(), steps=[0])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "values", [{"learning_rate": 0.05}, {"optimiser": "adamw", "learning_rate": 0.005}]
+)
+def test_levels_move_as_the_noise_of_single_samples_says(folder, values):
+    h = run_of(**values, replicas=48)
+    frame = dysonflow.gradient_noise(
+        "torch_module", h.canonical(), steps=[60], samples=96, branches=24
+    )
+    assert set(frame["layer"]) == {"0", "2"}
+    for _, rows in frame.groupby("layer"):
+        one = rows.iloc[0]
+        ratio, error = one["measured_over_predicted"], one["measured_over_predicted_error"]
+        assert error < 0.12 and abs(ratio - 1.0) < 5 * error

@@ -142,7 +142,7 @@ def _moved(
     values: dict[str, list[np.ndarray]] = {layer: [] for layer in layers}
     for _ in range(branches):
         branch.load(state)
-        branch.noise.load(noise.state())
+        branch.draw_from(noise)
         branch.advance(1)
         # The next repetition goes on in the stream where this one has ended.
         noise.load(branch.noise.state())

@@ -430,6 +430,10 @@ class CharGPTSimulation(TorchSimulation):
         alone.losses(windows, is_training=True).sum().backward()
         return alone.per_layer(alone.stack.gradient)
 
+    def remembered(self, kind: str) -> dict[str, Tensor]:
+        """What the optimiser remembers, as of `dysonflow.simulation.gradients`."""
+        return self.per_layer(self.optimiser.memory[f"{kind}.parameters"])
+
     def per_layer(self, flat: Tensor) -> dict[str, Tensor]:
         """Views of a tensor like the flat parameters, layer to shape (replica, M, N)."""
         views = self.stack.of(flat)

@@ -482,6 +482,10 @@ class MLPSimulation(TorchSimulation):
         alone.networks.differentiate(*alone.batch())
         return self._per_layer(all_of_it.weight_views(all_of_it.gradient))
 
+    def remembered(self, kind: str) -> dict[str, torch.Tensor]:
+        """What the optimiser remembers, as of `dysonflow.simulation.gradients`."""
+        return self.per_layer(self.optimiser.memory[f"{kind}.parameters"])
+
     def per_layer(self, flat: torch.Tensor) -> dict[str, torch.Tensor]:
         """Views of a tensor like the flat parameters, layer to shape (replica, M, N)."""
         return self._per_layer(self.networks.weight_views(flat))

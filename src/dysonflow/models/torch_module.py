@@ -145,6 +145,11 @@ class TorchModuleHyperparameters(DescentHyperparameters, FileHyperparameters):
             user_code.load(self.reference("loss"))
 
     @planning_only
+    def why_no_gradient_noise(self) -> str:
+        """Why the noise of the gradient cannot be measured; empty if it may be possible."""
+        return _yielded(self) if user_code.yields(self.reference("data")) else ""
+
+    @planning_only
     def cost(self) -> Cost:
         """What one SGD step of one replica costs, if every weight is used once for each sample."""
         parameters = float(sum(rows * columns for rows, columns in self.layers().values()))
@@ -153,6 +158,13 @@ class TorchModuleHyperparameters(DescentHyperparameters, FileHyperparameters):
             operations=6 * self.batch_size * parameters + 10 * parameters,
             numbers=8 * parameters + 8 * self.batch_size * parameters**0.5,
         )
+
+
+def _yielded(h: TorchModuleHyperparameters) -> str:
+    return (
+        f"data = {h.data!r}: yields its batches, which need not be independent, and then their "
+        "noise is not that of the samples; let it return one batch"
+    )
 
 
 def _kept(
@@ -191,6 +203,11 @@ def _seed(h: TorchModuleHyperparameters, replica: int, stream: int) -> int:
     """Seed of a stream of a replica; on a spawn key of length two, never that of a block."""
     sequence = np.random.SeedSequence([h.seed, int(h.key, 16)], spawn_key=(replica, stream))
     return int(sequence.generate_state(1, np.uint64)[0])
+
+
+def _drawn_seed(noise: NoiseStream) -> int:
+    """Seed of another generator, drawn from a stream."""
+    return int(noise.integers(2**62, 1)[0])
 
 
 def build(h: TorchModuleHyperparameters, seed: int) -> torch.nn.Module:
@@ -297,6 +314,10 @@ class Batches:
         tensor = torch.as_tensor(value, device="cpu")
         return tensor.to(getattr(torch, self.h.dtype)) if tensor.is_floating_point() else tensor
 
+    def reseed(self, seed: int) -> None:
+        """Go on as if from another seed; of batches that are returned."""
+        self.generator.manual_seed(seed)
+
     def state(self) -> np.ndarray:
         """State of the generator, as bytes."""
         return self.generator.get_state().numpy().copy()
@@ -325,7 +346,7 @@ class TorchModuleSimulation(TorchSimulation):
         first = noise.block * BLOCK_SIZE
         members = range(first, first + replicas)
         built = [build(h, _seed(h, member, START)) for member in members]
-        data = user_code.load(h.reference("data"))
+        self.data = data = user_code.load(h.reference("data"))
         self.batches = [Batches(h, data, _seed(h, k, DATA)) for k in members]
         others = [Batches(h, data, _seed(h, k, EVALUATION)) for k in members]
         with self._calling():
@@ -345,6 +366,7 @@ class TorchModuleSimulation(TorchSimulation):
         noise.generator.manual_seed(noise.generator.initial_seed())
         if self.modules.why_one_by_one and replicas > 1:
             log.info("replicas are trained one by one: %s", self.modules.why_one_by_one)
+        self.why_samples_one_by_one = ""
         self.optimiser = h.start_optimiser(self.modules.parameters)
         self.rates = h.learning_rates()
         self.watch = FiniteWatch(noise.device)
@@ -391,6 +413,66 @@ class TorchModuleSimulation(TorchSimulation):
             (torch.cuda.set_rng_state if on_gpu else torch.set_rng_state)(generator.get_state())
             yield
             generator.set_state(torch.cuda.get_rng_state() if on_gpu else torch.get_rng_state())
+
+    def sample_gradients(
+        self, replica: int, samples: int, noise: NoiseStream
+    ) -> dict[str, torch.Tensor]:
+        """Gradient of the loss of single samples, as of `dysonflow.simulation.gradients`.
+
+        Raises
+        ------
+        ConfigError
+            If the module, its loss or its data have no gradients of single, independent samples.
+        """
+        source = Batches(self.h, self.data, _drawn_seed(noise), noise.device)
+        drawn: list[Batch] = []
+        state = self.noise.state()
+        with self._calling():
+            while sum(len(targets) for _, targets in drawn) < samples:
+                drawn.append(source.next())
+                if source.source is not None:
+                    raise ConfigError(_yielded(self.h))
+                self._check_samples(drawn[-1])
+            columns = zip(*(inputs for inputs, _ in drawn), strict=True)
+            batch = (
+                tuple(torch.cat(parts)[:samples] for parts in columns),
+                torch.cat([targets for _, targets in drawn])[:samples],
+            )
+            found, why = self.modules.sample_gradients(replica, batch)
+        # Training goes on as if nothing had been drawn.
+        self.noise.load(state)
+        if why and why != self.why_samples_one_by_one:
+            log.info("samples are differentiated one by one: %s", why)
+        self.why_samples_one_by_one = why
+        return self._by_layer(found)
+
+    def _check_samples(self, batch: Batch) -> None:
+        inputs, targets = batch
+        for part in (*inputs, targets):
+            if not part.ndim or len(part) != self.h.batch_size:
+                raise ConfigError(
+                    f"{self.h.data}: a batch holds shape {tuple(part.shape)}, where the noise of "
+                    f"single samples needs {self.h.batch_size} of them along the first axis"
+                )
+
+    def draw_from(self, noise: NoiseStream) -> None:
+        """Let the next step draw its batch, too, as of `dysonflow.simulation.gradients`."""
+        super().draw_from(noise)
+        for batches in self.batches:
+            batches.reseed(_drawn_seed(self.noise))
+
+    def remembered(self, kind: str) -> dict[str, torch.Tensor]:
+        """What the optimiser remembers, as of `dysonflow.simulation.gradients`."""
+        memory = self.optimiser.memory
+        return self._by_layer({name: memory[f"{kind}.{name}"] for name in self.modules.parameters})
+
+    def _by_layer(self, parameters: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Of tensors like the parameters those of the layers that are trained, as matrices."""
+        return {
+            layer: parameters[name].reshape(-1, rows, columns)
+            for layer, (name, rows, columns) in self.kept.items()
+            if name in parameters
+        }
 
     def layers(self) -> dict[str, np.ndarray]:
         """Weights now, layer to a copy of shape (replica, M, N)."""

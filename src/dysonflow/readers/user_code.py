@@ -6,6 +6,7 @@ digest of them all says whether anything was edited.
 
 import ast
 import importlib.util
+import inspect
 import logging
 import os
 import sys
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 from dysonflow.errors import ArtifactError, ConfigError, DivergedError
@@ -112,6 +114,21 @@ def _local_imports(path: Path) -> Iterator[str]:
             for candidate in (place.with_suffix(".py"), place / "__init__.py"):
                 if (path.parent / candidate).is_file():
                     yield str(candidate)
+
+
+def yields(wanted: Reference) -> bool:
+    """Whether a function is written as a generator; the file is not executed."""
+    try:
+        code = compile(wanted.path.read_bytes(), str(wanted.path), "exec", dont_inherit=True)
+    except (OSError, SyntaxError, ValueError):
+        # `files` says what is wrong with it.
+        return False
+    return any(
+        isinstance(part, CodeType)
+        and part.co_name == wanted.name
+        and bool(part.co_flags & inspect.CO_GENERATOR)
+        for part in code.co_consts
+    )
 
 
 def load(wanted: Reference) -> Callable[..., Any]:

@@ -24,7 +24,7 @@ MEASURED = 4
 
 
 class WithSampleGradients(Protocol):
-    """A simulation of replicas in flat parameters, with the gradients of single samples."""
+    """A simulation of replicas with the gradients of single samples."""
 
     h: Any
     step: int
@@ -53,8 +53,12 @@ class WithSampleGradients(Protocol):
         """
         ...
 
-    def per_layer(self, flat: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Views of a tensor like the flat parameters, layer to shape (replica, M, N)."""
+    def draw_from(self, noise: NoiseStream) -> None:
+        """Let the next step draw its batch, and all else, from where this stream is."""
+        ...
+
+    def remembered(self, kind: str) -> dict[str, torch.Tensor]:
+        """What the optimiser remembers of one kind, layer to shape (replica, M, N)."""
         ...
 
 
@@ -100,10 +104,7 @@ def response(
     if not isinstance(optimiser, Adam):
         raise ConfigError(f"{type(optimiser).__name__}: how it answers to noise is not known")
     first, second = optimiser.betas
-    memory = {
-        kind: simulation.per_layer(optimiser.memory[f"{kind}.parameters"])[layer][replica]
-        for kind in ("mean", "square")
-    }
+    memory = {kind: simulation.remembered(kind)[layer][replica] for kind in ("mean", "square")}
     # Step a m / (r + eps) with m and r^2 as they will be with this gradient, starts divided out.
     lacking, lacking_square = 1.0 - first**step, 1.0 - second**step
     m = torch.lerp(memory["mean"], mean, 1.0 - first) / lacking

@@ -95,6 +95,83 @@ class Modules:
                 found.append(self._loss(parameters, buffers, inputs, targets))
         return torch.stack(found)
 
+    def sample_gradients(self, replica: int, batch: Batch) -> tuple[dict[str, torch.Tensor], str]:
+        """Gradient of each sample of a batch at the parameters of one replica.
+
+        Parameters
+        ----------
+        replica : int
+            Number within the stack.
+        batch : Batch
+            Inputs and targets whose first axis is the sample.
+
+        Returns
+        -------
+        gradients : dict of torch.Tensor
+            Parameter to shape (sample, ...).
+        why_one_by_one : str
+            Why samples were gone through one after the other; empty if they were not.
+
+        Raises
+        ------
+        ConfigError
+            If the gradient of the batch is not the mean of those of its samples, as with dropout
+            or statistics over the batch: then its noise is not that of single samples.
+        """
+        self.module.train()
+        inputs, targets = batch
+        parameters = {name: stack[replica].detach() for name, stack in self.parameters.items()}
+        buffers = {name: stack[replica].clone() for name, stack in self.buffers.items()}
+        together = self._gradient(parameters, buffers, inputs, targets)
+        for name, value in buffers.items():
+            if not torch.equal(value, self.buffers[name][replica]):
+                raise ConfigError(
+                    f"module: keeps statistics of its batches, in {name}: the noise of its "
+                    "gradient is not that of single samples"
+                )
+        # Each sample is a batch of one.
+        alone = (tuple(part[:, None] for part in inputs), targets[:, None])
+        why = ""
+        try:
+            each = torch.func.vmap(
+                torch.func.grad(self._loss), in_dims=(None, None, 0, 0), randomness="different"
+            )(parameters, buffers, *alone)
+        except ConfigError:
+            raise
+        except Exception as error:
+            # Whatever vmap does not know of a module that runs by itself.
+            why = plain((str(error).splitlines() or [type(error).__name__])[0], longest=300)
+            found = [
+                self._gradient(parameters, buffers, tuple(part[k] for part in alone[0]), target)
+                for k, target in enumerate(alone[1])
+            ]
+            each = {name: torch.stack([one[name] for one in found]) for name in parameters}
+        for name, expected in together.items():
+            difference = (each[name].mean(dim=0) - expected).abs().max()
+            if float(difference) > TOLERANCE * float(each[name].abs().max()):
+                raise ConfigError(
+                    "module, loss: the gradient of a batch is not the mean of those of its samples "
+                    f"({name}), because of dropout, statistics over the batch, or a loss that is "
+                    "no mean over samples; the noise of single samples says nothing of it"
+                )
+        return each, why
+
+    def _gradient(
+        self,
+        parameters: Mapping[str, torch.Tensor],
+        buffers: Mapping[str, torch.Tensor],
+        inputs: tuple[torch.Tensor, ...],
+        targets: Any,
+    ) -> dict[str, torch.Tensor]:
+        """Gradient of the loss of one replica by plain automatic differentiation."""
+        own = {name: value.detach().requires_grad_() for name, value in parameters.items()}
+        loss = self._loss(own, buffers, inputs, targets)
+        found = torch.autograd.grad(loss, list(own.values()), allow_unused=True)
+        return {
+            name: torch.zeros_like(own[name]) if value is None else value
+            for name, value in zip(own, found, strict=True)
+        }
+
     def _loss(
         self,
         parameters: Mapping[str, torch.Tensor],

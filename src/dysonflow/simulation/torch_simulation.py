@@ -87,3 +87,7 @@ class TorchSimulation(Simulation):
                 setattr(self, name, tensor.clone())
         self.step = int(state["step"][0])
         self.noise.load(state["noise"])
+
+    def draw_from(self, noise: NoiseStream) -> None:
+        """Let the next step draw from where this stream is, as of `simulation.gradients`."""
+        self.noise.load(noise.state())
