@@ -9,6 +9,8 @@ import pytest
 import yaml
 from limits import HANGING
 
+from dysonflow.readers import places
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -18,13 +20,14 @@ class Workflow:
     def __init__(self, folder: Path):
         self.folder = folder
         self.environment: dict[str, str] = {}
+        self.configfile = folder / "my.yaml"
 
     def configure(self, config) -> None:
-        self.folder.joinpath("my.yaml").write_text(yaml.safe_dump(config))
+        self.configfile.write_text(yaml.safe_dump(config))
 
     def snakemake(self, *arguments: str) -> subprocess.CompletedProcess:
         command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
-        command += ["--directory", str(self.folder), "--configfile", str(self.folder / "my.yaml")]
+        command += ["--directory", str(self.folder), "--configfile", str(self.configfile)]
         return subprocess.run(
             [*command, *arguments],
             env=os.environ | self.environment,
@@ -32,6 +35,12 @@ class Workflow:
             text=True,
             timeout=HANGING,
         )
+
+
+@pytest.fixture(autouse=True)
+def _working_directory_alone(monkeypatch):
+    """No test looks for files beside the configuration of another."""
+    monkeypatch.setenv(places.VARIABLE, "")
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from dysonflow.errors import ArtifactError, ConfigError
 from dysonflow.planning import audit, own_networks
 from dysonflow.planning.graph import Plan
 from dysonflow.planning.studies import Study, load_config, load_studies
+from dysonflow.readers import places
 from dysonflow.results import Results
 
 
@@ -131,6 +132,7 @@ def _read(arguments: argparse.Namespace) -> Plan:
     studies: dict[str, Study] = {}
     reproduction: dict[str, str] = {}
     paths: Sequence[str] = arguments.configfile
+    places.look_beside(paths)
     for path in paths:
         try:
             config = yaml.safe_load(Path(path).read_text(encoding="utf-8"))

@@ -2,6 +2,7 @@
 
 import io
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -49,6 +50,8 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "net.py").write_text(PLAIN, encoding="utf-8")
     (tmp_path / "helper.py").write_text(HELPER, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
+    # No shapes that another test, or the same one once, has found out.
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path
 
 
@@ -462,3 +465,38 @@ def test_levels_move_as_the_noise_of_single_samples_says(folder, values):
         one = rows.iloc[0]
         ratio, error = one["measured_over_predicted"], one["measured_over_predicted_error"]
         assert error < 0.12 and abs(ratio - 1.0) < 5 * error
+
+
+def test_a_plan_builds_the_module_once_and_executes_nothing_of_it_again(folder, monkeypatch):
+    first = run_of(arguments={"width": 6})
+    assert len(list(folder.glob("cache/dysonflow/shapes/*.json"))) == 1
+
+    def fails(*arguments):
+        raise RuntimeError("executed")
+
+    with monkeypatch.context() as without:
+        without.setattr(user_code, "load", fails)
+        again = run_of(arguments={"width": 6}, layers="2")
+        again.check_sources()
+        assert (first.layers(), again.layers()) == ({"0": (6, 2), "2": (3, 6)}, {"2": (3, 6)})
+        for other in ({"arguments": {"width": 7}}, {"module": "net.py:data"}):
+            with pytest.raises(RuntimeError, match="executed"):
+                run_of(**other)
+    for path in folder.glob("cache/dysonflow/shapes/*.json"):
+        path.write_text("[[3", encoding="utf-8")
+    assert run_of(arguments={"width": 6}).key == first.key
+    with pytest.raises(ConfigError, match=r"net.py:dat: no such function; did you mean data\?"):
+        run_of(data="net.py:dat").check_sources()
+
+
+def test_shapes_that_depend_on_more_are_found_out_again(folder):
+    body = (
+        "from pathlib import Path\ndef Net(): return torch.nn.Linear(2, int(Path('w').read_text()))"
+    )
+    Path("w").write_text("3", encoding="utf-8")
+    planned = network(folder, body)
+    Path("w").write_text("4", encoding="utf-8")
+    assert network(folder, body).matrices == planned.matrices
+    with pytest.raises(ConfigError, match=r"not those of the plan.*and run snakemake again"):
+        start(planned)
+    assert network(folder, body).layers() == {"weight": (4, 2)}

@@ -29,7 +29,11 @@ def test_the_example_of_the_docs_runs_and_an_edit_is_another_run(workflow):
     files = example()
     assert set(files) == {"net.py", "my.yaml"}
     folder = workflow.folder
-    folder.joinpath("net.py").write_text(files["net.py"], encoding="utf-8")
+    # Configuration and code in a folder of their own, where jobs find them, too.
+    study = folder / "study"
+    study.mkdir()
+    study.joinpath("net.py").write_text(files["net.py"], encoding="utf-8")
+    workflow.configfile = study / "my.yaml"
     workflow.configure(yaml.safe_load(files["my.yaml"]))
     done = workflow.snakemake("--cores", "2")
     assert done.returncode == 0, done.stderr
@@ -41,6 +45,10 @@ def test_the_example_of_the_docs_runs_and_an_edit_is_another_run(workflow):
         assert kinds.read_whole(figures / f"{name}.png")["model"] == "torch_module"
     (log, *_) = (folder / "results" / "logs" / "train").rglob("*.log")
     assert "trained one by one" not in log.read_text(encoding="utf-8")
+    # In the working directory they are the same run.
+    for path in (study / "net.py", study / "my.yaml"):
+        shutil.move(path, folder)
+    workflow.configfile = folder / "my.yaml"
     again = workflow.snakemake("-n")
     assert "Nothing to be done" in again.stdout + again.stderr
     verify = [sys.executable, "-m", "dysonflow", "verify", "--configfile", "my.yaml"]

@@ -11,6 +11,7 @@ from dysonflow.errors import ArtifactError, ConfigError
 from dysonflow.planning import advice, audit, resources, sources
 from dysonflow.planning.graph import Plan
 from dysonflow.planning.studies import load_config, too_few_replicas
+from dysonflow.readers import places
 from dysonflow.report import figures
 from dysonflow.results import (
     BULK,
@@ -35,6 +36,9 @@ if set("{}") & set(workflow.basedir):
         f"dysonflow: {workflow.basedir}: Snakemake runs no workflow whose own path holds braces; "
         "rename the folder (that of the results may hold them)"
     )
+
+# Files that the configuration names may lie beside it.
+places.look_beside(workflow.configfiles)
 
 try:
     SETTINGS = load_config(config)

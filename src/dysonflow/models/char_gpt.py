@@ -33,6 +33,7 @@ from dysonflow.hyperparameters import (
 )
 from dysonflow.lazy import LazyModule
 from dysonflow.models.base import System
+from dysonflow.readers import places
 from dysonflow.simulation.characters import MarkovSource, Source, Text
 from dysonflow.simulation.descent import DescentHyperparameters
 from dysonflow.simulation.finite import FiniteWatch
@@ -104,7 +105,8 @@ class CharGPTHyperparameters(DescentHyperparameters, FileHyperparameters):
     """`heads`: query, key, value and output are cut into their heads, a layer each."""
     data: str = quantity("markov", min_length=1)
     """`markov`: a random Markov source of known entropy; `topics`: the help texts that come with
-    Python (`pydoc_data.topics`); or a text file in UTF-8, relative to the working directory."""
+    Python (`pydoc_data.topics`); or a text file in UTF-8, relative to the working directory or to
+    the folder of the configuration."""
     alphabet: int = quantity(16, ge=2, le=1024)
     """Characters of the Markov source."""
     order: int = quantity(2, ge=1, le=8)
@@ -126,7 +128,7 @@ class CharGPTHyperparameters(DescentHyperparameters, FileHyperparameters):
         """The text, unless the characters are those of a source."""
         if self.data == "markov":
             return []
-        return [topics_file() if self.data == "topics" else Path(self.data)]
+        return [topics_file() if self.data == "topics" else Path(places.find(self.data))]
 
     @property
     def sources(self) -> list[Path]:
@@ -236,7 +238,7 @@ def characters(h: CharGPTHyperparameters) -> Source:
     """
     if h.data == "markov":
         return _markov(h.alphabet, h.order, h.concentration, h.source_seed)
-    return _text(h.data, h.file_digest)
+    return _text(h.data if h.data == "topics" else places.find(h.data), h.file_digest)
 
 
 @lru_cache(maxsize=4)

@@ -5,6 +5,7 @@ is told by hand: learning rate, batch size, and, if theory is to be compared, th
 and where each level would be without it.
 """
 
+import glob
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -20,7 +21,7 @@ from dysonflow.errors import ConfigError
 from dysonflow.hyperparameters import Auto, Count, Hyperparameters, Time, quantity
 from dysonflow.models.base import System
 from dysonflow.models.teacher_student import TeacherStudentHyperparameters
-from dysonflow.readers import arrays, patterns
+from dysonflow.readers import arrays, patterns, places
 from dysonflow.readers import layers as network
 from dysonflow.readers.checkpoints import files_of, is_checkpoint, open_checkpoint
 from dysonflow.wording import plain
@@ -88,9 +89,10 @@ class CheckpointHyperparameters(Hyperparameters):
     """Floating-point type of the weights; `auto`: as in the files, at least float32."""
     path: str = quantity(min_length=1)
     """File with weights (`.npz`, `.safetensors`, or torch `.pt`, `.pth`, `.bin`, `.ckpt`), relative
-    to the working directory; of whole networks also the index of their shards (`.index.json`), or a
-    folder that holds one checkpoint. `{replica}`, `{snapshot}`, `*` and `?` match any text in a
-    file or folder name; several files without `{replica}` and `{snapshot}` are replicas."""
+    to the working directory or to the folder of the configuration; of whole networks also the index
+    of their shards (`.index.json`), or a folder that holds one checkpoint. `{replica}`,
+    `{snapshot}`, `*` and `?` match any text in a file or folder name; several files without
+    `{replica}` and `{snapshot}` are replicas."""
     array: str = quantity("")
     """Name of the array in the file; in nested torch dictionaries as in `model/fc1.weight`. Without
     it, whole networks are read."""
@@ -348,10 +350,11 @@ def _kept(
     h: CheckpointHyperparameters,
 ) -> tuple[tuple[tuple[str, ...], ...], patterns.FileGrid, int]:
     """Files of the snapshots that are kept; all files; how many snapshots the file names give."""
-    if h.is_network and os.path.isdir(h.path):
+    path = places.find(h.path, patterns.leads_anywhere, glob.escape)
+    if h.is_network and os.path.isdir(path):
         # It says what is wrong with a folder, where a pattern would not match it.
-        files_of(h.path)
-    grid = patterns.find(h.path, is_checkpoint if h.is_network else os.path.isfile)
+        files_of(path)
+    grid = patterns.find(path, is_checkpoint if h.is_network else os.path.isfile)
     if "snapshot" not in grid.axes:
         return grid.files, grid, 0
     first = _first(h, len(grid.files[0]))

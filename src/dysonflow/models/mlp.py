@@ -24,7 +24,7 @@ from dysonflow.errors import ConfigError, DivergedError
 from dysonflow.hyperparameters import Cost, FileHyperparameters, planning_only, quantity
 from dysonflow.lazy import LazyModule
 from dysonflow.models.base import System
-from dysonflow.readers import datasets
+from dysonflow.readers import datasets, places
 from dysonflow.simulation.base import BLOCK_SIZE
 from dysonflow.simulation.descent import DescentHyperparameters
 from dysonflow.simulation.perceptrons import (
@@ -78,7 +78,8 @@ class MLPHyperparameters(DescentHyperparameters, FileHyperparameters):
     softmax of the outputs with a class. Both are means over samples."""
     data: str = quantity("digits", min_length=1)
     """`teacher`: a network of the same widths with random weights, normal inputs; `digits`: those
-    of scikit-learn, 1797 of 8 x 8 pixels; or a file, `.npz` or `.parquet`, one sample in a row."""
+    of scikit-learn, 1797 of 8 x 8 pixels; or a file, `.npz` or `.parquet`, one sample in a row,
+    relative to the working directory or to the folder of the configuration."""
     inputs: Names = quantity(["inputs"])
     """Arrays, or columns, of the file with the inputs."""
     targets: Names = quantity(["targets"])
@@ -191,7 +192,7 @@ class MLPHyperparameters(DescentHyperparameters, FileHyperparameters):
         """The data, unless they come from a teacher."""
         if self.data == "teacher":
             return []
-        return [Path(self.data) if self.is_file else datasets.digits_file()]
+        return [Path(places.find(self.data)) if self.is_file else datasets.digits_file()]
 
     @property
     def sources(self) -> list[Path]:
@@ -318,7 +319,7 @@ def training_set(h: MLPHyperparameters) -> tuple[np.ndarray, np.ndarray]:
     if not h.is_file:
         found = _digits()
     else:
-        found = datasets.read(h.data, h.inputs, h.targets)
+        found = datasets.read(places.find(h.data), h.inputs, h.targets)
     return found.inputs, _fitting(h, found)
 
 

@@ -13,11 +13,13 @@ import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from dysonflow.artifacts.cache import Known
 from dysonflow.errors import ConfigError, DivergedError
 from dysonflow.hyperparameters import (
     Auto,
@@ -67,7 +69,8 @@ class TorchModuleHyperparameters(DescentHyperparameters, FileHyperparameters):
     """Floating-point type of the weights and inputs during training."""
     module: str = quantity(min_length=1)
     """`path.py:build`: a function that is called with `arguments` and returns a torch.nn.Module.
-    Paths are absolute, or relative to the working directory."""
+    Paths are absolute, or relative to the working directory or to the folder of the
+    configuration."""
     data: str = quantity(min_length=1)
     """`path.py:data`: a function that is called as `data(generator, batch_size)`, where it has such
     parameters also with `arguments`. It returns one batch, inputs and targets, or yields
@@ -113,9 +116,7 @@ class TorchModuleHyperparameters(DescentHyperparameters, FileHyperparameters):
 
     def auto_matrices(self) -> list[str]:
         """Those of the module."""
-        module = build(self, 0)
-        found = {name: tuple(value.shape) for name, value in module.named_parameters()}
-        kept = _kept(self, found)
+        kept = _kept(self, _shapes(self))
         return [f"{layer} {rows} {columns}" for layer, (_, rows, columns) in kept.items()]
 
     def weight_shapes(self) -> list[tuple[str, int, int]]:
@@ -140,9 +141,10 @@ class TorchModuleHyperparameters(DescentHyperparameters, FileHyperparameters):
     def check_sources(self) -> None:
         """Refuse files that changed since the run was planned, and functions that are not there."""
         super().check_sources()
-        user_code.load(self.reference("data"))
+        user_code.check(self.reference("module"))
+        user_code.check(self.reference("data"))
         if self.has_own_loss:
-            user_code.load(self.reference("loss"))
+            user_code.check(self.reference("loss"))
 
     @planning_only
     def why_no_gradient_noise(self) -> str:
@@ -158,6 +160,25 @@ class TorchModuleHyperparameters(DescentHyperparameters, FileHyperparameters):
             operations=6 * self.batch_size * parameters + 10 * parameters,
             numbers=8 * parameters + 8 * self.batch_size * parameters**0.5,
         )
+
+
+def _known_shapes(h: TorchModuleHyperparameters) -> Known:
+    """Shapes of the parameters of a module, kept so that a plan need not build it again."""
+    wanted = h.reference("module")
+    names = (wanted.path.name, wanted.name)
+    return Known("shapes", [*names, h.file_digest, h.arguments, version("torch")])
+
+
+def _shapes(h: TorchModuleHyperparameters) -> dict[str, tuple[int, ...]]:
+    """Parameter to shape, from the cache or of the module that is built for it."""
+    known = _known_shapes(h)
+    found = known.get()
+    try:
+        return {str(name): tuple(int(side) for side in shape) for name, shape in found}
+    except (TypeError, ValueError):
+        shapes = {name: tuple(value.shape) for name, value in build(h, 0).named_parameters()}
+        known.put([[name, list(shape)] for name, shape in shapes.items()])
+        return shapes
 
 
 def _yielded(h: TorchModuleHyperparameters) -> str:
@@ -355,9 +376,11 @@ class TorchModuleSimulation(TorchSimulation):
         self.kept = _kept(h, shapes)
         now = [f"{layer} {rows} {columns}" for layer, (_, rows, columns) in self.kept.items()]
         if now != h.matrices:
+            # If it depends on something else that has changed, the next plan will know.
+            _known_shapes(h).forget()
             raise ConfigError(
                 f"{h.module}: its matrices are not those of the plan ({now} instead of "
-                f"{h.matrices}); let them depend on the arguments alone"
+                f"{h.matrices}); let them depend on the arguments alone, and run snakemake again"
             )
         with self._calling():
             trial = self.evaluated[0][0]

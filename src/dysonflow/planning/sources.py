@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dysonflow import models, theory
+from dysonflow.artifacts import cache as user_cache
 from dysonflow.artifacts.files import atomic
 from dysonflow.artifacts.provenance import PACKAGE
 from dysonflow.errors import ArtifactError
@@ -199,12 +200,8 @@ class ParsedFiles:
 def cache_file() -> Path | None:
     """Where parsed sources are kept: in the user's cache; None if there is no home."""
     version = f"{CACHE_VERSION}-python{'.'.join(platform.python_version_tuple()[:2])}"
-    base = os.environ.get("XDG_CACHE_HOME")
-    try:
-        folder = Path(base) if base else Path.home() / ".cache"
-    except RuntimeError:
-        return None
-    return folder / "dysonflow" / f"sources-{version}.json"
+    folder = user_cache.folder()
+    return folder / f"sources-{version}.json" if folder else None
 
 
 @cache

@@ -108,6 +108,11 @@ def find(pattern: str, is_wanted: Callable[[str], bool] = os.path.isfile) -> Fil
     )
 
 
+def leads_anywhere(pattern: str) -> bool:
+    """Whether there is something that a pattern, as of `find`, matches."""
+    return any(True for _ in _matches(re.sub(r"\{[^{}]*\}", "*", pattern)))
+
+
 def _check_letters(path: str) -> None:
     if breaks_lines(path):
         raise ConfigError(

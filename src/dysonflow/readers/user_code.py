@@ -19,6 +19,7 @@ from types import CodeType
 from typing import Any
 
 from dysonflow.errors import ArtifactError, ConfigError, DivergedError
+from dysonflow.readers import places
 from dysonflow.wording import did_you_mean, plain
 
 log = logging.getLogger(__name__)
@@ -64,12 +65,12 @@ def reference(text: str, key: str) -> Reference:
     Raises
     ------
     ConfigError
-        If it is no such name.
+        If it is no such name, or the file is nowhere.
     """
     path, _, name = text.rpartition(":")
     if not path.endswith(".py") or not name.isidentifier():
         raise ConfigError(f"{key} = {text!r}: give a file and a function in it, as in net.py:{key}")
-    return Reference(Path(path), name)
+    return Reference(Path(places.find(path)), name)
 
 
 def files(paths: Iterable[Path]) -> list[Path]:
@@ -114,6 +115,36 @@ def _local_imports(path: Path) -> Iterator[str]:
             for candidate in (place.with_suffix(".py"), place / "__init__.py"):
                 if (path.parent / candidate).is_file():
                     yield str(candidate)
+
+
+def check(wanted: Reference) -> None:
+    """Refuse a function that a file does not have; the file is not executed.
+
+    Raises
+    ------
+    ConfigError
+        If nothing of this name is made at the top of the file.
+    """
+    try:
+        tree = ast.parse(wanted.path.read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        # `files` says what is wrong with it.
+        return
+    names: list[str] = []
+    pending: list[ast.AST] = list(tree.body)
+    for node in pending:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            # What stands in its body is known there only.
+            names.append(node.name)
+            continue
+        if isinstance(node, ast.alias):
+            names.append((node.asname or node.name).partition(".")[0])
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.append(node.id)
+        pending += ast.iter_child_nodes(node)
+    # With all names of another file, only that file tells.
+    if wanted.name not in names and "*" not in names:
+        raise ConfigError(f"{wanted}: no such function{did_you_mean(wanted.name, names)}")
 
 
 def yields(wanted: Reference) -> bool:
