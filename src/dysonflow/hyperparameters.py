@@ -108,9 +108,13 @@ def normalise(value: Any) -> Any:
             value = int(value)
         except ValueError:
             try:
-                value = float(value)
+                number = float(value)
             except ValueError:
                 return value
+            # `nan` and `inf` are words, or no values at all.
+            if not math.isfinite(number):
+                return value
+            value = number
     if isinstance(value, float) and math.isfinite(value):
         value = float(f"{value:.{SIGNIFICANT_DIGITS}g}")
         return int(value) if value.is_integer() and abs(value) < 2**53 else value

@@ -246,6 +246,15 @@ def test_files_of_one_name_in_two_folders_are_told_apart(folder):
     assert values == [0.0, 1.0]
 
 
+def test_words_among_the_arguments_stay_words(folder):
+    given = {"width": "1e1", "kind": "nan", "other": "inf", "last": [True, "2"]}
+    body = "def Net(width, kind, other, last): return torch.nn.Linear(2, width)"
+    arguments = network(folder, body, arguments=given).arguments
+    assert arguments == {"width": 10, "kind": "nan", "other": "inf", "last": [True, 2]}
+    with pytest.raises(ConfigError, match="learning_rate = 'inf'"):
+        run_of(learning_rate="inf")
+
+
 def test_layers_are_chosen_by_patterns(folder):
     assert run_of(layers="2").layers() == {"2": (3, 5)}
     assert run_of(layers=["0.weight", "2"]).layers() == {"0": (5, 2), "2": (3, 5)}
