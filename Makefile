@@ -39,8 +39,9 @@ paper: setup  ## arXiv:2407.16427 figure by figure: docs/reproduction.md, result
 	cp results/reproduction.md docs/reproduction.md
 	$(IN_VENV) -m snakemake --configfile $(PAPER) --report results/paper.html
 
-phase-diagram: setup  ## arXiv:2509.01349, docs/phase_diagram.md: results/phase_diagram.html
+phase-diagram: setup  ## arXiv:2509.01349, 2412.20496: docs/reproduction_networks.md, results/phase_diagram.html
 	$(IN_VENV) -m snakemake --cores $(CORES) --configfile config/phase_diagram.yaml
+	cp results/reproduction.md docs/reproduction_networks.md
 	$(IN_VENV) -m snakemake --configfile config/phase_diagram.yaml --report results/phase_diagram.html
 
 report: setup  ## collect figures and tables in results/report.html

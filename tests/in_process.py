@@ -93,3 +93,13 @@ def make(plan):
             make_linear_scaling(plan, study.name)
         for figure in study.figures:
             make_figure(plan, study.name, figure)
+
+
+def make_document(plan):
+    """The document that compares the results with the papers."""
+    stages.reproduction(
+        **plan.reproduction_params(),
+        inputs=plan.reproduction_inputs(),
+        output=plan.results.document,
+        page=plan.results.document_page,
+    )

@@ -497,7 +497,8 @@ def reproduction(
         Digest of the source.
     inputs : mapping
         Paths of `weights`, `spectra` and `fits` of all runs and of `scaling` of all studies that
-        are fitted, and of `increments` of the runs of the others, in the order of `studies`.
+        are fitted, of `increments` of the runs whose motion is compared, and of the weights of
+        those whose phases are, `phases`, in the order of `studies`.
     output, page : str
         Targets.
     """
@@ -505,14 +506,18 @@ def reproduction(
 
     from dysonflow.artifacts import documents, tables
     from dysonflow.report.reproduction import document, html_page, markdown
+    from dysonflow.report.reproduction.phases import phase_tables
     from dysonflow.report.reproduction.study import MotionTables, StudyTables
     from dysonflow.report.roles import ROLES
 
     clock = Clock()
     files = _lists(inputs)
     found, first = {}, 0
-    still = {role: content for role, content in studies.items() if not ROLES[role].moves}
-    for number, (role, content) in enumerate(still.items()):
+    of = {
+        kind: {role: one for role, one in studies.items() if ROLES[role].compares == kind}
+        for kind in ("fits", "increments", "phases")
+    }
+    for number, (role, content) in enumerate(of["fits"].items()):
         own = slice(first, first + len(content["runs"]))
         first = own.stop
         weights, spectra, fits = (files[k][own] for k in ("weights", "spectra", "fits"))
@@ -531,20 +536,29 @@ def reproduction(
         found[role] = StudyTables(
             content["study"], tables.read_table(fits), laws, content["figures"], cost
         )
+    phases, first = {}, 0
+    for role, content in of["phases"].items():
+        paths = files["phases"][first : first + len(content["runs"])]
+        first += len(paths)
+        runs: list[Any] = [
+            (_parse(ROLES[role].model, kinds.peek(path)["hyperparameters"]), path) for path in paths
+        ]
+        phases[role] = phase_tables(content["study"], runs, content["figures"])
     moving, first = {}, 0
-    for role, content in studies.items():
-        if ROLES[role].moves:
-            own = slice(first, first + len(content["runs"]))
-            first = own.stop
-            moving[role] = MotionTables(
-                content["study"], tables.read_table(files["increments"][own]), content["figures"]
-            )
-    parts = document(found, moving)
+    for role, content in of["increments"].items():
+        own = slice(first, first + len(content["runs"]))
+        first = own.stop
+        moving[role] = MotionTables(
+            content["study"], tables.read_table(files["increments"][own]), content["figures"]
+        )
+    parts = document(found, moving, phases)
     metadata = record(
         source,
         clock.seconds,
         studies={role: dict(content) for role, content in studies.items()},
-        made_from=kinds.made_from([*files["fits"], *files["scaling"], *files["increments"]]),
+        made_from=kinds.made_from(
+            [path for kind in ("fits", "scaling", "increments", "phases") for path in files[kind]]
+        ),
     )
     documents.write_document(page, html_page(parts), metadata)
     documents.write_document(output, markdown(parts), metadata)

@@ -5,11 +5,14 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from in_process import make, make_document
 
 from dysonflow.analysis import laws as known
 from dysonflow.artifacts.documents import read_document, write_document
 from dysonflow.errors import ArtifactError, ConfigError
 from dysonflow.models import hyperparameters_of
+from dysonflow.planning import audit
+from dysonflow.planning.graph import Plan
 from dysonflow.report import html
 from dysonflow.report.figures._study import StudyData
 from dysonflow.report.reproduction import Table, html_page, markdown
@@ -22,6 +25,8 @@ from dysonflow.report.reproduction.checks import (
     squares,
     with_p_value,
 )
+from dysonflow.report.reproduction.phases import phase_checks
+from dysonflow.results import Results
 from dysonflow.theory import load
 from dysonflow.theory.teacher_student.predictions import over_training_sets
 
@@ -179,3 +184,81 @@ def test_training_sets_scatter_about_fresh_inputs_and_less_for_large_batches():
     # Sample covariances fluctuate as B^-1/2; the error of a spread is 1 / sqrt(2 count) of it.
     ratio, error = spreads[0] / spreads[1], 1.0 / math.sqrt(count)
     assert math.log(ratio / 4.0) == pytest.approx(0.0, abs=5 * error)
+
+
+def test_a_phase_diagram_and_a_linear_network_have_sections_of_their_own(tmp_path):
+    """The statements of the papers on networks, of studies that show something at a glance."""
+    students = {"replicas": 4, "steps": 3000, "snapshots": 9, "output_size": 1}
+    config = {
+        "studies": {
+            "diagram": {
+                "model": "two_layer_student",
+                "hyperparameters": students,
+                # Learns, stays as it is, is carried away.
+                "sweep": [
+                    {"initial_width": 0.5, "learning_rate": 0.5},
+                    {"initial_width": 128, "learning_rate": 0.125},
+                    {"initial_width": 0.5, "learning_rate": 64},
+                ],
+                "figures": ["regimes"],
+            },
+            "levels": {
+                "model": "mlp",
+                "hyperparameters": {
+                    **{"widths": [3, 3, 3], "activation": "linear", "bias": False},
+                    **{"loss": "squared_error", "data": "teacher", "label_noise": 1.0},
+                    **{"teacher_singular_values": [1.0, 1.0, 2.0], "initialisation": "normal"},
+                    **{"initial_width": 0.1, "replicas": 64, "snapshots": 4, "batch_size": 16},
+                },
+                "sweep": [
+                    {"learning_rate": 0.04, "burn_in": 600, "steps": 900},
+                    {"learning_rate": 0.08, "burn_in": 300, "steps": 450},
+                ],
+                "figures": ["spectrum"],
+            },
+        },
+        "reproduction": {"phase_diagram": "diagram", "linear_network": "levels"},
+    }
+    plan = Plan.from_config(config, Results(str(tmp_path)))
+    make(plan)
+    make_document(plan)
+    text = (tmp_path / "reproduction.md").read_text(encoding="utf-8")
+    assert (
+        read_document(tmp_path / "reproduction.md")["studies"].keys()
+        == config["reproduction"].keys()
+    )
+    assert "arXiv:2412.20496; Park, Lucini, Aarts, arXiv:2509.01349" in text
+    assert "arXiv:2407.16427" not in text
+    assert (
+        "of 3 points 1 have learnt, 1 keep the order of their start (1 frozen), 1 are carr" in text
+    )
+    assert "students learn up to s = 0.5, and keep their start from s = 128 on" in text
+    assert "`results/figures/diagram/regimes.png`" in text
+    assert "## Linear network with one hidden layer: the product of its layers" in text
+    assert "Dyson index of pairs, mean over pairs and runs" in text
+    report = audit.verify(plan)
+    assert not report.stale and not report.damaged
+    late = {"studies": {"diagram": dict(config["studies"]["diagram"])}}
+    late["studies"]["diagram"]["hyperparameters"] = students | {"burn_in": 10}
+    late["reproduction"] = {"phase_diagram": "diagram"}
+    with pytest.raises(ConfigError, match="a run of study 'diagram' has a burn_in; leave it out"):
+        Plan.from_config(late, Results(str(tmp_path)))
+
+
+def test_growth_and_drift_of_a_phase_diagram_are_judged_as_they_are():
+    row = {"width": 0.5, "agreeing": 1.0, "growth": 0.34, "growth_error": 0.01, "stopped": 0}
+    points = pd.DataFrame(
+        [
+            row | {"temperature": 0.1, "regime": "learnt", "drift": 2.0},
+            row | {"temperature": 0.2, "regime": "learnt", "drift": 0.5},
+            row | {"temperature": 2.0, "regime": "diverged", "drift": 0.1},
+            row | {"temperature": 8.0, "regime": "diverged", "drift": 0.1, "growth": 0.4},
+        ]
+    )
+    checks = phase_checks(points)
+    measured = {check.statement: check for check in checks}
+    (drift,) = [one for name, one in measured.items() if name.startswith("Drift against")]
+    assert "at 1 points, 1 of which have learnt; 3 of 4" in drift.measured and not drift.verdict
+    (heat,) = [one for name, one in measured.items() if name.startswith("a/B is")]
+    assert "0.2 over s = 0.5" in heat.measured
+    assert [check.verdict for check in checks[-2:]] == ["agrees", "differs"]

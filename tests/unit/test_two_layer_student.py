@@ -5,6 +5,7 @@ Statistical tests allow five standard errors with fixed seeds.
 
 import io
 import math
+import re
 from pathlib import Path
 
 import jsonschema
@@ -496,6 +497,37 @@ def test_the_configuration_of_the_phase_diagram_is_valid():
     assert min(run.replicas for run in runs) >= 10
     assert min(run.steps for run in runs) >= 10**6
     assert len(plan.runs) == sum(len(study.runs) for study in plan.studies.values())
+
+
+def test_snapshots_of_the_released_protocol_are_those_after_epoch_5000_k_plus_1():
+    """The study that stands as a comment in the configuration; an epoch has 1000 steps."""
+    text = (ROOT / "config" / "phase_diagram.yaml").read_text(encoding="utf-8")
+    commented = re.search(r"((?:^  # .*\n)+)", text[text.index("  # phase_released_long") :], re.M)
+    config = yaml.safe_load(text.replace(commented[1], commented[1].replace("  # ", "  ")))
+    assert len(config["studies"]["phase_released_long"]["sweep"]["learning_rate"]) == 12
+    runs = Plan.from_config(config).studies["phase_released_long"].runs
+    assert len(runs) == 144
+    expected = [0, *(1000 * (5000 * k + 1) for k in range(20))]
+    for run in runs:
+        assert run.snapshot_steps == run.frame_steps == expected
+        assert (run.data, run.training_batches, run.output_size) == ("shared", 1000, 1)
+    short = Plan.from_config(config).studies["phase_released"].runs[0]
+    assert short.snapshot_steps == [0, *(1000 * (50 * k + 1) for k in range(20))]
+
+
+@pytest.mark.parametrize("how", [KERNEL])
+def test_weights_are_kept_at_a_second_snapshot_that_is_late(how):
+    values = {"steps": 130, "snapshots": 4, "second_snapshot": 10, "replicas": 2}
+    h = configured(**values)
+    run = dysonflow.train("two_layer_student", values, progress=io.StringIO())
+    np.testing.assert_array_equal(run.step, [0, 10, 70, 130])
+    block = simulated(how, h, steps=10)
+    np.testing.assert_allclose(run.weights["W"][:, 1], block.layers()["W"], rtol=1e-12)
+    assert h.key != configured(**values | {"second_snapshot": 20}).key
+    assert "second_snapshot" in h.canonical()
+    for wrong in ({"second_snapshot": 129}, {"burn_in": 10}, {"snapshots": 2}):
+        with pytest.raises(ConfigError, match=r"second_snapshot = \d+: give a step after burn_in"):
+            configured(**values | wrong)
 
 
 @pytest.mark.parametrize(

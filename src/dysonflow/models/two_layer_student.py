@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 
+from dysonflow.errors import ConfigError
 from dysonflow.hyperparameters import Cost, Hyperparameters, planning_only, quantity
 from dysonflow.lazy import LazyModule
 from dysonflow.models.base import System
@@ -84,6 +85,37 @@ class TwoLayerStudentHyperparameters(Hyperparameters):
     """`fresh`: new inputs for every replica and step; `shared`: one training set for all."""
     training_batches: int = quantity(1000, unit="batches", ge=1)
     """Batches in the training set, gone through in order; without effect for `data: fresh`."""
+    second_snapshot: int = quantity(0, unit="SGD steps", ge=0)
+    """SGD step of the second snapshot, from which on they are evenly spaced up to `steps`; the
+    first stays at `burn_in`. 0: all are evenly spaced."""
+
+    @property
+    def snapshot_steps(self) -> list[int]:
+        """SGD step at which each snapshot is taken, ascending."""
+        if not self.second_snapshot:
+            return super().snapshot_steps
+        first, last = self.second_snapshot, int(self.steps)
+        later = max(self.snapshots - 2, 1)
+        evenly = [first + round(j * (last - first) / later) for j in range(self.snapshots - 1)]
+        return [int(self.burn_in), *evenly]
+
+    def check(self) -> None:
+        """Refuse a second snapshot that is not between the others."""
+        super().check()
+        if self.second_snapshot and not (
+            int(self.burn_in) < self.second_snapshot
+            and self.second_snapshot + self.snapshots - 2 <= int(self.steps)
+            and self.snapshots > 2
+        ):
+            raise ConfigError(
+                f"second_snapshot = {self.second_snapshot}: give a step after burn_in, and so "
+                f"early that the rest of {self.snapshots} snapshots, at least 3, fits before "
+                f"steps = {self.steps}; or 0"
+            )
+
+    def not_in_key(self) -> set[str]:
+        """A run whose snapshots are evenly spaced has the name that it always had."""
+        return super().not_in_key() | (set() if self.second_snapshot else {"second_snapshot"})
 
     def weight_shapes(self) -> list[tuple[str, int, int]]:
         """The student's W; the other layers are those of the teacher."""

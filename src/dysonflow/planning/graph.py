@@ -230,16 +230,19 @@ class Plan:
 
     def reproduction_inputs(self) -> Paths:
         """What the document that compares the results with the paper reads, by kind."""
-        still = [name for role, name in self.reproduction.items() if not ROLES[role].moves]
-        moving = [name for role, name in self.reproduction.items() if ROLES[role].moves]
+        of = {
+            kind: [name for role, name in self.reproduction.items() if ROLES[role].compares == kind]
+            for kind in ("fits", "increments", "phases")
+        }
         found = {
             kind: [path for name in names for path in self.run_files(name, kind)]
             for kind, names in (
-                *((kind, still) for kind in ("weights", "spectra", "fits")),
-                ("increments", moving),
+                *((kind, of["fits"]) for kind in ("weights", "spectra", "fits")),
+                ("increments", of["increments"]),
             )
         }
-        return found | {"scaling": [self.results.scaling(name) for name in still]}
+        found["phases"] = [path for one in of["phases"] for path in self.run_files(one, "weights")]
+        return found | {"scaling": [self.results.scaling(name) for name in of["fits"]]}
 
     def targets(self) -> list[str]:
         """What `rule all` asks for."""
@@ -322,7 +325,9 @@ class Plan:
             role: {
                 "study": self.studies[name].name,
                 "runs": [
-                    run.name for run in self.studies[name].runs if run.lags or not ROLES[role].moves
+                    run.name
+                    for run in self.studies[name].runs
+                    if run.lags or ROLES[role].compares != "increments"
                 ],
                 "figures": list(self.studies[name].figures),
             }
@@ -370,7 +375,7 @@ class Plan:
             yield Artifact(
                 self.results.document,
                 self.reproduction_params(),
-                _flat([inputs["fits"], inputs["scaling"], inputs["increments"]]),
+                _flat([inputs[kind] for kind in ("fits", "scaling", "increments", "phases")]),
             )
 
     def _of_run(self, run: Hyperparameters) -> Iterator[Artifact]:

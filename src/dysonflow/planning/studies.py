@@ -247,7 +247,10 @@ def _misplaced(reproduction: Mapping[str, str], studies: Mapping[str, Study]) ->
             yield f"{where}: there is no study {name!r}{did_you_mean(name, studies)}"
         elif studies[name].model != ROLES[role].model:
             yield f"{where}: study {name!r} must be of model {ROLES[role].model}"
-        elif ROLES[role].moves:
+        elif ROLES[role].compares == "phases":
+            if any(run.snapshot_steps[0] for run in studies[name].runs):
+                yield f"{where}: a run of study {name!r} has a burn_in; leave it out"
+        elif ROLES[role].compares == "increments":
             if not any(run.lags for run in studies[name].runs):
                 yield f"{where}: no run of study {name!r} has lags; give some"
         elif not studies[name].is_stationary:

@@ -1,4 +1,4 @@
-"""The statements of arXiv:2407.16427 against what was measured, as one document.
+"""The statements of the papers against what was measured, as one document.
 
 Every number in it is computed from tables of the workflow; the text around them is fixed.
 """
@@ -12,8 +12,9 @@ from dysonflow.report.reproduction.checks import FALSE_DISCOVERY_RATE, Check
 from dysonflow.report.reproduction.departures import departures
 from dysonflow.report.reproduction.motion import motion_checks
 from dysonflow.report.reproduction.overviews import cost_table, point_table, pull_table
+from dysonflow.report.reproduction.phases import phase_checks
 from dysonflow.report.reproduction.sections import SECTIONS
-from dysonflow.report.reproduction.study import MotionTables, StudyTables
+from dysonflow.report.reproduction.study import MotionTables, PhaseTables, StudyTables
 from dysonflow.report.roles import ROLES
 
 FIGURES = [
@@ -50,6 +51,13 @@ FIGURES = [
     ("teacher_student", "density of a pair with the closed form", ["block_density"]),
     ("shared_data", "scatter of runs on one training set", ["shared_data"]),
     ("semicircle", "density of 4, 16, 64 equal levels", ["semicircle"]),
+    ("linear_network", "density of the levels of the product", ["product/spectrum"]),
+    ("linear_network", "`<S>` of the product against its variable", ["product/mean_gap"]),
+    ("linear_network", "pulls of all quantities about theory", ["product/pulls"]),
+    ("phase_diagram", "loss, gradient, overlaps, singular values", ["phase_diagram"]),
+    ("phase_diagram", "regimes", ["regimes"]),
+    ("phase_diagram", "levels in time in each regime", ["regime_levels"]),
+    ("phase_diagram", "drift against diffusion of the singular values", ["drift_and_diffusion"]),
     *(
         (role, what, [name])
         for role in ("gaussian_rbm_motion", "teacher_student_motion")
@@ -71,7 +79,9 @@ class Table:
 
 
 def document(
-    studies: Mapping[str, StudyTables], moving: Mapping[str, MotionTables] | None = None
+    studies: Mapping[str, StudyTables],
+    moving: Mapping[str, MotionTables] | None = None,
+    phases: Mapping[str, PhaseTables] | None = None,
 ) -> list[str | Table]:
     """The whole document: paragraphs, headings marked as in Markdown, and tables.
 
@@ -81,14 +91,18 @@ def document(
         Role, one of `ROLES`, to study; sections of roles that are not there are left out.
     moving : mapping, optional
         Likewise of the roles whose increments are compared.
+    phases : mapping, optional
+        Likewise of those whose phases are.
     """
-    moving = moving or {}
-    everything: dict[str, StudyTables | MotionTables] = {**studies, **moving}
+    moving, phases = moving or {}, phases or {}
+    everything: dict[str, StudyTables | MotionTables | PhaseTables]
+    everything = {**studies, **moving, **phases}
+    papers = dict.fromkeys(ROLES[role].paper for role in everything)
     parts: list[str | Table] = [
         "# The paper against the results",
-        "Made by the rule `reproduction` from the tables of the studies; do not edit. `make "
-        "paper` makes it anew.",
-        "The statements are those of Aarts, Lucini, Park, arXiv:2407.16427. An error in "
+        "Made by the rule `reproduction` from the tables of the studies; do not edit. "
+        f"`make {'phase-diagram' if phases else 'paper'}` makes it anew.",
+        f"The statements are those of {'; '.join(papers)}. An error in "
         "parentheses is one standard error in the last digits, from whole replicas. No theory has "
         f"a free parameter. A number agrees with theory within {AGREES:g} errors and differs from "
         f"it beyond {DIFFERS:g}; a p-value is taken for the number of errors it is worth, the "
@@ -113,6 +127,14 @@ def document(
             "of the eigenvalues of W^T W. Mean and covariance of each step are those that theory "
             "gives for the weights at hand (docs/motion.md).",
             _checks(motion_checks(motion.increments)),
+        ]
+    for role, diagram in phases.items():
+        parts += [
+            f"## The phase diagram: {ROLES[role].text}",
+            "Points are runs at a/B and the width s of the start; their regimes are told apart by "
+            "thresholds that are ours (docs/phase_diagram.md), so that what has no error has no "
+            "verdict.",
+            _checks(phase_checks(diagram.points)),
         ]
     left = departures(studies)
     if left:
@@ -155,7 +177,8 @@ def document(
         "Core-seconds on the machine that made these results; a replica-step is one SGD step of "
         "one replica.",
         Table(
-            ["study", "runs", "replica-steps", "training", "spectra and fits"], cost_table(studies)
+            ["study", "runs", "replica-steps", "training", "spectra and fits"],
+            cost_table({**studies, **phases}),
         ),
     ]
 

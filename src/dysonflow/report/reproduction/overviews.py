@@ -7,7 +7,7 @@ import pandas as pd
 
 from dysonflow.analysis.fits import QUANTITIES
 from dysonflow.report.quoting import quote
-from dysonflow.report.reproduction.study import StudyTables
+from dysonflow.report.reproduction.study import PhaseTables, StudyTables
 
 
 def pull_table(studies: Mapping[str, StudyTables]) -> list[list[str]]:
@@ -58,7 +58,7 @@ def point_table(study: StudyTables) -> list[list[str]]:
     return rows
 
 
-def cost_table(studies: Mapping[str, StudyTables]) -> list[list[str]]:
+def cost_table(studies: Mapping[str, StudyTables | PhaseTables]) -> list[list[str]]:
     """Core-seconds of every study, from the files themselves."""
     rows = []
     for study in studies.values():

@@ -239,6 +239,42 @@ def _released(study: StudyTables) -> Iterator[tuple[str, list[Check | None]]]:
     yield ("Weights released by the authors", [*checks, *_surmise(study)])
 
 
+def _linear_network(study: StudyTables) -> Iterator[tuple[str, list[Check | None]]]:
+    product = study.of_layer("product")
+    laws, pairs, fits = product.laws, product.pairs, within_theory(product.fits)
+    yield (
+        "Linear network with one hidden layer: the product of its layers",
+        [
+            law("`<S>` against the variable sqrt(a/B ...) of its levels", laws, known.MEAN_GAP),
+            law("... extrapolated to zero noise", laws, known.MEAN_GAP_ZERO_NOISE),
+            law("`sqrt(pi) sigma` against the same", laws, known.SIGMA),
+            law("... extrapolated to zero noise", laws, known.SIGMA_ZERO_NOISE),
+            mean_gap_over_theory("`<S>` over the theory of the product", within_theory(pairs)),
+            squares(
+                "Centres of all blocks and runs about that theory",
+                fits["pull_centre"],
+                "scatter of the errors",
+            ),
+            *_surmise(product),
+        ],
+    )
+    for layer in ("W1", "W2"):
+        own = study.of_layer(layer)
+        inner = within_theory(own.pairs)
+        yield (
+            f"Linear network with one hidden layer: {layer}",
+            [
+                mean_gap_over_theory("`<S>` over the theory of the layer", inner),
+                squares(
+                    "Centres of all blocks and runs about that theory",
+                    within_theory(own.fits)["pull_centre"],
+                    "scatter of the errors",
+                ),
+                *_surmise(own),
+            ],
+        )
+
+
 SECTIONS: Mapping[str, Callable[[StudyTables], Iterator[tuple[str, list[Check | None]]]]] = {
     "gaussian_rbm": _gaussian_rbm,
     "gaussian_rbm_weak_noise": _weak_noise,
@@ -246,4 +282,5 @@ SECTIONS: Mapping[str, Callable[[StudyTables], Iterator[tuple[str, list[Check | 
     "shared_data": _shared_data,
     "semicircle": _semicircle,
     "released": _released,
+    "linear_network": _linear_network,
 }

@@ -1,7 +1,9 @@
 """A study as the document sees it: its tables, and what they cost."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -28,6 +30,28 @@ class MotionTables:
 
 
 @dataclass(frozen=True)
+class PhaseTables:
+    """A phase diagram as the document sees it.
+
+    Attributes
+    ----------
+    name : str
+        In the configuration.
+    points : pandas.DataFrame
+        One row per run, as of `phases.phase_tables`.
+    figures : sequence of str
+        Figures that it draws.
+    cost : pandas.DataFrame
+        As of `StudyTables`.
+    """
+
+    name: str
+    points: pd.DataFrame
+    figures: Sequence[str]
+    cost: pd.DataFrame
+
+
+@dataclass(frozen=True)
 class StudyTables:
     """A study as the document sees it.
 
@@ -50,6 +74,11 @@ class StudyTables:
     laws: pd.DataFrame
     figures: Sequence[str]
     cost: pd.DataFrame
+
+    def of_layer(self, layer: str) -> StudyTables:
+        """The same of one layer alone."""
+        fits, laws = (table[table["layer"] == layer] for table in (self.fits, self.laws))
+        return replace(self, fits=fits, laws=laws)
 
     @property
     def pairs(self) -> pd.DataFrame:
