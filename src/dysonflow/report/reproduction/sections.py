@@ -245,7 +245,7 @@ def _linear_network(study: StudyTables) -> Iterator[tuple[str, list[Check | None
     yield (
         "Linear network with one hidden layer: the product of its layers",
         [
-            law("`<S>` against the variable sqrt(a/B ...) of its levels", laws, known.MEAN_GAP),
+            law("`<S>` against sqrt(a epsilon^2 s / B), all points", laws, known.MEAN_GAP),
             law("... extrapolated to zero noise", laws, known.MEAN_GAP_ZERO_NOISE),
             law("`sqrt(pi) sigma` against the same", laws, known.SIGMA),
             law("... extrapolated to zero noise", laws, known.SIGMA_ZERO_NOISE),
