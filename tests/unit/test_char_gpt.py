@@ -2,14 +2,19 @@
 
 import io
 import math
+from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from dysonflow import models
 from dysonflow.errors import ConfigError, DivergedError
 from dysonflow.models import char_gpt
+from dysonflow.planning.graph import Plan
+from dysonflow.planning.reference import json_schema
 from dysonflow.simulation.base import Block
 from dysonflow.simulation.characters import MarkovSource, Text
 from dysonflow.simulation.ensemble import train_in_memory
@@ -303,3 +308,16 @@ def test_a_replica_that_diverges_is_named_with_layer_and_step():
     h = run_of(optimiser="sgd", learning_rate=1e30, dtype="float32")
     with pytest.raises(DivergedError, match=r"replica \d diverged at SGD step \d+: a weight of la"):
         train_in_memory(SYSTEM.simulation, h, log=io.StringIO())
+
+
+@pytest.mark.parametrize("name", ["transformer", "transformer_motion"])
+def test_the_configurations_of_the_transformer_are_valid(name):
+    path = Path(__file__).resolve().parents[2] / "config" / f"{name}.yaml"
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    jsonschema.validate(config, json_schema())
+    plan = Plan.from_config(config)
+    assert {run.optimiser for run in plan.runs.values()} > {"adamw"}
+    for run in plan.runs.values():
+        if name == "transformer_motion" and run.burn_in:
+            # The start is forgotten: weights decay within 1 / (learning_rate weight_decay) steps.
+            assert run.burn_in * run.learning_rate * run.weight_decay > 4
