@@ -66,6 +66,7 @@ def test_every_hyperparameter_changes_the_key(model):
         "initial_levels": [0, 1, 5],
         "initial_spectrum": [float(mode) / 3 for mode in range(10)],
         "activation": "relu",
+        "second_snapshot": 12,
     }
     for name, value in base.canonical().items():
         changed = base.canonical() | {
