@@ -409,7 +409,6 @@ def test_gradients_of_single_samples_are_those_of_a_plain_loop(folder, caplog, w
         simulation.h,
         simulation.data,
         _drawn_seed(NoiseStream(7, "ab", 0, *CPU_DOUBLE)),
-        CPU_DOUBLE[0],
     )
     drawn = [source.next() for _ in range(2)]
     inputs = [torch.cat(parts) for parts in zip(*(batch[0] for batch in drawn), strict=True)]

@@ -447,7 +447,7 @@ class TorchModuleSimulation(TorchSimulation):
         ConfigError
             If the module, its loss or its data have no gradients of single, independent samples.
         """
-        source = Batches(self.h, self.data, _drawn_seed(noise), noise.device)
+        source = Batches(self.h, self.data, _drawn_seed(noise))
         drawn: list[Batch] = []
         state = self.noise.state()
         with self._calling():

@@ -119,7 +119,7 @@ class Modules:
             or statistics over the batch: then its noise is not that of single samples.
         """
         self.module.train()
-        inputs, targets = batch
+        inputs, targets = self._carried(batch)
         parameters = {name: stack[replica].detach() for name, stack in self.parameters.items()}
         buffers = {name: stack[replica].clone() for name, stack in self.buffers.items()}
         together = self._gradient(parameters, buffers, inputs, targets)
