@@ -5,6 +5,7 @@ levels = dysonflow.spectra(run)
 fits = dysonflow.fit(run)
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
@@ -243,7 +244,9 @@ def gradient_noise(
     return pa.concat_tables([pa.table(part, schema=schema) for part in parts]).to_pandas()
 
 
-def bulk(run: Run, extras: Sequence[str] = ()) -> "pd.DataFrame":
+def bulk(
+    run: Run, extras: Sequence[str] = (), scale: float | Mapping[str, float] | None = None
+) -> "pd.DataFrame":
     """Bulk, outliers and spacings of the spectra of a run with large matrices.
 
     Parameters
@@ -252,6 +255,8 @@ def bulk(run: Run, extras: Sequence[str] = ()) -> "pd.DataFrame":
         The run.
     extras : sequence of str
         Some of `vectors`, `shuffled` and `truncated`, as in a study's `bulk`.
+    scale : float, or mapping of str to float, optional
+        Known scale of the noise, as a study's `bulk_scale`.
 
     Returns
     -------
@@ -261,17 +266,25 @@ def bulk(run: Run, extras: Sequence[str] = ()) -> "pd.DataFrame":
     Raises
     ------
     ConfigError
-        If no matrix is large enough, or an extra is unknown.
+        If no matrix is large enough, an extra is unknown, or a scale is none.
     """
     import pyarrow as pa
 
     from dysonflow.analysis.bulk import bulk_columns, bulk_schema
-    from dysonflow.analysis.bulk_scope import EXTRAS, SMALLEST_SIDE, layers_with_bulk
+    from dysonflow.analysis.bulk_scope import (
+        EXTRAS,
+        SMALLEST_SIDE,
+        known_scales,
+        layers_with_bulk,
+    )
     from dysonflow.analysis.spectra import eigenvalues
 
     unknown = [extra for extra in extras if extra not in EXTRAS]
     if unknown:
         raise ConfigError(f"extras = {unknown}: give some of {', '.join(EXTRAS)}")
+    given = scale.values() if isinstance(scale, Mapping) else [scale]
+    if not all(one is None or 0.0 < one < math.inf for one in given):
+        raise ConfigError(f"scale = {scale}: give a number > 0, or layers with one each")
     if not layers_with_bulk(run.hyperparameters):
         raise ConfigError(
             f"run {run.name}: no matrix whose shorter side is at least {SMALLEST_SIDE}; no bulk"
@@ -281,6 +294,7 @@ def bulk(run: Run, extras: Sequence[str] = ()) -> "pd.DataFrame":
         lambda layer: eigenvalues(run.weights[layer]),
         MemoryWeights(run),
         extras,
+        known_scales(run.hyperparameters, scale),
     )
     return pa.table(columns, schema=bulk_schema(type(run.hyperparameters))).to_pandas()
 

@@ -268,6 +268,7 @@ def bulk(
     hyperparameters: Mapping[str, Any],
     source: str,
     extras: Sequence[str],
+    scales: Mapping[str, float],
     spectra: str,
     weights: str,
     output: str,
@@ -281,13 +282,16 @@ def bulk(
     clock = Clock()
     run = _parse(model, hyperparameters)
     read = kinds.made_from([spectra, weights])
-    metadata = record(source, 0.0, **_said(run), extras=list(extras), made_from=read)
+    asked = {"extras": list(extras), "scales": dict(scales)}
+    metadata = record(source, 0.0, **_said(run), **asked, made_from=read)
     with (
         open_weights(weights) as file,
         table_writer(output, bulk_schema(type(run)), metadata) as writer,
     ):
         writer.write(
-            bulk_columns(run, lambda layer: read_eigenvalues(spectra, layer)[0], file, extras)
+            bulk_columns(
+                run, lambda layer: read_eigenvalues(spectra, layer)[0], file, extras, scales
+            )
         )
         metadata["seconds"] = clock.seconds
 

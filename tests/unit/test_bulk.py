@@ -129,6 +129,29 @@ def test_a_known_scale_is_taken_and_refuses_another():
     assert known.fit.p_value > FIVE_SIGMA > low.fit.p_value
 
 
+def test_with_a_known_scale_p_values_are_uniform_and_the_trace_is_tested():
+    spectra = wishart(np.random.default_rng(23), 120, 60, 400)
+    known = [fit_bulk(x, 120, 60, scale=1.0) for x in spectra]
+    assert known[0].fit.dof == fit_bulk(spectra[0], 120, 60).fit.dof + 1
+    largest = [one.p_above[0] if len(one.above) else one.next_above for one in known]
+    smallest = [one.p_below[0] if len(one.below) else one.next_below for one in known]
+    for p_values in (largest, smallest, [one.fit.p_value for one in known]):
+        assert kstest(p_values, "uniform").pvalue > FIVE_SIGMA
+    # 5 % is seven errors of a fitted scale, and then nearly all of them are refused.
+    error = fit_bulk(spectra[0], 120, 60).scale_error
+    for wrong in (1.0 - 7 * error, 1.0 + 7 * error):
+        refused = [fit_bulk(x, 120, 60, scale=wrong).fit.p_value < 1e-3 for x in spectra[:100]]
+        assert np.mean(refused) > 0.9
+
+
+@pytest.mark.parametrize("factor", [1e-3, 0.3, 3.0, 1e3])
+def test_a_known_scale_that_is_far_off_is_said_to_be_none(factor):
+    matrix = np.random.default_rng(4).normal(size=(50, 40))
+    row = describe(matrix, eigenvalues(matrix), scale=factor)
+    assert row["scale"] == factor and row["is_scale_known"]
+    assert "no Marchenko-Pastur bulk" in row["flag"] and "hardly a bulk" in row["flag"]
+
+
 @pytest.mark.parametrize("times", [1.7, 4.0])
 def test_a_planted_signal_is_found_with_its_strength(times, calibration):
     rng = np.random.default_rng(8)
@@ -379,6 +402,61 @@ def test_two_studies_share_what_they_ask_for(stack, tmp_path):
     config = {"studies": {"a": STUDY | {"bulk": ["vectors"]}, "b": STUDY | {"bulk": ["truncated"]}}}
     plan = Plan.from_config(config, Results(str(tmp_path)))
     assert list(plan.bulk.values()) == [("vectors", "truncated")]
+
+
+def test_a_known_scale_is_given_by_number_or_by_layer(stack, tmp_path):
+    plan = plan_of(tmp_path, bulk=["shuffled"], bulk_scale={"wid*": 1.0, "*": 3.0}, figures=[])
+    (run,) = plan.runs.values()
+    assert plan.bulk_scales == {run.name: {"wide": 1.0, "square": 3.0}}
+    make(plan)
+    report = audit.verify(plan)
+    assert not (report.stale or report.damaged or report.missing)
+    table = dysonflow.read_bulk(tmp_path, study=None)
+    start = table[(table["step"] == 0) & (table["matrix"] == "weights")]
+    known = start.groupby("layer")
+    assert known["is_scale_known"].all().all()
+    assert (known["scale_error"].max() == 0.0).all()
+    assert known["scale"].unique().explode().to_dict() == {"wide": 1.0, "square": 3.0}
+    p_values = start.set_index(["layer", "pooled"])["bulk_p_value"]
+    assert (p_values["wide"] > FIVE_SIGMA).all() and (p_values["square"] < FIVE_SIGMA).all()
+    # The noise of the shuffled matrix is not that of the start.
+    assert not table[table["matrix"] == "shuffled"]["is_scale_known"].any()
+    trained = dysonflow.train("stack", STUDY["hyperparameters"])
+    memory = dysonflow.bulk(trained, ["shuffled"], {"wid*": 1.0, "*": 3.0})
+    pd.testing.assert_frame_equal(memory, table, check_dtype=False)
+    with pytest.raises(ConfigError, match="scale = 0.*give a number > 0"):
+        dysonflow.bulk(trained, scale=0.0)
+    other = plan_of(tmp_path, bulk_scale=2.0, figures=[])
+    assert other.bulk_scales[run.name] == {"wide": 2.0, "square": 2.0}
+    assert audit.verify(other).stale
+
+
+@pytest.mark.parametrize(
+    ("study", "words"),
+    [
+        ({"bulk_scale": 0}, r"bulk_scale = 0: give a number > 0, or names or patterns of layers"),
+        ({"bulk_scale": {"wide": "x"}}, r"bulk_scale = \{'wide': 'x'\}: give a number > 0"),
+        ({"bulk_scale": True}, "bulk_scale = True: give a number > 0"),
+        ({"bulk_scale": {"wyde": 1}}, r"bulk_scale: 'wyde' is no layer with a bulk.*mean wide\?"),
+        (
+            {"bulk_scale": 1, "bulk": "none"},
+            "bulk_scale = 1.0: no matrix .* or the study says bulk",
+        ),
+    ],
+)
+def test_a_scale_that_cannot_be_used_is_named(stack, tmp_path, study, words):
+    with pytest.raises(ConfigError, match=words) as caught:
+        plan_of(tmp_path, **study)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_two_studies_of_one_run_have_one_scale(stack):
+    config = {"studies": {"a": STUDY | {"bulk_scale": 1.0}, "b": STUDY}}
+    with pytest.raises(ConfigError, match="study 'b': bulk_scale: run .* of study 'a' too, with"):
+        Plan.from_config(config)
+    config["studies"]["b"] = STUDY | {"bulk": "none"}
+    (scales,) = Plan.from_config(config).bulk_scales.values()
+    assert scales == {"wide": 1.0, "square": 1.0}
 
 
 def test_no_column_of_the_bulk_is_a_hyperparameter():

@@ -239,6 +239,7 @@ rule bulk:
     params:
         hyperparameters=of_run("bulk", "hyperparameters"),
         extras=of_run("bulk", "extras"),
+        scales=of_run("bulk", "scales"),
         source=of_run("bulk", "source"),
     message:
         "bulk of {wildcards.model} {wildcards.run}"

@@ -7,7 +7,8 @@ are for those who ask for them.
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -74,6 +75,7 @@ BULK_FIELDS = [
     ],
     pa.field("aspect_ratio", pa.float64(), False),
     *[pa.field(name, pa.int64()) for name in COUNTS],
+    pa.field("is_scale_known", pa.bool_(), False),
     pa.field("bulk_chi2", pa.float64()),
     pa.field("bulk_dof", pa.int64()),
     *[
@@ -130,6 +132,7 @@ def bulk_columns(
     spectrum_of: Callable[[str], np.ndarray],
     weights: WeightsInTime,
     extras: Sequence[str] = (),
+    scales: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """Columns of the bulk of all large layers of a run.
 
@@ -143,6 +146,8 @@ def bulk_columns(
         The matrices they are of.
     extras : sequence of str
         Some of `EXTRAS`.
+    scales : mapping, optional
+        Layer to the standard deviation of an entry of its noise, where it is known.
 
     Returns
     -------
@@ -165,6 +170,7 @@ def bulk_columns(
                     snapshot,
                     extras,
                     tested,
+                    (scales or {}).get(layer),
                 )
             )
             rows += found
@@ -191,6 +197,7 @@ def _rows(
     snapshot: int,
     extras: Sequence[str],
     tested: int,
+    scale: float | None,
 ) -> Iterator[dict[str, Any]]:
     """Rows of one snapshot of a layer, which is given by its name and number."""
     layer, number = named
@@ -207,18 +214,42 @@ def _rows(
                 "step": int(weights.step[snapshot]),
             }
             own = spectrum[replica, snapshot]
-            yield {**place, "matrix": WEIGHTS, **describe(matrix, own, extras, tested)}
+            yield {**place, "matrix": WEIGHTS, **describe(matrix, own, extras, tested, scale)}
             if SHUFFLED in extras:
                 key = (number, replica, snapshot, SHUFFLE)
                 seed = np.random.SeedSequence([h.seed, int(h.key, 16)], spawn_key=key)
                 other = np.random.default_rng(seed).permutation(matrix.ravel())
                 other = other.reshape(matrix.shape)
                 values = eigenvalues(other)
+                # What was signal is noise now, so that its scale is not the known one.
                 yield {**place, "matrix": SHUFFLED, **describe(other, values, extras, tested)}
 
 
+@dataclass(frozen=True)
+class Moments:
+    """What the entries of a matrix are like, the means of rows and columns taken away.
+
+    Attributes
+    ----------
+    variance : float
+        Mean square.
+    excess_kurtosis : float
+        Mean of the fourth powers over the square of the variance, minus 3.
+    largest : float
+        Largest size of one.
+    """
+
+    variance: float
+    excess_kurtosis: float
+    largest: float
+
+
 def describe(
-    matrix: np.ndarray, spectrum: np.ndarray, extras: Sequence[str] = (), tested: int = 1
+    matrix: np.ndarray,
+    spectrum: np.ndarray,
+    extras: Sequence[str] = (),
+    tested: int = 1,
+    scale: float | None = None,
 ) -> dict[str, Any]:
     """All columns about one matrix.
 
@@ -232,6 +263,8 @@ def describe(
         Some of `EXTRAS`.
     tested : int
         Matrices among which this one is, for the corrected number of outliers.
+    scale : float, optional
+        Standard deviation of an entry of the noise, where it is known.
     """
     rows, columns = matrix.shape
     levels = spectrum[max(columns - rows, 0) :]
@@ -243,6 +276,7 @@ def describe(
         "aspect_ratio": min(rows, columns) / max(rows, columns),
         "zero_rows": zero_rows,
         "zero_columns": zero_columns,
+        "is_scale_known": scale is not None,
         "flag": "",
         **{name: [] for name in LISTS},
         **vars(matrix_norms(np.sqrt(levels))),
@@ -251,27 +285,51 @@ def describe(
         return row | {"flag": "all weights are zero"}
     sides = rows - zero_rows, columns - zero_columns
     entries = matrix if sides == matrix.shape else matrix[kept_rows][:, kept_columns]
-    variance, row["excess_kurtosis"], largest = moments(entries)
     row |= _of_tail(levels, TRUNCATED in extras)
     # Of zeros only those count here that rows and columns of zeros do not make.
-    levels, (shorter, longer) = levels[-min(sides) :], sorted(sides)
+    own, found = describe_levels(levels[-min(sides) :], sides, moments(entries), tested, scale)
+    if found is not None and VECTORS in extras:
+        own |= _of_vectors(matrix, found)
+    return row | own
+
+
+def describe_levels(
+    levels: np.ndarray,
+    sides: tuple[int, int],
+    entries: Moments,
+    tested: int = 1,
+    scale: float | None = None,
+) -> tuple[dict[str, Any], NoiseBulk | None]:
+    """Columns that follow from the eigenvalues and the moments of the entries, and the bulk.
+
+    Parameters
+    ----------
+    levels : np.ndarray
+        Eigenvalues of W^T W or W W^T, ascending, as many as the shorter side.
+    sides : tuple of int
+        Of W without its rows and columns of zeros.
+    entries : Moments
+        Of W without them.
+    tested, scale
+        As of `describe`.
+    """
+    row: dict[str, Any] = {"excess_kurtosis": entries.excess_kurtosis}
+    shorter, longer = sorted(sides)
     try:
-        found = fit_bulk(levels, longer, shorter, row["excess_kurtosis"])
-        if found.law.scale**2 < LEAST_NOISE * variance:
+        found = fit_bulk(levels, longer, shorter, entries.excess_kurtosis, scale)
+        if found.law.scale**2 < LEAST_NOISE * entries.variance:
             # The entries are mostly signal, and their kurtosis is not that of the noise.
-            found = fit_bulk(levels, longer, shorter)
+            found = fit_bulk(levels, longer, shorter, scale=scale)
     except ValueError as error:
-        return row | {"flag": str(error)}
-    row["largest_entry"] = largest / spiked.threshold(longer, shorter, found.law.scale)
+        return row | {"flag": str(error)}, None
+    row["largest_entry"] = entries.largest / spiked.threshold(longer, shorter, found.law.scale)
     row |= _of_fit(found, tested) | _of_spacings(found)
-    if VECTORS in extras:
-        row |= _of_vectors(matrix, found)
     row["flag"] = "; ".join(_doubts(row, found))
-    return row
+    return row, found
 
 
-def moments(matrix: np.ndarray) -> tuple[float, float, float]:
-    """Variance and excess kurtosis of the entries of a matrix, and the largest size of one.
+def moments(matrix: np.ndarray) -> Moments:
+    """Moments of the entries of a matrix.
 
     Of what is left when the means of its rows and columns are taken away, which are no noise.
     """
@@ -287,8 +345,8 @@ def moments(matrix: np.ndarray) -> tuple[float, float, float]:
         fourth += float(np.vdot(square, square))
     variance = second / matrix.size
     if not variance > 0:
-        return 0.0, 0.0, math.sqrt(largest)
-    return variance, fourth / matrix.size / variance**2 - 3.0, math.sqrt(largest)
+        return Moments(0.0, 0.0, math.sqrt(largest))
+    return Moments(variance, fourth / matrix.size / variance**2 - 3.0, math.sqrt(largest))
 
 
 def _of_tail(levels: np.ndarray, with_truncated: bool) -> dict[str, Any]:
@@ -404,7 +462,7 @@ def _pooled(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """
     first = rows[0]
     names = ("layer", "matrix", "snapshot", "step", "matrix_rows", "matrix_columns", "aspect_ratio")
-    row: dict[str, Any] = {name: first[name] for name in names}
+    row: dict[str, Any] = {name: first[name] for name in (*names, "is_scale_known")}
     row |= {"pooled": OVER_REPLICAS, "matrices": len(rows), **{name: [] for name in LISTS}}
     sums = ("zero_rows", "zero_columns", "tail_levels", "bulk_chi2", "bulk_dof", *COUNTS)
     outliers = [f"outliers_{side}{end}" for side in SIDES for end in ("", "_corrected")]

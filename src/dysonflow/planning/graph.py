@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any, Self
 
 from dysonflow import models
-from dysonflow.analysis.bulk_scope import EXTRAS, layers_with_bulk
+from dysonflow.analysis.bulk_scope import EXTRAS, known_scales, layers_with_bulk
 from dysonflow.artifacts import kinds
 from dysonflow.hyperparameters import Hyperparameters
 from dysonflow.planning import sources
@@ -117,6 +117,16 @@ class Plan:
         return {
             name: tuple(extra for extra in EXTRAS if extra in asked)
             for name, asked in found.items()
+        }
+
+    @cached_property
+    def bulk_scales(self) -> dict[str, dict[str, float]]:
+        """Names of the runs whose bulk is described, and the known scales of their layers."""
+        return {
+            run.name: known_scales(run, study.bulk_scale)
+            for study in self.studies.values()
+            for run in study.runs
+            if study.bulk is not None and run.name in self.bulk
         }
 
     @cached_property
@@ -269,12 +279,13 @@ class Plan:
 
     def run_params(self, stage: str, run: Hyperparameters) -> dict[str, Any]:
         """Parameters of a stage of a run."""
-        asked = {"extras": list(self.bulk[run.name])} if stage == "bulk" else {}
-        return {
-            "hyperparameters": run.canonical(),
-            "source": sources.source(stage, run.MODEL),
-            **asked,
-        }
+        params = {"hyperparameters": run.canonical(), "source": sources.source(stage, run.MODEL)}
+        if stage == "bulk":
+            params |= {
+                "extras": list(self.bulk[run.name]),
+                "scales": self.bulk_scales[run.name],
+            }
+        return params
 
     def scaling_params(self, study: str) -> dict[str, Any]:
         """Parameters of the laws of a study."""

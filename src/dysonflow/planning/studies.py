@@ -1,18 +1,20 @@
 """From the configuration to studies and runs; every mistake is found before any job starts."""
 
 import itertools
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from dysonflow import models, theory
-from dysonflow.analysis.bulk_scope import SMALLEST_SIDE, layers_with_bulk
+from dysonflow.analysis.bulk_scope import SMALLEST_SIDE, known_scales, layers_with_bulk
 from dysonflow.errors import ConfigError
 from dysonflow.hyperparameters import Hyperparameters
+from dysonflow.readers.names import matches
 from dysonflow.report import figures
 from dysonflow.report.figures import Style
 from dysonflow.report.roles import ROLES
@@ -25,6 +27,7 @@ NAME_PATTERN = r"[A-Za-z][A-Za-z0-9_]*"
 RUN_PATTERN = r"[A-Za-z0-9_.+-]+"
 ENDLESS = r"(.+)\1{19}$"
 """What Snakemake takes for a wildcard that grows without end."""
+Scale = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 MARKUP = "<[A-Za-z/!?]"
 """Beginning of what a browser takes for more than text."""
 LARGEST = 2**63 - 1
@@ -58,11 +61,30 @@ class StudyConfig(BaseModel):
     """Bulk, outliers and spacings of the spectra of matrices whose shorter side is at least 32; a
     list asks for more: `vectors` (delocalisation of the singular vectors), `shuffled` (all columns
     for the matrix with its elements shuffled), `truncated` (a power law with a cut-off)."""
+    bulk_scale: Scale | dict[str, Scale] | None = None
+    """Standard deviation of the entries of the noise, in the unit of the weights, where it is
+    known, as that of the start of training: a number for all layers, or names and patterns of
+    layers to numbers, of which the first that fits a layer counts. By default it is fitted."""
     keep_weights: bool = True
     """`false`: weights are deleted once spectra, fits and figures are made of them. Another theory,
     or another analysis of the weights, then means to train again."""
     small_noise: float | None = Field(default=None, gt=0)
     """Largest learning_rate / batch_size of the runs in the laws named `..._small_noise`."""
+
+    @field_validator("bulk_scale", mode="before")
+    @classmethod
+    def _positive(cls, given: Any) -> Any:
+        scales = list(given.values()) if isinstance(given, Mapping) else [given]
+        for scale in scales if given is not None else ():
+            try:
+                is_scale = not isinstance(scale, bool) and 0.0 < float(scale) < math.inf
+            except (TypeError, ValueError):
+                is_scale = False
+            if not is_scale:
+                raise ValueError(
+                    "give a number > 0, or names or patterns of layers with a number > 0 each"
+                )
+        return given
 
 
 class Config(BaseModel):
@@ -114,6 +136,8 @@ class Study:
         What is asked for of the bulk beyond the default; None if there is to be none.
     figure_style : str
         What figures are drawn for: `screen`, or `column` of a journal.
+    bulk_scale : float, or mapping of str to float, or None
+        Known scale of the noise: of all layers, or by names and patterns of layers.
     """
 
     name: str
@@ -124,6 +148,7 @@ class Study:
     small_noise: float | None
     figure_style: str = "screen"
     bulk: tuple[str, ...] | None = ()
+    bulk_scale: float | Mapping[str, float] | None = None
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -231,10 +256,26 @@ def load_studies(config: Mapping[str, Any]) -> dict[str, Study]:
             found[name] = _expand(name, content)
         except ConfigError as error:
             problems += [f"study {name!r}: {line}" for line in str(error).splitlines()]
+    problems += _two_scales(found) if not problems else []
     problems += _misplaced(load_config(config).reproduction, found) if not problems else []
     if problems:
         raise ConfigError("\n".join(problems))
     return found
+
+
+def _two_scales(studies: Mapping[str, Study]) -> Iterator[str]:
+    """Runs whose bulk two studies would test against different scales."""
+    seen: dict[str, tuple[str, dict[str, float]]] = {}
+    for name, study in studies.items():
+        for run in study.runs if study.bulk is not None else ():
+            scales = known_scales(run, study.bulk_scale)
+            other, known = seen.setdefault(run.name, (name, scales))
+            if known != scales:
+                yield (
+                    f"study {name!r}: bulk_scale: run {run.name} is one of study {other!r} too, "
+                    "with another scale; give both the same, or one of them bulk: none"
+                )
+                break
 
 
 def _misplaced(reproduction: Mapping[str, str], studies: Mapping[str, Study]) -> Iterator[str]:
@@ -269,7 +310,8 @@ def _describe(problem: Any) -> str:
         return f"{where}{key}: unknown key{did_you_mean(key, fields)}"
     if problem["type"] == "missing":
         return f"{where}{key}: missing"
-    return f"{where}{key} = {problem['input']!r}: {problem['msg']}"
+    why = str(problem["msg"]).removeprefix("Value error, ")
+    return f"{where}{key} = {problem['input']!r}: {why}"
 
 
 def grid(sweep: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -334,6 +376,7 @@ def _expand(name: str, content: StudyConfig) -> Study:
     has_bulk = content.bulk != "none" and any(map(layers_with_bulk, runs))
     if content.figures == "auto" and has_bulk:
         wanted = [*wanted, *figures.BULK]
+    problems += _unused_scales(content, runs, has_bulk)
     for figure in wanted:
         if figure not in known:
             problems.append(f"figures: {figure!r}: unknown figure{did_you_mean(figure, known)}")
@@ -388,6 +431,7 @@ def _expand(name: str, content: StudyConfig) -> Study:
         {"auto": (), "none": None}[content.bulk]
         if isinstance(content.bulk, str)
         else tuple(content.bulk),
+        content.bulk_scale,
     )
     if len(study.layers) > 1:
         several = [
@@ -398,6 +442,27 @@ def _expand(name: str, content: StudyConfig) -> Study:
         several = list(dict.fromkeys(several))
         study = replace(study, figures=tuple(several))
     return study
+
+
+def _unused_scales(
+    content: StudyConfig, runs: Sequence[Hyperparameters], has_bulk: bool
+) -> Iterator[str]:
+    """Known scales of what has no bulk."""
+    if content.bulk_scale is None:
+        return
+    if not has_bulk:
+        yield (
+            f"bulk_scale = {content.bulk_scale}: no matrix has a shorter side of {SMALLEST_SIDE} "
+            "or more, or the study says bulk: none; leave it out"
+        )
+    elif isinstance(content.bulk_scale, dict):
+        layers = dict.fromkeys(layer for run in runs for layer in layers_with_bulk(run))
+        for name in content.bulk_scale:
+            if not any(matches(layer, name) for layer in layers):
+                yield (
+                    f"bulk_scale: {plain(name)!r} is no layer with a bulk"
+                    f"{did_you_mean(name, layers)}"
+                )
 
 
 def _unfit_values(run: Hyperparameters) -> Iterator[str]:

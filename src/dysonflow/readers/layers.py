@@ -6,7 +6,6 @@ and values that stand in one tensor are taken apart. All else is left out, each 
 reason.
 """
 
-import fnmatch
 import hashlib
 import math
 import re
@@ -19,6 +18,7 @@ import numpy as np
 from dysonflow.errors import ConfigError
 from dysonflow.readers import arrays
 from dysonflow.readers.checkpoints import Checkpoint, Tensor
+from dysonflow.readers.names import matches
 from dysonflow.wording import did_you_mean, plain
 
 Fused = Literal["by_name", "whole", "rows", "columns", "interleaved"]
@@ -178,13 +178,13 @@ def choose(checkpoint: Checkpoint, rules: Rules) -> tuple[list[Layer], list[Line
     twins = _Twins()
     pairs = _adapters(checkpoint.tensors) if rules.lora != "factors" else {}
     for tensor in checkpoint.tensors:
-        chosen = [pattern for pattern in rules.patterns if _matches(pattern, tensor.name)]
+        chosen = [pattern for pattern in rules.patterns if matches(tensor.name, pattern)]
         is_named = bool({tensor.name, _layer_name(tensor.name)} & set(rules.patterns))
         why_not = tensor.why_not or _unfit(tensor, names, is_named)
         found = [] if why_not else list(_layers_in(tensor, rules, pairs))
         kept = []
         for layer, how in found:
-            by_layer = [one for one in rules.patterns if _matches(one, layer.name)]
+            by_layer = [one for one in rules.patterns if matches(layer.name, one)]
             matched |= dict.fromkeys(chosen + by_layer, "")
             if not rules.patterns or chosen or by_layer:
                 kept.append((layer, how))
@@ -510,10 +510,6 @@ class _Twins:
 
 
 # --- names ----------------------------------------------------------------------------------------
-
-
-def _matches(pattern: str, name: str) -> bool:
-    return pattern == name or fnmatch.fnmatchcase(name, pattern)
 
 
 def _layer_name(tensor: str) -> str:

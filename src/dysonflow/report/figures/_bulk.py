@@ -86,6 +86,12 @@ class BulkData:
         end = len(values) - above
         return values[: end - inside], values[end - inside : end], values[end:]
 
+    @property
+    def scale(self) -> str:
+        """Where the scale of the noise is from, in a word."""
+        known = set(self.table["is_scale_known"])
+        return {True: "known", False: "fitted"}[known.pop()] if len(known) == 1 else "given"
+
     def title(self, shown: Sequence[str] | None = None) -> str:
         """What is shown, for a caption."""
         several = "" if len(self.data.runs) == 1 else f", run ``{self.run.name}``"

@@ -8,6 +8,11 @@ from dysonflow.report.figures._study import Drawing, StudyData, colours, curve
 
 LAYERS = 4
 BINS = 40
+SCALES = {
+    "fitted": "scale of maximum likelihood",
+    "known": "known scale",
+    "given": "scale known, or of maximum likelihood",
+}
 AXES = (r"eigenvalue $x$ of $W^T W$", "levels per unit")
 
 
@@ -35,7 +40,9 @@ def draw(data: StudyData) -> Drawing:
                 curve(layer, "above", above, np.nan),
                 curve(layer, "edges", [low, high], np.nan),
             ]
-            left.plot(grid, density, color="black", lw=1.2, label="Marchenko-Pastur, fitted scale")
+            left.plot(
+                grid, density, color="black", lw=1.2, label=f"Marchenko-Pastur, {bulk.scale} scale"
+            )
             ends = (min(below.min(initial=low), inside.min()), max(above.max(initial=high), high))
             wide = np.geomspace(max(ends[0], 1e-6 * ends[1]), 1.05 * ends[1], BINS + 1)
             whole = np.concatenate([below, inside, above])
@@ -70,7 +77,7 @@ def draw(data: StudyData) -> Drawing:
         legend_above(figure, list(found.values()), list(found), 4)
     caption = (
         f"Spectrum of {bulk.title(layers)}, at SGD step {bulk.steps[-1]}: the bulk on linear axes, "
-        "all levels on logarithmic ones. Black: Marchenko-Pastur law, scale of maximum likelihood. "
+        "all levels on logarithmic ones. Black: Marchenko-Pastur law, {SCALES[bulk.scale]}. "
         "p: test of the law by its Chebyshev modes."
     )
     numbers = numbers or [curve("none", "none", [], [])]
