@@ -60,7 +60,7 @@ def draw(data: StudyData) -> Drawing:
         handles, labels = panels[0, 0].get_legend_handles_labels()
         legend_above(figure, handles, labels, 2)
     caption = (
-        f"Largest singular values and the bulk between its edges ({bulk.scale} scale) against the step: "
-        f"{bulk.title(layers)}."
+        f"Largest singular values and the bulk between its edges ({bulk.scale} scale) against the "
+        f"step: {bulk.title(layers)}."
     )
     return Drawing(figure, caption, numbers, {"": AXES}, shows_all_layers=True)
