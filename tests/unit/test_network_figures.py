@@ -7,6 +7,9 @@ import pytest
 
 from dysonflow import models, stages
 from dysonflow.artifacts.weights import write_weights
+from dysonflow.report.figures import singular_values, spacing_ratios
+from dysonflow.report.figures._bulk import short
+from dysonflow.report.figures._layers import some_of
 from dysonflow.report.figures._study import StudyData, draw_figure
 from dysonflow.report.figures.outlier_times import edges, leaving
 from dysonflow.report.figures.spacing_ratios import mean_ratios
@@ -85,3 +88,22 @@ def test_all_layers_with_three_levels_have_a_panel_of_ratios(study):
     drawing = draw_figure("spacing_ratios", study, {})
     assert {table["panel"].iloc[0] for table in drawing.numbers} == set(study.runs[0].layers())
     assert "chi2" in drawing.caption and "for 6 layers" in drawing.caption
+
+
+@pytest.mark.parametrize(
+    ("name", "module"), [("singular_values", singular_values), ("spacing_ratios", spacing_ratios)]
+)
+def test_of_many_layers_some_are_drawn_and_the_caption_says_so(study, monkeypatch, name, module):
+    layers = list(study.runs[0].layers())
+    assert "layers, spread evenly" not in draw_figure(name, study, {}).caption
+    monkeypatch.setattr(module, "MOST_LAYERS", 3)
+    drawing = draw_figure(name, study, {})
+    assert f"Drawn are 3 of {len(layers)} layers, spread evenly" in drawing.caption
+    shown = [panel for panel in drawing.figure.axes if panel.get_visible() and panel.lines]
+    assert len(shown) == 3
+    assert some_of(layers, 3)[0] == layers[0] and some_of(layers, 3)[-1] == layers[-1]
+
+
+def test_a_long_name_of_a_layer_is_cut_where_a_part_begins():
+    assert short("transformer.h.10.attn.q_proj", 20) == "..h.10.attn.q_proj"
+    assert short("fc1") == "fc1" and short("a" * 40, 20) == f"..{'a' * 18}"

@@ -27,6 +27,7 @@ from dysonflow.planning.graph import Plan
 from dysonflow.planning.studies import load_studies
 from dysonflow.readers import arrays
 from dysonflow.readers.discovery import find_pattern
+from dysonflow.report import figures
 from dysonflow.report.figures.spectrum import even_bins
 
 CHECKPOINTS = models.hyperparameters_of("checkpoints")
@@ -680,6 +681,28 @@ def test_the_commands_show_and_write_what_is_there(folder, capsys):
         assert cli.main(arguments) == 2
         assert len(capsys.readouterr().err.splitlines()) == 1
     assert not Path("c.yaml").exists()
+
+
+def test_a_large_network_gets_figures_of_all_layers_at_once(folder):
+    for step in (1, 2):
+        tensors = {f"h.{k}.weight": normal(40, 36, seed=k + 10 * step) for k in range(3)}
+        save(f"net/{step}.safetensors", tensors | {"head.weight": normal(4, 40, seed=step)})
+    values = {"path": "net/{snapshot}.safetensors"}
+    config = {"studies": {"own": {"model": "checkpoints", "hyperparameters": values}}}
+    # No figure of each large layer: a network has hundreds.
+    expected = ["head/spectrum", *figures.BULK]
+    assert sorted(load_studies(config)["own"].figures) == sorted(expected)
+    config["studies"]["own"]["figures"] = ["spectrum"]
+    drawn = load_studies(config)["own"].figures
+    assert sorted(drawn) == ["h.0/spectrum", "h.1/spectrum", "h.2/spectrum", "head/spectrum"]
+    for path, wanted in (
+        ("net", [*figures.BULK, "singular_values"]),
+        ("net/1.safetensors", figures.BULK_ONCE),
+    ):
+        assert cli.main(["init", path, "--output", f"{len(wanted)}.yaml", "--study", "own"]) == 0
+        written = yaml.safe_load(Path(f"{len(wanted)}.yaml").read_text(encoding="utf-8"))
+        assert written["studies"]["own"]["figures"] == list(wanted)
+        load_studies(written)
 
 
 def test_what_is_not_given_does_not_tell_fits_apart():

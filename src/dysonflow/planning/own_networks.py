@@ -8,11 +8,13 @@ from typing import Any
 
 import yaml
 
+from dysonflow.analysis.bulk_scope import SMALLEST_SIDE
 from dysonflow.errors import ConfigError
 from dysonflow.models.checkpoints import CheckpointHyperparameters, Held
 from dysonflow.planning.studies import LONGEST_NAME, load_studies
 from dysonflow.readers.discovery import find_pattern
 from dysonflow.readers.layers import Line
+from dysonflow.report import figures
 from dysonflow.wording import plain
 
 
@@ -141,14 +143,29 @@ def study(found: Look, name: str, file: str) -> str:
     values = {"path": found.pattern, **found.values}
     content = {"model": "checkpoints", "keep_weights": False, "hyperparameters": values}
     config = {"studies": {name: content}}
-    load_studies(config)
+    drawn = _figures(found.held)
+    load_studies({"studies": {name: content | ({"figures": drawn} if drawn else {})}})
     text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=1000)
     text = text.replace("keep_weights: false\n", f"keep_weights: false  # {KEPT}\n", 1)
+    if drawn:
+        listed = f"    figures: [{', '.join(drawn)}]\n    # {DRAWN}\n"
+        text = text.replace("    hyperparameters:\n", f"{listed}    hyperparameters:\n", 1)
     layers = "" if "layers" in values else LAYERS.format(example=found.held.layers[0].name)
     rates = "" if "learning_rate" in values else RATES
     return f"# {found.summary}.\n#   snakemake --cores 2 --configfile {file}\n{text}{layers}{rates}"
 
 
+def _figures(held: Held) -> list[str]:
+    """Figures that show a whole network at once; none where all of its matrices are small."""
+    large = [min(layer.rows, layer.columns) >= SMALLEST_SIDE for layer in held.layers]
+    if not any(large):
+        return []
+    if held.snapshots == 1:
+        return list(figures.BULK_ONCE)
+    return [*figures.BULK, *(() if all(large) else ("singular_values",))]
+
+
+DRAWN = "one each for the network; `spectrum` and `outlier_times` would be one for each layer"
 KEPT = "the files are there anyway: the copy of their weights is deleted after use"
 LAYERS = """\
       # All matrices are read, `dysonflow layers` lists them; or names and patterns of some:

@@ -54,7 +54,8 @@ class StudyConfig(BaseModel):
     """A grid (hyperparameter: list of values), or a list of grids and single points."""
     figures: list[str] | Literal["auto"] = "auto"
     """Figures to draw; `auto`: all that fit a stationary study, or its spectrum alone where theory
-    does not say which levels there are."""
+    does not say which levels there are, and those of the bulk of large matrices; of a study with
+    several layers these take the place of the spectrum."""
     figure_style: Style = "screen"
     """`column`: one column of a journal, 3.4 inches wide, with text of 6 and 7 points."""
     bulk: Literal["auto", "none"] | list[Literal["vectors", "shuffled", "truncated"]] = "auto"
@@ -439,6 +440,10 @@ def _expand(name: str, content: StudyConfig) -> Study:
             for figure in wanted
             for layer in study.layers
         ]
+        if content.figures == "auto" and not fitted and has_bulk:
+            # The figures of the bulk show all of them at once, where a network has hundreds.
+            shown = {layer for run in runs for layer in layers_with_bulk(run)}
+            several = [one for one in several if split_figure(one)[0] not in shown]
         several = list(dict.fromkeys(several))
         study = replace(study, figures=tuple(several))
     return study

@@ -123,6 +123,8 @@ FIGURES: dict[str, Kind] = {
 
 BULK = (*_BULK, "bulk_map_outliers_above")
 """Figures that a study of large matrices draws by default, too."""
+BULK_ONCE = ("bulk_spectrum", "bulk_spacings", "bulk_tail")
+"""Those of them that do not show how it changes over training."""
 
 IN_TIME = (
     *("evolution", "first_passage", "escape", "motion", "motion_index", "paths", "autocorrelation"),

@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from dysonflow.analysis.bulk import ONE, WEIGHTS
+from dysonflow.analysis.bulk import BULK_LEVEL, MOST_OUTSIDE, ONE, WEIGHTS
 from dysonflow.analysis.spectra import read_eigenvalues
 from dysonflow.hyperparameters import Hyperparameters
 from dysonflow.report.figures._study import StudyData
@@ -92,6 +92,14 @@ class BulkData:
         known = set(self.table["is_scale_known"])
         return {True: "known", False: "fitted"}[known.pop()] if len(known) == 1 else "given"
 
+    @cached_property
+    def doubtful(self) -> pd.Series:
+        """Which rows of the table hold what is hardly a bulk."""
+        rows = self.table
+        outside = rows["outliers_above"] + rows["outliers_below"]
+        many = outside > MOST_OUTSIDE * (outside + rows["bulk_levels"])
+        return many | (rows["bulk_p_value"] < BULK_LEVEL)
+
     def title(self, shown: Sequence[str] | None = None) -> str:
         """What is shown, for a caption."""
         several = "" if len(self.data.runs) == 1 else f", run ``{self.run.name}``"
@@ -115,5 +123,9 @@ def law_of(row: pd.Series) -> MarchenkoPastur:
 
 
 def short(layer: str, longest: int = 26) -> str:
-    """Name of a layer that fits above a small panel: its end, where it is long."""
-    return layer if len(layer) <= longest else f"..{layer[-longest + 2 :]}"
+    """Name of a layer that fits above a small panel: its last parts, where it is long."""
+    if len(layer) <= longest:
+        return layer
+    end = layer[-longest + 2 :]
+    # From the beginning of a part on, if there is one.
+    return f"..{end[end.find('.') + 1 :]}"

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from dysonflow.analysis.bulk import BULK_LEVEL, MOST_OUTSIDE
 from dysonflow.report.figures._bulk import BulkData, short
 from dysonflow.report.figures._page import legend_above, plain_ticks
 from dysonflow.report.figures._study import Drawing, StudyData, colours, curve
@@ -33,7 +34,10 @@ def draw(data: StudyData) -> Drawing:
             low, high = (np.sqrt(table[f"{side}_edge"].to_numpy()) for side in ("lower", "upper"))
             largest = np.sqrt(bulk.eigenvalues(layer)[:, ::-1][:, :LARGEST])
             look = {"marker": "." if len(step) < 30 else None}
-            panel.fill_between(step, low, high, color=inside, alpha=0.25, lw=0, label="bulk")
+            sure = ~bulk.doubtful[table.index].to_numpy()
+            band = {"color": inside, "lw": 0}
+            panel.fill_between(step, low, high, alpha=0.08, label="hardly a bulk", **band)
+            panel.fill_between(step, low, high, where=sure, alpha=0.2, label="bulk", **band)
             for k, values in enumerate(largest.T):
                 label = f"largest {LARGEST}" if k == 0 else None
                 panel.plot(step, values, color=tone, lw=0.9, ms=3, label=label, **look)
@@ -58,9 +62,11 @@ def draw(data: StudyData) -> Drawing:
             bottom.tick_params(labelbottom=True)
         figure.supylabel(AXES[1])
         handles, labels = panels[0, 0].get_legend_handles_labels()
-        legend_above(figure, handles, labels, 2)
+        legend_above(figure, handles, labels, 3)
     caption = (
         f"Largest singular values and the bulk between its edges ({bulk.scale} scale) against the "
-        f"step: {bulk.title(layers)}."
+        f"step: {bulk.title(layers)}. Pale: hardly a bulk at one of the two snapshots, by the test "
+        f"of the law (p-value below {BULK_LEVEL:g}) or with over {MOST_OUTSIDE:.0%} of the levels "
+        "outside."
     )
     return Drawing(figure, caption, numbers, {"": AXES}, shows_all_layers=True)

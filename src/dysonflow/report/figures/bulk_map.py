@@ -1,10 +1,13 @@
 """A column of the bulk for all layers and steps at once."""
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from dysonflow.report.figures._bulk import BulkData, short
 from dysonflow.report.figures._study import Drawing, StudyData, curve
 
+COUNTED = ("zeros", "outliers_above", "outliers_below")
+"""Columns of whole numbers."""
 LABELLED = 50
 """Layers whose names are all written; of more, every second or third one."""
 
@@ -35,7 +38,8 @@ def draw(data: StudyData, column: str = "outliers_above") -> Drawing:
         panel.set_xlabel(axes[0])
         if len(steps) <= 8:
             panel.set_xticks(0.5 * (edges[1:] + edges[:-1]), [f"{step}" for step in steps])
-        figure.colorbar(mesh, ax=panel, label=label)
+        ticks = MaxNLocator(integer=True) if column in COUNTED else None
+        figure.colorbar(mesh, ax=panel, label=label, ticks=ticks)
     numbers = [curve(layer, column, steps, one) for layer, one in zip(layers, values, strict=True)]
     caption = f"Column ``{column}`` of the bulk for every layer and step: {bulk.title()}."
     return Drawing(figure, caption, numbers, {"": (axes[0], column)}, shows_all_layers=True)

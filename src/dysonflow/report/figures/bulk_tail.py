@@ -41,7 +41,9 @@ def draw(data: StudyData) -> Drawing:
                 text = (
                     rf"$\alpha = {row['tail_exponent']:.2f} \pm {row['tail_exponent_error']:.2f}$"
                 )
-                panel.text(0.05, 0.06, text, transform=panel.transAxes)
+                # Over the lines that it would be crossed by.
+                box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5}
+                panel.text(0.05, 0.06, text, transform=panel.transAxes, bbox=box)
             if np.isfinite(row["upper_edge"]):
                 edge = row["upper_edge"]
                 panel.axvline(edge, color="grey", ls="--", lw=0.8, label="edge of the bulk")

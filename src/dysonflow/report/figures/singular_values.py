@@ -3,6 +3,7 @@
 import numpy as np
 
 from dysonflow.analysis.spectra import read_eigenvalues
+from dysonflow.report.figures._layers import left_out, some_of
 from dysonflow.report.figures._study import (
     Drawing,
     StudyData,
@@ -14,23 +15,27 @@ from dysonflow.report.figures._study import (
 
 MOST_RUNS = 3
 """Runs that are shown side by side, one less in a column."""
+MOST_LAYERS = 12
+"""Layers that are shown one above the other: of more, that many through the network."""
 
 
 def draw(data: StudyData) -> Drawing:
     """Draw a row of panels for each layer, a column for each of some runs."""
     # Layers may differ between runs: those of the first are shown.
     layers = data.runs[0].layers()
+    drawn = some_of(list(layers), MOST_LAYERS)
     among = [run for run in data.runs if run.layers() == layers]
     runs = data.representative(MOST_RUNS - data.page.is_column, among)
     names = dict(zip((run.name for run in data.runs), told_apart(data.runs), strict=True))
     numbers, axes = [], {}
     with data.page.look():
-        rows, columns = len(layers), len(runs)
+        rows, columns = len(drawn), len(runs)
         figure = data.page.figure(1.2 + 3.2 * columns, 0.6 + 2.1 * rows, 0.4 + 1.5 * rows)
         panels = figure.subplots(rows, columns, squeeze=False, sharex="col", sharey="row")
         for column, run in enumerate(runs):
             text = ", ".join(names[run.name])
-            for row, (layer, shape) in enumerate(layers.items()):
+            for row, layer in enumerate(drawn):
+                shape = layers[layer]
                 panel = panels[row, column]
                 values, steps = read_eigenvalues(data.file("spectra", run), layer)
                 levels = np.sqrt(np.clip(values[..., -min(shape) :], 0.0, None))
@@ -56,5 +61,6 @@ def draw(data: StudyData) -> Drawing:
         f"Singular values of all layers of study ``{data.name}`` over training, in ascending "
         f"order{which}. Line: mean over replicas; band: their "
         "standard deviation, which holds the noise and where each start led to."
+        f"{left_out(drawn, layers)}"
     )
     return Drawing(figure, caption, numbers, axes, shows_all_layers=True)

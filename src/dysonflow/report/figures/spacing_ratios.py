@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from dysonflow.analysis.spectra import read_eigenvalues
+from dysonflow.report.figures._layers import left_out, some_of
 from dysonflow.report.figures._page import legend_above
 from dysonflow.report.figures._study import (
     Drawing,
@@ -19,6 +20,8 @@ from dysonflow.statistics.spacings import FEWEST_LEVELS, GOE, POISSON, gap_ratio
 
 MOST_RUNS = 4
 """Runs that can be told apart."""
+MOST_LAYERS = 24
+"""Layers with a panel: of more, that many through the network; the numbers are those of all."""
 COLUMNS = 3
 """Panels side by side."""
 
@@ -34,26 +37,29 @@ def draw(data: StudyData) -> Drawing:
         return replace(nothing_fitted(data, what), shows_all_layers=True)
     numbers = []
     changes: dict[str, list[float]] = {name: [] for name in names}
-    columns = 1 if data.page.is_column else min(COLUMNS, len(shown))
-    rows = math.ceil(len(shown) / columns)
+    drawn = some_of(shown, MOST_LAYERS)
+    columns = 1 if data.page.is_column else min(COLUMNS, len(drawn))
+    rows = math.ceil(len(drawn) / columns)
     with data.page.look():
         figure = data.page.figure(1.0 + 2.4 * columns, 0.9 + 1.9 * rows, 0.6 + 1.4 * rows)
         panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
-        for panel, layer in zip(panels.flat, shown, strict=False):
+        panel_of = dict(zip(drawn, panels.flat, strict=False))
+        for layer in shown:
             for run, name, colour in zip(runs, names, colours(len(runs)), strict=True):
                 values, steps = read_eigenvalues(data.file("spectra", run), layer)
                 levels = np.sqrt(np.clip(values[..., -min(layers[layer]) :], 0.0, None))
                 mean, error = mean_ratios(levels)
-                panel.errorbar(
-                    steps, mean, error, color=colour, fmt="o", ms=2.5, lw=0.8, label=name
-                )
+                if layer in panel_of:
+                    look = {"color": colour, "fmt": "o", "ms": 2.5, "lw": 0.8, "label": name}
+                    panel_of[layer].errorbar(steps, mean, error, **look)
                 numbers.append(curve(layer, name, steps, mean, y_error=error))
                 change = mean[-1] - mean[0]
                 changes[name].append(change / max(math.hypot(error[-1], error[0]), 1e-300))
+        for layer, panel in panel_of.items():
             for value, label, style in ((GOE, "GOE", "--"), (POISSON, "independent levels", ":")):
                 panel.axhline(value, color="black", ls=style, lw=0.9, label=label)
             panel.set_title(layer, loc="left")
-        for panel in panels.flat[len(shown) :]:
+        for panel in panels.flat[len(drawn) :]:
             panel.set_axis_off()
         figure.supxlabel("SGD step", fontsize="medium")
         figure.supylabel(
@@ -72,6 +78,7 @@ def draw(data: StudyData) -> Drawing:
         "over the levels of a layer, with its error from the spread of replicas. A random start "
         "has the ratio of random matrices already, so that only a change says anything of "
         f"training. From the first to the last snapshot it changes by: {' '.join(words)}"
+        f"{left_out(drawn, shown)}"
     )
     axes = {"": ("step [SGD steps]", "mean ratio of neighbouring spacings")}
     return Drawing(figure, caption, numbers, axes, shows_all_layers=True)
