@@ -73,5 +73,5 @@ class DivergedError(RuntimeError):
 
     def __str__(self) -> str:
         said = f"replica {self.replica} diverged at SGD step {self.step}: {self.reason}"
-        # Before any step no learning rate has done it.
-        return said if self.step > 1 else f"{said}; as it starts so, lower the width of its start"
+        # Before any step no learning rate has done it. Models differ in what sets their start.
+        return said if self.step > 1 else f"{said}; as it starts so, start from smaller weights"

@@ -293,6 +293,18 @@ def test_a_matrix_without_a_bulk_says_so(matrix, words):
     assert words in row["flag"] and "scale" not in row
 
 
+def test_rounding_of_a_matrix_of_low_rank_is_no_bulk():
+    rng = np.random.default_rng(7)
+    low = rng.normal(size=(64, 8)) @ rng.normal(size=(8, 48))
+    for matrix in (low, low.astype(np.float32)):
+        row = describe(matrix, eigenvalues(matrix))
+        assert row["zeros"] == 40 and row["bulk_levels"] + row["outliers_above"] <= 8
+    # Noise of the same type is none of it, also beside a strong signal.
+    noise = rng.normal(size=(64, 48)) + 1e3 * low / np.linalg.norm(low, 2)
+    row = describe(noise.astype(np.float32), eigenvalues(noise.astype(np.float32)))
+    assert row["zeros"] == 0 and abs(row["scale"] - 1.0) < 5 * row["scale_error"]
+
+
 def test_a_transposed_matrix_has_the_same_bulk():
     matrix = np.random.default_rng(5).normal(size=(70, 40)).astype(np.float32)
     one, two = (describe(w, eigenvalues(w), ("vectors",)) for w in (matrix, matrix.T.copy()))

@@ -100,4 +100,4 @@ def test_a_start_beyond_all_bounds_is_told_from_a_learning_rate_that_is_too_larg
     for values, hint in (({"initial_width": 2.0}, True), ({"learning_rate": 0.3}, False)):
         with pytest.raises(DivergedError) as caught:
             trained("gaussian_rbm", **{"batch_size": 1, "steps": 3000, "burn_in": 0} | values)
-        assert str(caught.value).endswith("lower the width of its start") == hint
+        assert str(caught.value).endswith("start from smaller weights") == hint

@@ -237,11 +237,14 @@ class Moments:
         Mean of the fourth powers over the square of the variance, minus 3.
     largest : float
         Largest size of one.
+    precision : float
+        Relative precision of their type.
     """
 
     variance: float
     excess_kurtosis: float
     largest: float
+    precision: float = noise_bulk.DOUBLE
 
 
 def describe(
@@ -314,12 +317,12 @@ def describe_levels(
         As of `describe`.
     """
     row: dict[str, Any] = {"excess_kurtosis": entries.excess_kurtosis}
-    shorter, longer = sorted(sides)
+    (shorter, longer), eps = sorted(sides), entries.precision
     try:
-        found = fit_bulk(levels, longer, shorter, entries.excess_kurtosis, scale)
+        found = fit_bulk(levels, longer, shorter, entries.excess_kurtosis, scale, precision=eps)
         if found.law.scale**2 < LEAST_NOISE * entries.variance:
             # The entries are mostly signal, and their kurtosis is not that of the noise.
-            found = fit_bulk(levels, longer, shorter, scale=scale)
+            found = fit_bulk(levels, longer, shorter, scale=scale, precision=eps)
     except ValueError as error:
         return row | {"flag": str(error)}, None
     row["largest_entry"] = entries.largest / spiked.threshold(longer, shorter, found.law.scale)
@@ -343,10 +346,9 @@ def moments(matrix: np.ndarray) -> Moments:
         largest = max(largest, float(square.max()))
         second += float(square.sum())
         fourth += float(np.vdot(square, square))
-    variance = second / matrix.size
-    if not variance > 0:
-        return Moments(0.0, 0.0, math.sqrt(largest))
-    return Moments(variance, fourth / matrix.size / variance**2 - 3.0, math.sqrt(largest))
+    variance, precision = second / matrix.size, float(np.finfo(matrix.dtype).eps)
+    kurtosis = fourth / matrix.size / variance**2 - 3.0 if variance > 0 else 0.0
+    return Moments(variance, kurtosis, math.sqrt(largest), precision)
 
 
 def _of_tail(levels: np.ndarray, with_truncated: bool) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import pickle
+import warnings
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -503,7 +504,10 @@ def _loaded(path: str, is_archive: bool) -> dict[str, Any]:
     import torch
 
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive)
+        with warnings.catch_warnings():
+            # What torch makes of an unusual pickle is said below, in one line.
+            warnings.simplefilter("ignore", UserWarning)
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive)
     except pickle.UnpicklingError as error:
         if _first_byte(path) == pickle.PROTO or is_archive:
             raise _needs_pickle(path, "something in it") from error

@@ -24,6 +24,8 @@ LEVEL = 0.01
 """Chance with which a matrix of noise alone shows an outlier above, and one below."""
 ROUNDING = 1e-12
 """Singular values below the largest one times this are zero."""
+DOUBLE = 2.0**-52
+"""Relative precision of the entries of a matrix, by default."""
 FEWEST = 4
 """Levels that are always left in the bulk."""
 START, LOW_START = 0.5, 0.15
@@ -90,6 +92,7 @@ def fit_bulk(
     excess_kurtosis: float = 0.0,
     scale: float | None = None,
     level: float = LEVEL,
+    precision: float = DOUBLE,
 ) -> NoiseBulk:
     """Find the bulk of a spectrum, its scale and what lies outside.
 
@@ -106,6 +109,10 @@ def fit_bulk(
         Standard deviation of an entry of the noise, where it is known.
     level : float
         Chance of a false outlier on either side.
+    precision : float
+        Relative precision of the entries of W. Where they are rounded, a matrix of low rank gets
+        singular values of up to a third of precision x (root mean square) x (sqrt(n) + sqrt(p)):
+        what is below the whole of it is zero.
 
     Raises
     ------
@@ -124,7 +131,8 @@ def fit_bulk(
     -(1/2) (t_j / threshold)^(-2 k).
     """
     x = np.sort(np.asarray(eigenvalues, dtype=float))
-    zeros = int((x <= ROUNDING**2 * max(x[-1], 0.0)).sum())
+    rounded = precision**2 * x.sum() * (longer**-0.5 + shorter**-0.5) ** 2
+    zeros = int((x <= max(ROUNDING**2 * x[-1], rounded, 0.0)).sum())
     x = x[zeros:]
     if len(x) < FEWEST:
         raise ValueError(f"{len(x)} eigenvalues that are not zero are no bulk")

@@ -38,9 +38,11 @@ def draw(data: StudyData) -> Drawing:
                 for one in layers
                 if np.isfinite(bulk.row(one, snapshot)["scale"])
             ]
-            gaps = np.concatenate([np.diff(u) / np.diff(u).mean() for u in unfolded])
+            # Levels that are all the same have no distances.
+            each = [np.diff(u) / np.diff(u).mean() for u in unfolded if u[-1] > u[0]]
+            gaps = np.concatenate([*each, np.zeros(0)])
             count = np.histogram(gaps, BINS)[0]
-            width = np.diff(BINS) * len(gaps)
+            width = np.diff(BINS) * max(len(gaps), 1)
             middle = 0.5 * (BINS[1:] + BINS[:-1])
             label = f"{name} (SGD step {bulk.steps[snapshot]})"
             look = {"color": colour, "ms": 4, "mfc": colour if name == "end" else "white"}

@@ -1,6 +1,7 @@
 """Ratios of neighbouring spacings over training, beside the start as a control."""
 
 import math
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -100,6 +101,13 @@ def mean_ratios(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         the ratios of its levels, whose correlation is left aside.
     """
     ratios = gap_ratios(values)
+    # None of levels that are all the same.
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Mean of empty slice|Degrees of freedom")
+        return _mean_and_error(ratios)
+
+
+def _mean_and_error(ratios: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     each = np.nanmean(ratios, axis=2)
     if len(ratios) > 1:
         variance = each.var(axis=0, ddof=1).mean() / len(each)
