@@ -96,6 +96,11 @@ class Results:
         """The same as a page of the report."""
         return f"{self.root}/reproduction.html"
 
+    @property
+    def report(self) -> str:
+        """The page that tells what was run and what came out."""
+        return f"{self.root}/report.html"
+
     def log(self, *parts: str) -> str:
         """Log of a job."""
         return f"{self.root}/logs/{'/'.join(parts)}.log"

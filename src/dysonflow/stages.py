@@ -186,7 +186,12 @@ def spectra(
 
     clock = Clock()
     run = _parse(model, hyperparameters)
-    metadata = record(source, 0.0, **_said(run), made_from=kinds.made_from([weights]))
+    said = _said(run)
+    # The weights may be deleted, and how they came about is still to be told.
+    of_weights = {name: what for name, what in kinds.peek(weights).items() if name not in said}
+    of_weights["file"] = Path(weights).name
+    made_from = kinds.made_from([weights])
+    metadata = record(source, 0.0, **said, weights=of_weights, made_from=made_from)
     decompose, device = chosen(singular_values)
     if device.kind != "cpu":
         metadata |= {"device": device.name, "implementation": singular_values}
@@ -566,6 +571,42 @@ def reproduction(
     )
     documents.write_document(page, html_page(parts), metadata)
     documents.write_document(output, markdown(parts), metadata)
+
+
+def report_page(
+    studies: Mapping[str, Mapping[str, Any]],
+    source: str,
+    inputs: Mapping[str, Sequence[str] | str],
+    output: str,
+) -> None:
+    """Write the page that tells what was run, what came out, and what it was made from.
+
+    Parameters
+    ----------
+    studies : mapping
+        Name to `model` and `runs`, their names.
+    source : str
+        Digest of the source.
+    inputs : mapping
+        Paths by what they hold: `figures`, `reproduction` (the document as HTML), or the stem of
+        the name of a table.
+    output : str
+        Target.
+    """
+    from dysonflow.artifacts import documents
+    from dysonflow.report.page import report_page
+
+    clock = Clock()
+    files = _lists(inputs)
+    text = report_page(studies, files)
+    metadata = record(
+        source,
+        clock.seconds,
+        studies={name: dict(content) for name, content in studies.items()},
+        made_from=kinds.made_from([path for paths in files.values() for path in paths]),
+    )
+    documents.write_document(output, text, metadata)
+    log.info("%.1f MB", Path(output).stat().st_size / 1e6)
 
 
 def runs(studies: Mapping[str, Any], output: str) -> None:

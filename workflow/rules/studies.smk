@@ -1,4 +1,4 @@
-# What is done over all runs of a study: laws and figures.
+# What is done over all runs of a study, laws and figures, and over all studies.
 
 
 # Brought up to date at the end of every run of the workflow (see the Snakefile), so that it needs
@@ -152,3 +152,27 @@ rule reproduction:
         "the paper against the results"
     script:
         "../scripts/reproduction.py"
+
+
+# As the table of runs, seconds of work and no job of a cluster.
+rule report_page:
+    input:
+        unpack(lambda wildcards: PLAN.report_inputs()),
+    output:
+        RESULTS.report,
+    log:
+        RESULTS.log("report_page"),
+    localrule: True
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        studies=lambda wildcards: PLAN.report_params()["studies"],
+        source=lambda wildcards: PLAN.report_params()["source"],
+    message:
+        "the report"
+    script:
+        "../scripts/report_page.py"

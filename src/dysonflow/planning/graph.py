@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import PurePosixPath
 from typing import Any, Self
 
 from dysonflow import models
@@ -254,6 +255,22 @@ class Plan:
         found["phases"] = [path for one in of["phases"] for path in self.run_files(one, "weights")]
         return found | {"scaling": [self.results.scaling(name) for name in of["fits"]]}
 
+    def report_inputs(self) -> Paths:
+        """What the report shows, by kind: figures, the document, tables by the stem of their name.
+
+        Weights are not read, for they may be deleted; their spectra tell how they came about.
+        """
+        found: Paths = {}
+        for artifact in self._shown():
+            path = PurePosixPath(artifact.path)
+            if path.suffix == ".safetensors":
+                continue
+            if artifact.path == self.results.document:
+                path = PurePosixPath(self.results.document_page)
+            kind = "figures" if path.suffix == ".png" else path.stem
+            found.setdefault(kind, []).append(str(path))
+        return found
+
     def targets(self) -> list[str]:
         """What `rule all` asks for."""
         wanted: dict[str, None] = {}
@@ -273,7 +290,7 @@ class Plan:
             )
             wanted |= dict.fromkeys(self.run_files(study.name, "bulk"))
         document = [self.results.document] if self.reproduction else []
-        return [*wanted, *document, self.results.runs_table]
+        return [*wanted, *document, self.results.report, self.results.runs_table]
 
     # --- what the files say of themselves ---------------------------------------------------------
 
@@ -347,8 +364,28 @@ class Plan:
         used = tuple(self.studies[name].model for name in self.reproduction.values())
         return {"studies": shown, "source": sources.source_of_reproduction(used)}
 
+    def report_params(self) -> dict[str, Any]:
+        """Parameters of the report: its studies, and the source."""
+        studies = {
+            name: {"model": study.model, "runs": [run.name for run in study.runs]}
+            for name, study in self.studies.items()
+        }
+        made = tuple(str(artifact.expected["source"]) for artifact in self._shown())
+        return {"studies": studies, "source": sources.source_of_report(made)}
+
     def artifacts(self) -> Iterator[Artifact]:
         """All files that say what they were made from, inputs first."""
+        yield from self._shown()
+        # The report is made last, and nothing is lost without it.
+        yield Artifact(
+            self.results.report,
+            self.report_params(),
+            _flat(self.report_inputs().values()),
+            needed=False,
+        )
+
+    def _shown(self) -> Iterator[Artifact]:
+        """All of them but the report, which shows them."""
         for run in self.runs.values():
             yield from self._of_run(run)
         for study in self.studies.values():

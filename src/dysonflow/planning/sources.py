@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 WORDS = ("dysonflow.errors", "dysonflow.wording", "dysonflow.logs")
 """Modules of words for people, which decide no number."""
 STYLES = ("report/figures/dysonflow.mplstyle", "report/figures/column.mplstyle")
+PAGE = ("report/page/page.css", "report/page/page.js")
 CACHE_VERSION = 1
 """Raised when this file makes something else of a source file."""
 TEXT_ARGUMENTS = {"quantity": ("symbol", "unit"), "Law": ("text",)}
@@ -370,6 +371,20 @@ def source_of_reproduction(of: tuple[str, ...]) -> str:
     )
     stages = ("scaling", "increments")
     return _joint([own, *(source(stage, model) for model in sorted(set(of)) for stage in stages)])
+
+
+@lru_cache
+def source_of_report(made: tuple[str, ...]) -> str:
+    """Digest of the source that decides the report, and what it is made from.
+
+    Parameters
+    ----------
+    made : tuple of str
+        Digests of the source of all artifacts that it shows.
+    """
+    functions = ["dysonflow.stages._lists", "dysonflow.stages.report_page"]
+    own = source_digest(["dysonflow.report.page"], PAGE, functions=functions)
+    return _joint([own, *sorted(set(made))])
 
 
 def _joint(digests: Sequence[str]) -> str:

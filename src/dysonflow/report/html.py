@@ -29,5 +29,5 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def code(text: str) -> str:
-    """Plain text as HTML, with what is between backticks as code."""
-    return re.sub(r"`([^`]*)`", r"<code>\1</code>", escape(text))
+    """Plain text as HTML, with what is between backticks, one or two, as code."""
+    return re.sub(r"(``?)(.+?)\1", r"<code>\2</code>", escape(text))

@@ -122,9 +122,12 @@ def draw_law(
             # The points lie on the diagonal, which leaves two corners.
             top.add_artist(top.legend(handles=lines, loc="upper left"))
             top.legend(handles=points, loc="lower right")
+    full = ", and on the black dashes where the full theory of each point does"
     caption = (
         f"Study {data.title}, {len(pairs)} pairs of degenerate levels in "
-        f"{pairs['run'].nunique()} runs. Error bars: from whole replicas. No theory has a free "
+        f"{pairs['run'].nunique()} runs: points lie on the grey line where the law holds"
+        f"{full * any(law.slope is None for law, _ in panels)}; below, their ratio to that line. "
+        "Error bars: from whole replicas. No theory has a free "
         f"parameter. {' '.join(sentences)}"
     )
     return Drawing(figure, caption, numbers, shown)
@@ -167,11 +170,21 @@ def _groups(pairs: pd.DataFrame) -> list[tuple[pd.DataFrame, object, str]]:
 
 def _sentence(data: StudyData, law: Law) -> str:
     line = data.laws.loc[law.name]
-    return (
+    parts = [
         f"Law ``{law.name}`` over {line['points']} points: slope "
         f"{quote(line['slope'], line['slope_error'])}, theory {line['slope_theory']:.4f} "
-        f"({line['pull']:+.1f} errors); chi2/dof of the points about the fitted line "
-        f"{line['chi2']:.1f}/{line['dof']:.0f}, p = {line['p_value']:.2g}; exponent of the "
-        f"stochasticity {quote(line['exponent'], line['exponent_error'])}, theory "
-        f"{line['exponent_theory']:.1f}."
-    )
+        f"({line['pull']:+.1f} errors)"
+    ]
+    # A single point scatters about no line, and has no exponent.
+    if not np.isnan(line["p_value"]):
+        parts.append(
+            "chi2/dof of the points about the fitted line "
+            f"{line['chi2']:.1f}/{line['dof']:.0f}, p = {line['p_value']:.2g}"
+        )
+    if not np.isnan(line["exponent"]):
+        parts.append(
+            "exponent of the stochasticity "
+            f"{quote(line['exponent'], line['exponent_error'])}, theory "
+            f"{line['exponent_theory']:.1f}"
+        )
+    return "; ".join(parts) + "."

@@ -44,7 +44,8 @@ def draw(data: StudyData) -> Drawing:
         axes.set_ylabel(AXES[1])
         axes.legend(loc="upper left")
     caption = (
-        f"P-values of study {data.title}, one for each run and block. The tests fit scale "
+        f"P-values of study {data.title}, one for each run and block, sorted: on the diagonal "
+        "where what is tested holds, below it where it does not. The tests fit scale "
         "and centre themselves and know nothing of the theory of the run. Rejected at a false "
         f"discovery rate of {FALSE_DISCOVERY_RATE:.0%} (Benjamini-Hochberg): "
         f"{'; '.join(sentences)}. The density is that of a block on its own: at strong noise the "

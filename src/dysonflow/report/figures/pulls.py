@@ -86,7 +86,8 @@ def draw(data: StudyData) -> Drawing:
         legend_above(figure, handles + more, labels + names, 4)
     caption = (
         f"Pulls of study {data.title}: distance of every estimate from the full theory, which "
-        "has no free parameter, in errors. Dotted: three errors. Open arrows: beyond the frame. "
+        "has no free parameter, in errors; a normal law where the theory holds, so that nearly all "
+        "lie between the dotted lines, at three errors. Open arrows: beyond the frame. "
         f"{'; '.join(sentences)}."
     )
     return Drawing(figure, caption, numbers, {"": AXES})
