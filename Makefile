@@ -13,10 +13,10 @@ export PIP_BUILD_CONSTRAINT := constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run paper phase-diagram report verify unlock clean-orphans test test-cluster test-gpu bench lint clean
+.PHONY: help setup run paper phase-diagram snakemake-report verify unlock clean-orphans test test-cluster test-gpu bench lint clean
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/ready  ## install the pinned environment into .venv
 
@@ -29,7 +29,6 @@ setup: .venv/ready  ## install the pinned environment into .venv
 
 run: setup  ## run the studies of config/config.yaml: figures and results/report.html
 	$(IN_VENV) -m snakemake --cores $(CORES)
-	@$(MAKE) --no-print-directory report
 
 # The runs released by the authors join in where they are (see config/release.yaml).
 PAPER := config/paper.yaml $(if $(wildcard data/teacher_student_release),config/release.yaml)
@@ -37,15 +36,15 @@ PAPER := config/paper.yaml $(if $(wildcard data/teacher_student_release),config/
 paper: setup  ## arXiv:2407.16427 figure by figure: docs/reproduction.md, results/paper.html
 	$(IN_VENV) -m snakemake --cores $(CORES) --configfile $(PAPER)
 	cp results/reproduction.md docs/reproduction.md
-	$(IN_VENV) -m snakemake --configfile $(PAPER) --report results/paper.html
+	cp results/report.html results/paper.html
 
 phase-diagram: setup  ## arXiv:2509.01349, 2412.20496: docs/reproduction_networks.md, results/phase_diagram.html
 	$(IN_VENV) -m snakemake --cores $(CORES) --configfile config/phase_diagram.yaml
 	cp results/reproduction.md docs/reproduction_networks.md
-	$(IN_VENV) -m snakemake --configfile config/phase_diagram.yaml --report results/phase_diagram.html
+	cp results/report.html results/phase_diagram.html
 
-report: setup  ## collect figures and tables in results/report.html
-	$(IN_VENV) -m snakemake --report results/report.html
+snakemake-report: setup  ## Snakemake's own report, with the graph of the rules: results/snakemake.html
+	$(IN_VENV) -m snakemake --report results/snakemake.html
 
 verify: setup  ## list results that are damaged, or that would be made differently now
 	$(VENV) -m dysonflow verify

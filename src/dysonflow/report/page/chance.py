@@ -139,7 +139,7 @@ def summary(found: Sequence[Family]) -> str:
 
 def chance_table(found: Sequence[Family]) -> str:
     """All families as a table."""
-    rows = [
+    rows: list[list[Cell | str]] = [
         [
             *(one.name, one.theory, number(len(one.tests), "d")),
             Cell(str(one.differing), one.differing, _mark(one)),

@@ -196,7 +196,7 @@ def summary(found: list[Verdict], contents: Contents) -> str:
 
 def verdict_table(found: list[Verdict]) -> str:
     """All verdicts as a table, with what its columns and the laws say."""
-    rows = [
+    rows: list[list[Cell | str]] = [
         [
             *(one.law, one.study, measured(one.value, one.error), number(one.law_says)),
             agreement(one.pull, is_expected=one.departs_as_expected),

@@ -45,7 +45,7 @@ def _range(values: Sequence[int]) -> Cell:
 
 def studies_table(contents: Contents, found: Sequence[Verdict], anchors: Mapping[str, str]) -> str:
     """All studies: system, what is swept, how many runs, how many laws with which verdicts."""
-    rows = []
+    rows: list[list[Cell | str]] = []
     for name, study in contents.studies.items():
         values = [contents.runs[run]["hyperparameters"] for run in study["runs"]]
         own = Counter(one.verdict for one in found if one.study == name and one.verdict)
@@ -101,7 +101,7 @@ def runs_table(contents: Contents) -> str:
     flagged = Counter(row["run"] for row in contents.fits if row["flag"])
     blocks = Counter(row["run"] for row in contents.fits)
     own = ("learning_rate", "batch_size", "replicas", "snapshots")
-    rows = []
+    rows: list[list[Cell | str]] = []
     for run, said in contents.runs.items():
         values = said["hyperparameters"]
         others = {
@@ -149,7 +149,7 @@ def _usual(contents: Contents, system: str) -> dict[str, str]:
 
 def blocks_table(contents: Contents) -> str:
     """All fits of blocks of degenerate levels, against theory."""
-    rows = [
+    rows: list[list[Cell | str]] = [
         [
             *(row["run"], row["model"], row["layer"], number(row["block"], "d")),
             number(row["multiplicity"], "d"),
@@ -203,7 +203,7 @@ def flags(contents: Contents) -> tuple[str, str]:
             example.setdefault((what, row["model"], row["flag"]), row["run"])
     if not counts:
         return "No fit carries a flag.", ""
-    rows = [
+    rows: list[list[Cell | str]] = [
         [
             *(flag, what, system, number(count, "d"), number(totals[what, system], "d")),
             example[what, system, flag],

@@ -26,7 +26,7 @@ def times_table(contents: Contents) -> tuple[str, str]:
     total = sum(times.values())
     training = sum(time for (kind, _), time in times.items() if kind == "weights")
     longest = max(groups, key=lambda place: times[place])
-    rows = []
+    rows: list[list[Cell | str]] = []
     for place in sorted(groups, key=lambda place: -times[place]):
         slowest = max(groups[place], key=lambda one: one.seconds)
         share = times[place] / total if total else 0.0
@@ -67,7 +67,7 @@ def _time(seconds: float) -> str:
 def provenance_table(contents: Contents) -> str:
     """What every artifact was made from, and with which versions."""
     known: dict[str, int] = {}
-    rows = []
+    rows: list[list[Cell | str]] = []
     for one in contents.made:
         about = one.metadata
         versions = dict(about["versions"])
