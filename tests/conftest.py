@@ -54,5 +54,4 @@ def finished(tmp_path_factory):
     flow = Workflow(tmp_path_factory.mktemp("finished"))
     flow.configure(yaml.safe_load((ROOT / "tests" / "workflow" / "tiny.yaml").read_text()))
     flow.run = flow.snakemake("--cores", "2")
-    flow.report = flow.snakemake("--report", "results/report.html")
     return flow

@@ -101,6 +101,7 @@ class Folder:
         names = [base64.urlsafe_b64decode(mark).decode() for mark in marks]
         rules = {"shards/": "train_shard", "weights.": "train", "spectra.": "spectra"}
         rules |= {"fits.": "fit", "scaling.": "scaling", "figures/": "figure", "runs.p": "runs"}
+        rules |= {"report.": "report_page"}
         return {rule for name in names for part, rule in rules.items() if part in name}
 
     def half_files(self):
@@ -121,6 +122,9 @@ class Folder:
         found = {}
         for path in self.artifacts():
             name = str(path.relative_to(self.path))
+            if path.suffix == ".html":
+                # The report holds the times of the jobs.
+                continue
             if path.suffix == ".png":
                 numbers = path.with_suffix(".csv").read_bytes()
                 found[name] = hashlib.sha256(numbers).hexdigest()

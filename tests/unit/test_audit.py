@@ -343,7 +343,7 @@ def test_shards_give_the_same_bytes_in_all_stages(tmp_path):
         (run,) = plan.runs.values()
         assert len(plan.shard_files(run)) == -(-448 // size)
         make(plan)
-        paths = [artifact.path for artifact in plan.artifacts()]
+        paths = [artifact.path for artifact in plan.artifacts() if artifact.needed]
         found.append([kinds.read_whole(path)["data"] for path in paths])
     assert found[0] == found[1] == found[2]
 

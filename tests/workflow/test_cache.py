@@ -153,6 +153,11 @@ def other_style(tree):
     path.write_text(path.read_text() + "axes.linewidth: 1.25\n")
 
 
+def other_style_of_the_report(tree):
+    path = tree.folder / "src" / "dysonflow" / "report" / "page" / "page.css"
+    path.write_text(path.read_text() + "p { color: black; }\n")
+
+
 def other_words_and_format(tree):
     files = [*tree.folder.glob("src/**/*.py"), *tree.folder.glob("workflow/**/*.py")]
     assert len(files) > 60
@@ -272,6 +277,8 @@ ALL = dict.fromkeys(STAGES, 2)
 AFTER_TRAINING = {stage: 2 for stage in STAGES[1:]}
 # The spectrum shows no fits: of the two figures one is drawn again.
 AFTER_SPECTRA = {"fit": 2, "scaling": 2, "figure": 1}
+# Whatever is made again is shown again.
+REPORT = {"report_page": 1}
 KERNEL = "src/dysonflow/simulation/kernel"
 NOISE, MASS = "job.noise_scale", "job.mu_squared"
 CHANGES = {
@@ -317,6 +324,8 @@ CHANGES = {
     "clone beside results": (lambda tree: clone(tree, "results", ".snakemake"), {}),
     "clone beside results alone": (lambda tree: clone(tree, "results"), {}),
     "order and spelling of the configuration": (same_config_otherwise_written, {}),
+    "the page of the report": (number_in("report/page/markup.py"), REPORT),
+    "its style": (other_style_of_the_report, REPORT),
 }
 
 
@@ -352,7 +361,7 @@ def plans(kept, tmp_path_factory):
 
 
 def test_a_shared_point_is_trained_once(kept):
-    assert kept.first_run == ALL | {"runs": 1}
+    assert kept.first_run == ALL | REPORT | {"runs": 1}
 
 
 def test_a_second_snakemake_is_told_that_the_folder_is_in_use(kept):
@@ -363,7 +372,8 @@ def test_a_second_snakemake_is_told_that_the_folder_is_in_use(kept):
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_what_runs_after_a_change(plans, change):
-    assert plans[change] == CHANGES[change][1]
+    expected = CHANGES[change][1]
+    assert plans[change] == (expected | REPORT if expected else {})
 
 
 def test_a_study_that_is_removed_and_put_back_trains_nothing(kept, tmp_path):
@@ -371,9 +381,9 @@ def test_a_study_that_is_removed_and_put_back_trains_nothing(kept, tmp_path):
     config = copy.deepcopy(CONFIG)
     del config["studies"]["second"]
     tree.configure(config)
-    assert tree.run("--cores", "1") == {"runs": 1}
+    assert tree.run("--cores", "1") == {"runs": 1} | REPORT
     tree.configure(CONFIG)
-    assert tree.plan() == {"runs": 1}
+    assert tree.plan() == {"runs": 1} | REPORT
 
 
 def test_an_edit_is_not_forgotten_when_interrupted_between_stages(kept, tmp_path):
@@ -381,7 +391,7 @@ def test_an_edit_is_not_forgotten_when_interrupted_between_stages(kept, tmp_path
     tree.edit("src/dysonflow/simulation/noise.py", "spawn_key=(block,)", "spawn_key=(block + 7,)")
     weights = [str(p.relative_to(tree.folder)) for p in tree.folder.glob("results/**/weights.*")]
     assert tree.run("--cores", "2", *weights) == {"train": 2}
-    assert tree.plan() == AFTER_TRAINING
+    assert tree.plan() == AFTER_TRAINING | REPORT
     # Taken back: what follows is that of the old source still, only the weights are not.
     tree.edit("src/dysonflow/simulation/noise.py", "spawn_key=(block + 7,)", "spawn_key=(block,)")
     assert tree.plan()["train"] == 2

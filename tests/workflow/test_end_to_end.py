@@ -22,7 +22,7 @@ pytestmark = pytest.mark.workflow
 
 def test_it_runs_to_the_end(finished):
     assert finished.run.returncode == 0, finished.run.stderr
-    assert finished.report.returncode == 0, finished.report.stderr
+    assert (finished.folder / "results" / "report.html").is_file()
 
 
 def test_the_tables_read_as_the_readme_says(finished):

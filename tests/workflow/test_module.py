@@ -11,6 +11,7 @@ from conftest import ROOT
 from limits import HANGING
 
 import dysonflow
+from dysonflow.artifacts import kinds
 
 pytestmark = pytest.mark.workflow
 
@@ -88,5 +89,8 @@ def test_another_workflow_takes_it_as_a_part(tmp_path, snakefile, prefix):
         ("student", "teacher_student"),
     ]
     assert "something" not in opening
+    page = (results / "report.html").read_text()
+    assert '<a href="#study-student">student</a>' in page
+    assert kinds.read_whole(results / "report.html")["studies"]
     assert "Law <tt" in text
     assert "Nothing to be done" in snakemake("-n")

@@ -11,7 +11,7 @@ from typing import Any
 from dysonflow.analysis.laws import MEAN_GAP
 from dysonflow.report.page import chance, markup, what_was_run, where_time_went
 from dysonflow.report.page.contents import Contents
-from dysonflow.report.page.pictures import Picture, main_picture, pictures
+from dysonflow.report.page.pictures import Picture, main_picture, pictures_by_study
 from dysonflow.report.page.verdicts import summary, verdict_table, verdicts
 
 TITLE = "What was run, and what came out"
@@ -41,7 +41,7 @@ def report_page(
         If one of them is damaged.
     """
     contents = Contents(studies, files)
-    drawn = pictures(contents)
+    drawn = pictures_by_study(contents)
     found = verdicts(contents)
     tested = chance.families(contents, found)
     unfitted, flag_table = what_was_run.flags(contents)

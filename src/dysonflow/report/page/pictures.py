@@ -55,7 +55,7 @@ class Picture:
     def caption(self) -> str:
         """Caption as it lies beside the picture, symbols of LaTeX as letters."""
         text = self.path.with_suffix(".rst").read_text(encoding="utf-8").strip()
-        return re.sub(r"\$([^$]*)\$", lambda found: _plain(found[1]), text)
+        return re.sub(r"\$([^$]*)\$", lambda found: in_letters(found[1]), text)
 
     def markup(self, heading: str = "") -> str:
         """The picture with its caption, and what it was made from.
@@ -87,7 +87,7 @@ class Picture:
         )
 
 
-def _plain(formula: str) -> str:
+def in_letters(formula: str) -> str:
     """A formula of LaTeX as plain text: Greek letters as such, of other commands the name."""
     return re.sub(r"\\([A-Za-z]+)", lambda found: _letter(found[1]), formula)
 
@@ -101,7 +101,7 @@ def _letter(name: str) -> str:
         return name
 
 
-def pictures(contents: Contents) -> dict[str, list[Picture]]:
+def pictures_by_study(contents: Contents) -> dict[str, list[Picture]]:
     """Figures by study, checked, in the order of the configuration."""
     found: dict[str, list[Picture]] = {name: [] for name in contents.studies}
     for path in contents.files.get("figures", ()):
