@@ -6,9 +6,11 @@ import re
 import numpy as np
 import pytest
 
+from dysonflow.report import page
 from dysonflow.report.page import chance, markup, pictures
 from dysonflow.report.page.chance import FULL, LEVEL, Family
 from dysonflow.report.page.verdicts import agreement, p_value
+from dysonflow.report.reproduction import Table, html_page
 
 
 def family(p_values, theory=FULL):
@@ -92,6 +94,15 @@ def test_a_long_table_is_cut_and_says_so():
 )
 def test_formulas_of_captions_become_letters(formula, text):
     assert pictures.in_letters(formula) == text
+
+
+def test_the_document_becomes_a_part_of_the_page(tmp_path):
+    parts = ["# The paper", "All `measured`.", "## One", Table(["a", "b<"], [["1", "2"]])]
+    (tmp_path / "document.html").write_text(html_page(parts), encoding="utf-8")
+    body = page._embedded(str(tmp_path / "document.html"))
+    assert "The paper" not in body and "<h4>One</h4>" in body
+    assert "<p>All <code>measured</code>.</p>" in body and "b&lt;" in body
+    assert body.count('<div class="scroll"') == body.count("</table></div>") == 1
 
 
 def luminance(colour):

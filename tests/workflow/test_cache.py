@@ -323,7 +323,8 @@ CHANGES = {
     "move": (move, {}),
     "clone beside results": (lambda tree: clone(tree, "results", ".snakemake"), {}),
     "clone beside results alone": (lambda tree: clone(tree, "results"), {}),
-    "order and spelling of the configuration": (same_config_otherwise_written, {}),
+    # The report shows the studies in their order.
+    "order and spelling of the configuration": (same_config_otherwise_written, REPORT),
     "the page of the report": (number_in("report/page/markup.py"), REPORT),
     "its style": (other_style_of_the_report, REPORT),
 }

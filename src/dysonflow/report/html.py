@@ -21,11 +21,9 @@ def page(title: str, body: str) -> str:
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table; the cells are HTML already."""
-    lines = [
-        f"<tr>{''.join(f'<th>{head}</th>' for head in heads)}</tr>",
-        *(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows),
-    ]
-    return "<table>" + "\n".join(lines) + "</table>\n"
+    top = "".join(f'<th scope="col">{head}</th>' for head in heads)
+    lines = "\n".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
+    return f"<table><thead><tr>{top}</tr></thead>\n<tbody>{lines}</tbody></table>\n"
 
 
 def code(text: str) -> str:

@@ -3,6 +3,7 @@
 It is made from tables and pictures only, holds all that it shows, and needs no network.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -127,9 +128,10 @@ def _figures(
 
 
 def _embedded(path: str) -> str:
-    """What stands in the body of another page of this package, its headings one level lower."""
+    """The body of another page of this package, without its title, headings one level lower."""
     text = Path(path).read_text(encoding="utf-8")
     body = text.partition("<body>")[2].rpartition("</body>")[0]
+    body = re.sub("<h2>.*?</h2>", "", body, count=1)
     for high, low in (("h3", "h4"), ("h2", "h3")):
         body = body.replace(f"<{high}>", f"<{low}>").replace(f"</{high}>", f"</{low}>")
     scroll = '<div class="scroll" role="region" tabindex="0" aria-label="Table of the document">'
