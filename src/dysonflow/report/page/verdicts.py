@@ -212,11 +212,12 @@ def verdict_table(found: list[Verdict]) -> str:
     return (
         table(
             "Laws against theory",
-            "In parentheses the standard error of the last two digits. law "
-            "says: to leading order in the noise. full theory: what the same fit finds through "
-            "the predictions of the full theory, which has no free parameter. agrees: within "
-            f"{AGREES:g} errors. p: of the distance from the full theory, or from the law where "
-            "there is none. p of the scatter: of the points about the fitted law.",
+            "In parentheses the standard error of the last two digits. law says: to leading order "
+            "in the noise. full theory: what the same fit finds through the predictions of the "
+            f"full theory, which has no free parameter. agrees: within {AGREES:g} errors; yellow "
+            "where the law differs as the full theory says. p: of the distance from the full "
+            "theory, or from the law where there is none. p of the scatter: of the points about "
+            "the fitted law.",
             COLUMNS,
             rows,
             "results/studies/ and the increments of the runs",
