@@ -13,7 +13,7 @@ export PIP_BUILD_CONSTRAINT := constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run paper phase-diagram snakemake-report verify unlock clean-orphans test test-cluster test-gpu bench lint clean
+.PHONY: help setup run paper phase-diagram snakemake-report verify unlock clean-orphans test test-cluster test-gpu bench lint site clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,5 +74,8 @@ lint: setup  ## ruff, snakefmt, mypy and snakemake --lint
 	$(VENV) -m mypy
 	$(IN_VENV) -m snakemake --lint
 
-clean:  ## remove results, logs and the environment
-	rm -rf results .snakemake .venv
+site: setup  ## build the site of docs/ into site/, warnings as errors
+	NO_MKDOCS_2_WARNING=1 $(VENV) -m mkdocs build --strict
+
+clean:  ## remove results, logs, the site and the environment
+	rm -rf results site .snakemake .venv

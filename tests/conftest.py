@@ -1,10 +1,14 @@
 """What several tests need."""
 
+import fcntl
 import os
+import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import documents
 import pytest
 import yaml
 from limits import HANGING
@@ -50,8 +54,31 @@ def workflow(tmp_path):
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
-    """A small configuration of both systems, run to the report once for all tests."""
-    flow = Workflow(tmp_path_factory.mktemp("finished"))
-    flow.configure(yaml.safe_load((ROOT / "tests" / "workflow" / "tiny.yaml").read_text()))
-    flow.run = flow.snakemake("--cores", "2")
+    """A small configuration of both systems, run to the report once for all tests.
+
+    Where several processes run the tests, the first that needs it makes it; each has a copy.
+    """
+    everyone = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        everyone = everyone.parent
+    made, said = everyone / "finished", everyone / "finished.pickle"
+    with open(everyone / "finished.lock", "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not said.exists():
+            flow = Workflow(made)
+            made.mkdir()
+            tiny = ROOT / "tests" / "workflow" / "tiny.yaml"
+            flow.configure(yaml.safe_load(tiny.read_text()))
+            run = flow.snakemake("--cores", "2")
+            said.write_bytes(pickle.dumps(run))
+    flow = Workflow(tmp_path_factory.mktemp("finished") / "own")
+    shutil.copytree(made, flow.folder)
+    flow.run = pickle.loads(said.read_bytes())
     return flow
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say how many blocks of the documents were run, where they were."""
+    reports = [report for found in terminalreporter.stats.values() for report in found]
+    if any("test_documents_run" in getattr(report, "nodeid", "") for report in reports):
+        terminalreporter.write_line(documents.count())

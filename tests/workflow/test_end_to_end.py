@@ -2,8 +2,6 @@
 
 import copy
 import re
-import subprocess
-import sys
 
 import matplotlib.image
 import pandas as pd
@@ -43,17 +41,6 @@ def test_the_tables_read_as_the_readme_says(finished):
     # Two runs, one pair each, at a/B = 8e-4 and 3e-3: the theory holds to a few per cent.
     law = scaling[(scaling["study"] == "machine") & (scaling["law"] == "mean_gap_finite_step")]
     assert law["slope"].item() == pytest.approx(law["slope_theory"].item(), rel=0.2)
-
-
-def test_what_the_readme_prints_fits_a_terminal(finished):
-    (block, *_) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
-    command = [sys.executable, "-c", block]
-    done = subprocess.run(command, cwd=finished.folder, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    for name in ("mean", "sigma_error", "sigma_theory", "slope_error", "slope_theory"):
-        assert name in done.stdout
-    assert "..." not in done.stdout
-    assert max(map(len, done.stdout.splitlines())) <= 80
 
 
 @pytest.mark.parametrize("library", ["polars", "duckdb", "pyarrow"])
