@@ -14,6 +14,7 @@ is run before what follows: what the reader of the page is taken to have already
 """
 
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -114,6 +115,21 @@ def _until(page: str, lines: list[str], start: int, end: str, indent: int = 0) -
     raise ValueError(f"{page}:{start}: a block without an end")
 
 
+def check_configuration(text: str) -> None:
+    """Hold a configuration against the schema and plan it, in the working directory."""
+    import jsonschema
+    import yaml
+
+    from dysonflow.planning.graph import Plan
+    from dysonflow.planning.reference import json_schema
+
+    config = yaml.safe_load(text)
+    jsonschema.validate(config, json_schema())
+    plan = Plan.from_config(config)
+    if not (plan.targets() and list(plan.artifacts())):
+        raise ValueError("nothing would be made of this configuration")
+
+
 def hidden_commands(page: str) -> list[str]:
     """Commands that stand in no block that is run: indented, or in one of what is printed."""
     text = (ROOT / page).read_text(encoding="utf-8")
@@ -142,3 +158,8 @@ def count() -> str:
     parts = [f"{number} {language}" for language, number in sorted(run.items())]
     said = f"{run.total()} blocks of the documents run ({', '.join(parts)}), {left.total()} not"
     return said + (f" ({', '.join(f'{n} {r}' for r, n in sorted(left.items()))})" if left else "")
+
+
+if __name__ == "__main__":
+    # With a package that is not the one at hand, such as a copy that a page has added a model to.
+    check_configuration(sys.stdin.read())

@@ -1,10 +1,13 @@
 """Documents that repeat what the code knows stay in step with it."""
 
+import importlib.util
 import json
+import pkgutil
 import re
 import tomllib
 from pathlib import Path
 
+import documents
 import jsonschema
 import numpy as np
 import pytest
@@ -166,3 +169,57 @@ def test_the_example_of_own_weights_names_the_runs_that_it_says(tmp_path, monkey
             torch.save(content, f"runs/seed{replica}/step{step}.pt")
     (run,) = load_studies(config)["my_network"].runs
     assert (run.replicas, run.snapshots, run.burn_in, run.steps) == (2, 5, 200, 600)
+
+
+def named(pattern):
+    """What the documents name in code spans, and where."""
+    for page in documents.pages():
+        text = (ROOT / page).read_text(encoding="utf-8")
+        for name in re.findall(rf"`({pattern})`", text):
+            yield page, name
+
+
+def test_what_documents_name_of_the_package_is_there():
+    found = list(named(r"dysonflow(?:\.\w+)+"))
+    assert len(found) > 25
+    for page, name in found:
+        assert pkgutil.resolve_name(name) is not None, page
+
+
+def test_tests_that_documents_name_are_there():
+    found = list(named(r"tests/[\w/]+\.py(?:::\w+)?"))
+    assert len(found) > 15
+    for page, name in found:
+        file, _, test = name.partition("::")
+        text = (ROOT / file).read_text(encoding="utf-8")
+        assert not test or f"def {test}(" in text, (page, name)
+
+
+def sentences(paths):
+    """What source files say: parts of one string joined, what is filled in as `...`."""
+    text = "\n".join(path.read_text(encoding="utf-8") for path in paths)
+    joined = re.sub(r"""(["'])\s*\n\s*f?\1""", "", text)
+    return re.sub(r"\{[^{}]*\}", "...", joined)
+
+
+def test_every_message_of_the_page_on_trouble_is_what_the_code_says():
+    text = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    own, of_snakemake = text.split("## From Snakemake")
+    room = Path(importlib.util.find_spec("snakemake").origin).parent
+    said = {
+        own: sentences([*(ROOT / "src").rglob("*.py"), *(ROOT / "workflow").rglob("*.smk")]),
+        of_snakemake: sentences(room.rglob("*.py")),
+    }
+    for part, source in said.items():
+        messages = re.findall(r"^\| `([^`]+)` \|", part, re.M)
+        assert len(messages) >= 3
+        for message in messages:
+            parts = [re.escape(piece) for piece in re.split(r" ?\.\.\. ?", message) if piece]
+            assert re.search("[^\n]*".join(parts), source), message
+
+
+def test_notebooks_hold_no_output():
+    (path,) = (ROOT / "docs" / "notebooks").glob("*.ipynb")
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert code and all(not c["outputs"] and c["execution_count"] is None for c in code)
