@@ -24,7 +24,9 @@ PAGES = {
 }
 """Pages that lie outside of docs/, by path in the repository, and where the site has them."""
 LINK = re.compile(r"(\]\()([^)#\s]+)((?:#[^)\s]*)?\))")
-CODE = re.compile(r"^( *)(```|~~~).*?^\1\2 *$|`[^`\n]+`", re.M | re.S)
+CODE = re.compile(r"^( *)(```|~~~).*?^\1\2 *$|`[^`\n]+`|^ {4}[^\n]*$", re.M | re.S)
+MEAN = re.compile(r"<(?=[A-Za-z]+>)")
+"""A mean such as <S>, which would be taken for a tag."""
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -59,7 +61,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
             return f"{match[1]}{link}{match[3]}"
         return match[0]
 
-    return _outside_code(markdown, lambda text: LINK.sub(turned, text))
+    return _outside_code(markdown, lambda text: MEAN.sub("&lt;", LINK.sub(turned, text)))
 
 
 def _read(path: str) -> str:

@@ -223,3 +223,10 @@ def test_notebooks_hold_no_output():
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     code = [cell for cell in cells if cell["cell_type"] == "code"]
     assert code and all(not c["outputs"] and c["execution_count"] is None for c in code)
+
+
+@pytest.mark.parametrize("page", documents.pages())
+def test_no_page_holds_what_is_taken_for_a_tag(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    outside = re.sub(r"(?ms)^( *)```.*?^\1```$|<!--.*?-->|`[^`\n]+`|^ {4}[^\n]*$", "", text)
+    assert re.findall(r"</?[A-Za-z][^>\n]*>", outside) == []
