@@ -10,6 +10,7 @@ planned. Commands that .ci/run itself consists of are left to it.
 import ast
 import contextlib
 import io
+import json
 import os
 import re
 import shutil
@@ -216,6 +217,13 @@ def test_the_own_training_has_all_layers_and_an_edit_of_it_is_another_run(ran):
     page.command(f"! {plan}", "moved")
     said = [line for line in page.said[-1].splitlines() if line.startswith("config:")]
     assert said[0] == "config: study 'spirals': net.py: cannot be read: No such file or directory"
+
+
+def test_the_notebook_draws_two_figures(ran):
+    executed = ran("docs/read_tables.md").folder / "results" / "notebook.ipynb"
+    cells = json.loads(executed.read_text(encoding="utf-8"))["cells"]
+    shown = [output.get("data", {}) for cell in cells for output in cell.get("outputs", [])]
+    assert sum("image/png" in data for data in shown) == 2
 
 
 @pytest.mark.parametrize("page", documents.pages())
