@@ -114,7 +114,7 @@ class Page:
 
     def command(self, script: str, place: str, given: str = "") -> str:
         done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", script],
+            ["bash", "-eu", "-c", script],
             cwd=self.folder,
             env=self.environment,
             input=given,
