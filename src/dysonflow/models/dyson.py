@@ -93,7 +93,8 @@ class DysonHyperparameters(Hyperparameters):
     @classmethod
     def _normal(cls, name: str, value: Any) -> Any:
         value = super()._normal(name, value)
-        return INFINITY if name == "beta" and value == math.inf else value
+        spelt = str(value).lower().removeprefix("+")
+        return INFINITY if name == "beta" and spelt in ("inf", "infinity") else value
 
     def weight_shapes(self) -> list[tuple[str, int, int]]:
         """M itself, or one row of its levels."""
