@@ -144,16 +144,18 @@ def document(
             "(RBM).",
             _checks(left),
         ]
-    parts += [
-        "## Pulls over all runs and blocks",
-        "(estimate - theory) / error should be a standard normal number; p is that of a "
-        "Kolmogorov-Smirnov test. Blocks beyond the range of their theory have none (`flag` in "
-        "`fits.parquet`). The theory of released weights is that for fresh inputs, which they did "
-        "not have.",
-        Table(
-            ["study", "quantity", "number", "mean", "variance", "largest", "p"], pull_table(studies)
-        ),
-    ]
+    if studies:
+        parts += [
+            "## Pulls over all runs and blocks",
+            "(estimate - theory) / error should be a standard normal number; p is that of a "
+            "Kolmogorov-Smirnov test. Blocks beyond the range of their theory have none (`flag` in "
+            "`fits.parquet`). The theory of released weights is that for fresh inputs, which they "
+            "did not have.",
+            Table(
+                ["study", "quantity", "number", "mean", "variance", "largest", "p"],
+                pull_table(studies),
+            ),
+        ]
     heads = ["a", "B", "epsilon", "kappa", "measured", "theory", "pull", "p of surmise"]
     for role in ("gaussian_rbm", "teacher_student"):
         if role in studies:
