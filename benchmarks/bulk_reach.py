@@ -130,6 +130,7 @@ class Network:
             "transformer",
             **self.params,
             extras=extras,
+            scales={},
             spectra=self.path("spectra.parquet"),
             weights=self.path("weights.safetensors"),
             output=self.path("bulk.parquet"),
