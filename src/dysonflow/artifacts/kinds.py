@@ -80,7 +80,7 @@ def artifacts_at(path: str | os.PathLike[str]) -> list[Path]:
     """
     place = Path(path)
     if place.is_dir():
-        # Text without provenance, such as the report, is not of a kind that is checked.
+        # Text without provenance, such as Snakemake's report, is not of a kind that is checked.
         found = [
             file
             for file in sorted(place.iterdir())
