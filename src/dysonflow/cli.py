@@ -147,16 +147,15 @@ def _read(arguments: argparse.Namespace) -> Plan:
         if not isinstance(config, dict):
             raise ConfigError(f"{path}: not a configuration")
         for name, study in load_studies(config).items():
-            studies[_name(path, name, paths)] = study
-        for role, name in load_config(config).reproduction.items():
-            reproduction[role] = _name(path, name, paths)
+            if studies.setdefault(name, study) != study:
+                raise ConfigError(
+                    f"{path}: another file has a study {name!r} too, which is not the same; their "
+                    "figures would lie in one folder: rename one"
+                )
+        reproduction |= load_config(config).reproduction
     plan = Plan(studies, reproduction, Results(str(arguments.results)))
     audit.check_places(plan)
     return plan
-
-
-def _name(path: str, name: str, paths: Sequence[str]) -> str:
-    return name if len(paths) == 1 else f"{path}:{name}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

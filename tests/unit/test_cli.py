@@ -293,3 +293,16 @@ def test_places_are_checked_for_the_workflow_too(tmp_path):
     plan = Plan.from_config(CONFIG, Results(str(tmp_path / "results")))
     with pytest.raises(ArtifactError, match="results: a file, where a folder should be"):
         audit.check_places(plan)
+
+
+def test_several_configurations_are_looked_at_together(folder, run):
+    text = Path("my.yaml").read_text(encoding="utf-8")
+    Path("same.yaml").write_text(text, encoding="utf-8")
+    assert run("verify", "--configfile", "my.yaml", "same.yaml") == (0, [])
+    config = yaml.safe_load(text)
+    (name,) = config["studies"]
+    config["studies"][name]["hyperparameters"]["seed"] = 7
+    Path("other.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    status, (line,) = run("verify", "--configfile", "my.yaml", "other.yaml")
+    assert status == 2
+    assert line.startswith(f"dysonflow: other.yaml: another file has a study {name!r} too")
