@@ -218,7 +218,7 @@ class TestScaling:
             expected = given[0] if law.slope is None else law.slope
             assert row.get("slope_theory", expected) == expected
         several, single = scaling_page("s", rows), scaling_page("s", alone)
-        assert "<th>layer</th>" in several and "<td>second</td>" in several
+        assert '<th scope="col">layer</th>' in several and "<td>second</td>" in several
         assert "layer" not in single and several.count("<tr>") == 2 * single.count("<tr>") - 1
 
     def test_laws_are_told_apart_by_name_and_by_what_they_say(self):
