@@ -101,7 +101,7 @@ def train(
         memory = ensemble.Memory(run, run.replicas)
         step = np.asarray(system.read(run, memory.put))
         return Run(run, memory.layers, step, memory.loss, "read from files")
-    place = place_of(system, choose_device(device))
+    place = place_of(system, choose_device(device), run)
     how = choose(system, place, run)
     threads = threads if how.is_compiled else 1
     with explained(place, run.replicas):

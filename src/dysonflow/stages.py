@@ -69,7 +69,7 @@ def train(
     run.check_sources()
     replicas = range(*members) if members is not None else range(run.replicas)
     system = models.load(model)
-    place = place_of(system, choose_device(device))
+    place = place_of(system, choose_device(device), run)
     implementation = choose(system, place, run)
     # Torch has one thread, so more than one block side by side would not be faster there.
     threads = threads if implementation.is_compiled else 1

@@ -7,23 +7,13 @@ writable it is done without.
 import hashlib
 import json
 import logging
-import os
-from pathlib import Path
 from typing import Any
 
+from dysonflow.artifacts.cache_folder import cache_folder
 from dysonflow.artifacts.files import atomic
 from dysonflow.errors import ArtifactError
 
 log = logging.getLogger(__name__)
-
-
-def folder() -> Path | None:
-    """The folder of the package in the user's cache; None if there is no home."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    try:
-        return (Path(base) if base else Path.home() / ".cache") / "dysonflow"
-    except RuntimeError:
-        return None
 
 
 class Known:
@@ -39,7 +29,7 @@ class Known:
 
     def __init__(self, kind: str, reasons: Any):
         digest = hashlib.sha256(json.dumps(reasons, sort_keys=True).encode()).hexdigest()
-        place = folder()
+        place = cache_folder()
         self.path = place / kind / f"{digest[:32]}.json" if place else None
 
     def get(self) -> Any:

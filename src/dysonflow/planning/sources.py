@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dysonflow import models, theory
-from dysonflow.artifacts import cache as user_cache
+from dysonflow.artifacts.cache_folder import cache_folder
 from dysonflow.artifacts.files import atomic
 from dysonflow.artifacts.provenance import PACKAGE
 from dysonflow.errors import ArtifactError
@@ -201,8 +201,8 @@ class ParsedFiles:
 def cache_file() -> Path | None:
     """Where parsed sources are kept: in the user's cache; None if there is no home."""
     version = f"{CACHE_VERSION}-python{'.'.join(platform.python_version_tuple()[:2])}"
-    folder = user_cache.folder()
-    return folder / f"sources-{version}.json" if folder else None
+    folder = cache_folder()
+    return folder and folder / f"sources-{version}.json"
 
 
 @cache

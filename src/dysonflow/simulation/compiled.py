@@ -26,6 +26,7 @@ def kernel_arguments(hyperparameters: Hyperparameters, block: Block) -> dict[str
         "seed": (hyperparameters.seed, int(hyperparameters.key, 16)),
         "dtype": hyperparameters.dtype,
         "threads": block.threads,
+        "device": block.device,
     }
 
 
@@ -52,10 +53,22 @@ class CompiledSimulation(Simulation):
         """Why a run is not simulated by the kernel of its model; empty if it is, as most are."""
         return ""
 
+    @classmethod
+    def why_not_on_gpu(cls, hyperparameters: Any) -> str:
+        """Why a run is not simulated by the kernel on a GPU; empty if it is."""
+        from dysonflow.simulation.kernel import gpu
+
+        why = gpu.why_too_large(hyperparameters.layers().values())
+        return why or cls.why_not(hyperparameters) or gpu.why_unavailable()
+
     @staticmethod
-    def instruction_set() -> str:
-        """Name of the instruction set in use."""
-        return library.instruction_set()
+    def instruction_set(device: str = "cpu") -> str:
+        """Name of the instruction set in use, or of the architecture of the GPU."""
+        if device == "cpu":
+            return library.instruction_set()
+        from dysonflow.simulation.kernel import gpu
+
+        return gpu.card().architecture
 
     def kernel_inputs(self, steps: int) -> dict[str, Any]:
         """What the kernel is given for the next steps instead of drawing it; nothing by default."""

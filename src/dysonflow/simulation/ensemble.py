@@ -141,8 +141,9 @@ def train(
 
     A frame is a snapshot, or the weights some SGD steps after one where the run has `lags`.
 
-    Which replicas are trained in one call does not change a single number on a CPU. A GPU wants
-    many replicas side by side: there all of a call share one stream.
+    Which replicas are trained in one call does not change a single number on a CPU, nor where the
+    kernel runs on a GPU. A GPU wants many replicas side by side: in torch all of a call share one
+    stream there.
 
     Parameters
     ----------

@@ -40,9 +40,9 @@ def choose(system: System, device: Device, run: Hyperparameters | None = None) -
     system : System
         The model; must be one that is trained.
     device : Device
-        Where it is to run: the kernel runs on a CPU only.
+        Where it is to run.
     run : Hyperparameters, optional
-        The run, where the kernel does not serve all runs of the model.
+        The run: the kernel does not serve all runs of some models, nor large matrices on a GPU.
 
     Raises
     ------
@@ -53,7 +53,11 @@ def choose(system: System, device: Device, run: Hyperparameters | None = None) -
         raise ValueError(f"{system.name} is not trained here, its weights are read from files")
     library = system.simulation.LIBRARY
     if device.kind != "cpu":
-        return Implementation(system.simulation, library, False)
+        why = _why_not_on_gpu(system, run)
+        if system.compiled is not None and not why:
+            name = f"compiled kernel ({system.compiled.instruction_set(device.kind)})"
+            return Implementation(system.compiled, name, False)
+        return Implementation(system.simulation, f"{library} ({why})", False)
     if system.compiled is None:
         why = "the model has no compiled kernel"
     else:
@@ -66,8 +70,18 @@ def choose(system: System, device: Device, run: Hyperparameters | None = None) -
     return Implementation(system.simulation, f"{library} ({why})", False)
 
 
-def place_of(system: System, device: Device) -> Device:
-    """The device, or the CPU where a model does not run on it."""
+def _why_not_on_gpu(system: System, run: Hyperparameters | None) -> str:
+    """Why the kernel does not simulate a run on a GPU; empty if it does."""
+    if system.compiled is None:
+        return "the model has no compiled kernel"
+    if run is None:
+        # Whoever plans must not take a card that jobs may want for themselves.
+        return "only a job looks at the GPU"
+    return system.compiled.why_not_on_gpu(run)
+
+
+def place_of(system: System, device: Device, run: Hyperparameters | None = None) -> Device:
+    """The device, or the CPU where nothing simulates a model on it; parameters as of `choose`."""
     if system.simulation is None or device.kind in system.simulation.DEVICES:
         return device
-    return CPU
+    return CPU if _why_not_on_gpu(system, run) else device

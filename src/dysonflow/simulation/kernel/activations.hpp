@@ -88,7 +88,7 @@ DYSONFLOW_INLINE void tanh_each(typename LanesOf<Real>::type (&x)[count]) {
 
 // tanh of `count` vectors, in place.
 template <class Real, class V>
-DYSONFLOW_NOINLINE void tanh_all(V* x, int count) {
+DYSONFLOW_NOINLINE void tanh_all(Elements<V> x, int count) {
     constexpr int kAtOnce = 4;
     int j = 0;
     for (; j + kAtOnce <= count; j += kAtOnce) {

@@ -44,12 +44,12 @@ struct Dyson {
     const Job& job;
     Group<double> group;
     const DysonSizes sizes;
-    V *hessian, *x, *force, *step, *slope, *z;
+    Elements<V> hessian, x, force, step, slope, z;
 
-    Dyson(const Job& job_, std::int64_t first, V* scratch)
+    Dyson(const Job& job_, std::int64_t first, Elements<V> scratch)
         : job(job_), group(job_, first), sizes(job_) {
-        V* at = scratch;
-        const auto take = [&](int count) { V* from = at; at += count; return from; };
+        Elements<V> at = scratch;
+        const auto take = [&](int count) { const Elements<V> from = at; at += count; return from; };
         hessian = take(sizes.n * sizes.ld);
         x = take(sizes.n);
         force = take(sizes.n);
@@ -72,7 +72,7 @@ struct Dyson {
             const double here = ((const double*)job.target)[stiffness * n + i];
             if (here > steepest) steepest = here;
         }
-        set_apart(1.0 / __builtin_sqrt(steepest));
+        set_apart(1.0 / root(steepest));
         solve();
     }
 
@@ -181,6 +181,12 @@ struct Dyson {
     }
 };
 
+#if defined(DYSONFLOW_GPU)
+typedef DysonSizes ThreadSizes;
+typedef Dyson ThreadLoop;
+
+DYSONFLOW_INLINE Outcome run_thread(ThreadLoop& loop, const std::int64_t* stop) { return loop.run(stop); }
+#else
 std::size_t scratch_bytes(const Job& job) {
     return (std::size_t)DysonSizes(job).total() * kVectorBytes;
 }
@@ -189,9 +195,17 @@ Outcome advance(const Job& job, std::int64_t first, void* scratch, const std::in
     return Dyson(job, first, (V*)scratch).run(stop);
 }
 
+#endif
+
 }  // namespace
 
+#if !defined(DYSONFLOW_GPU)
 Loops dyson() { return {lanes, scratch_bytes, advance}; }
+#endif
 
 }  // namespace DYSONFLOW_ISA
 }  // namespace dysonflow
+
+#if defined(DYSONFLOW_GPU)
+#include "gpu.hpp"
+#endif

@@ -25,8 +25,10 @@ class DysonKernel(KernelEnsemble):
         Rows stiffness (positive), memory, pull and kick.
     levels : array of shape (n,)
         Ascending levels at the start, the same for all replicas.
-    replicas, blocks, first_block, seed, threads, instruction_set
+    replicas, first_block, seed, threads, instruction_set
         As in `dysonflow.simulation.kernel.gaussian_rbm.GaussianRBMKernel`.
+    device : str
+        Likewise.
 
     Raises
     ------
@@ -52,6 +54,7 @@ class DysonKernel(KernelEnsemble):
         seed: int | Sequence[int] = 0,
         threads: int = 1,
         instruction_set: str = "",
+        device: str = "cpu",
     ):
         start = np.asarray(levels, dtype=np.float64)
         self._target = np.ascontiguousarray(coefficients, dtype=np.float64)
@@ -72,6 +75,7 @@ class DysonKernel(KernelEnsemble):
             weights=np.tile(start, (replicas, 1, 1)),
             initial_std=0.0,
             instruction_set=instruction_set,
+            device=device,
         )
         self._physics = (1, 1, 1.0, 1.0, 1.0, 0.0)
 

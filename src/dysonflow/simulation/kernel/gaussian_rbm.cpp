@@ -12,16 +12,35 @@ namespace {
 // Chains of one tile go through all sweeps before the next tile starts.
 constexpr int kTileChains = 16;
 
+// a sigma_h^2 times the target covariance: stored once for all lanes of a group, or computed where it is needed,
+// which costs less than to read it where a lane has few neighbours.
+template <class Real>
+struct Drift {
+#if defined(DYSONFLOW_GPU)
+    static constexpr bool kStored = false;
+    const Real* target;
+    Real rate;
+
+    DYSONFLOW_INLINE Real operator[](int i) const { return rate * target[i]; }
+#else
+    static constexpr bool kStored = true;
+    const Real* stored;
+
+    DYSONFLOW_INLINE Real operator[](int i) const { return stored[i]; }
+#endif
+};
+
 struct RbmSizes {
     int n, m, ld;
     int matrix, weights, chains, noise_tile, hidden_tile, normals, target;
 
-    RbmSizes(const Job& job)
-        : n(job.visible), m(job.hidden), ld(padded(n)), matrix(n * ld), weights(m * ld),
+    // `constant`: N and M where the compiler knows them, or 0.
+    explicit RbmSizes(const Job& job, int constant = 0)
+        : n(constant ? constant : job.visible), m(constant ? constant : job.hidden), ld(padded(n)), matrix(n * ld), weights(m * ld),
           chains(job.system == System::wishart ? 0 : job.batch * n),
-          noise_tile(kTileChains * (m > n ? m : n) + kDrawSlack), hidden_tile(kTileChains * (m > n ? m : n)),
+          noise_tile(kTileChains * (m > n ? m : n) + kDrawSlack), hidden_tile(noise_tile),
           normals(job.system == System::wishart ? wishart_numbers(n, job.batch) + kDrawSlack : 0),
-          target(n * n / (kVectorBytes / (job.single_precision ? 4 : 8)) + 1) {}
+          target(Drift<double>::kStored ? n * n / (kVectorBytes / (job.single_precision ? 4 : 8)) + 1 : 0) {}
     int total() const {
         return 6 * matrix + 2 * weights + 3 * n + chains + noise_tile + hidden_tile + normals + target;
     }
@@ -38,15 +57,15 @@ struct Rbm {
     Group<Real> group;
     const RbmSizes sizes;
     const Real rate;  // a sigma_h^2
-    V *weights, *next_weights, *a, *k, *c, *p, *s, *t, *inverse_pivots, *row_sums, *scales;
-    V *chains, *noise_tile, *hidden_tile, *z;
-    Real* drift;  // a sigma_h^2 times the target covariance
+    Elements<V> weights, next_weights, a, k, c, p, s, t, inverse_pivots, row_sums, scales;
+    Elements<V> chains, noise_tile, hidden_tile, z;
+    Drift<Real> drift;
 
-    Rbm(const Job& job_, std::int64_t first, V* scratch)
-        : job(job_), group(job_, first), sizes(job_),
+    Rbm(const Job& job_, std::int64_t first, Elements<V> scratch)
+        : job(job_), group(job_, first), sizes(job_, fixed),
           rate((Real)(job_.learning_rate * job_.sigma_h * job_.sigma_h)) {
-        V* at = scratch;
-        const auto take = [&](int count) { V* from = at; at += count; return from; };
+        Elements<V> at = scratch;
+        const auto take = [&](int count) { const Elements<V> from = at; at += count; return from; };
         weights = take(sizes.weights);
         next_weights = take(sizes.weights);
         a = take(sizes.matrix);
@@ -62,17 +81,22 @@ struct Rbm {
         noise_tile = take(sizes.noise_tile);
         hidden_tile = take(sizes.hidden_tile);
         z = take(sizes.normals);
-        drift = (Real*)take(sizes.target);
         const Real* target = (const Real*)job.target;
-        for (int i = 0; i < n() * n(); ++i) drift[i] = rate * target[i];
+#if defined(DYSONFLOW_GPU)
+        drift = {target, rate};
+#else
+        Real* stored = (Real*)take(sizes.target);
+        for (int i = 0; i < n() * n(); ++i) stored[i] = rate * target[i];
+        drift = {stored};
+#endif
     }
 
     DYSONFLOW_INLINE int n() const { return fixed ? fixed : sizes.n; }
     DYSONFLOW_INLINE int m() const { return fixed ? fixed : sizes.m; }
-    DYSONFLOW_INLINE Matrix<V> square(V* data) const { return {data, padded(n()), 1}; }
+    DYSONFLOW_INLINE Matrix<V> square(Elements<V> data) const { return {data, padded(n()), 1}; }
 
     // to <- diagonal 1 + sign A, lower triangle, A = (sigma_h / mu)^2 W^T W.
-    DYSONFLOW_NOINLINE void interaction(Real sign, Real diagonal, V* to) const {
+    DYSONFLOW_NOINLINE void interaction(Real sign, Real diagonal, Elements<V> to) const {
         const Matrix<V> w = square(weights), out = square(to);
         const V scale = broadcast<V>(sign * (Real)(job.sigma_h * job.sigma_h / job.mu_squared));
         const V on_diagonal = broadcast<V>(diagonal);
@@ -113,18 +137,107 @@ struct Rbm {
         return factor(n(), Matrix<V>{k + last * (ld + 1), -1, -ld}, inverse_pivots);
     }
 
+#if defined(DYSONFLOW_GPU)
+    // Chains of which a thread holds both layers in registers, so that a matrix is read once for all of them.
+    static constexpr int kStrip = 4;
+    // Whether U of all threads of a block fits into shared memory, and leaves room for some more blocks.
+    static constexpr bool kHoldsMatrix =
+        fixed != 0 && fixed * fixed * kThreadsAbreast * (int)sizeof(V) <= 32768;
+
+    // out(s, i) = noise + sum_k w(i, k) given(s, k), in order of k
+    DYSONFLOW_INLINE void layer_of_strip(const V (&given)[kStrip][fixed ? fixed : 1], const Matrix<V>& w,
+                                         V (&out)[kStrip][fixed ? fixed : 1]) const {
+        DYSONFLOW_UNROLL
+        for (int k = 0; k < fixed; ++k)
+            DYSONFLOW_UNROLL
+            for (int i = 0; i < fixed; ++i) {
+                const V weight = read_again(w(i, k));
+                DYSONFLOW_EACH_OF(s, kStrip) out[s][i] = mad(given[s][k], weight, out[s][i]);
+            }
+    }
+
+    // As `gibbs` below, the same operations in the same order for each number: a strip of chains goes through a
+    // sweep in registers.
+    template <class Noise>
+    DYSONFLOW_INLINE void gibbs_in_strips(std::int64_t step) {
+        __shared__ V held[fixed * fixed * kThreadsAbreast];
+        const Matrix<V> scaled{Elements<V>{held + this_thread() % kThreadsAbreast}, fixed, 1};
+        const Matrix<V> w = square(weights), cov = square(c);
+        const int batch = job.batch;
+        const V scale = broadcast<V>((Real)(job.sigma_h / root(job.mu_squared)));
+        for (int i = 0; i < fixed; ++i)
+            for (int j = 0; j < fixed; ++j) scaled(i, j) = w(i, j) * scale;
+        clear(cov);
+        for (int b = 0; b < batch; b += kTileChains) {
+            const int rows = batch - b < kTileChains ? batch - b : kTileChains;
+            const Elements<V> tile = chains + b * fixed;
+            for (int sweep = 0; sweep < job.sweeps; ++sweep) {
+                const int offset = (2 * sweep * batch + b) * fixed;
+                const Noise xi(group, noise_tile, rows * fixed, step, offset);
+                const Noise eta(group, hidden_tile, rows * fixed, step, offset + batch * fixed);
+                for (int first = 0; first < rows; first += kStrip) {
+                    const int last = rows - first < kStrip ? rows - first : kStrip;
+                    // Beyond the last chain it is computed once more, and not stored.
+                    V u[kStrip][fixed], g[kStrip][fixed];
+                    DYSONFLOW_EACH_OF(s, kStrip) {
+                        const int from = (first + (s < last ? s : last - 1)) * fixed;
+                        DYSONFLOW_UNROLL
+                        for (int i = 0; i < fixed; ++i) {
+                            u[s][i] = tile[from + i];
+                            g[s][i] = xi(from + i);
+                        }
+                    }
+                    layer_of_strip(u, scaled, g);
+                    DYSONFLOW_EACH_OF(s, kStrip) {
+                        const int from = (first + (s < last ? s : last - 1)) * fixed;
+                        DYSONFLOW_UNROLL
+                        for (int i = 0; i < fixed; ++i) u[s][i] = eta(from + i);
+                    }
+                    layer_of_strip(g, scaled.transposed(), u);
+                    DYSONFLOW_EACH_OF(s, kStrip) {
+                        if (s >= last) break;
+                        DYSONFLOW_UNROLL
+                        for (int i = 0; i < fixed; ++i) tile[(first + s) * fixed + i] = u[s][i];
+                    }
+                    if (sweep + 1 == job.sweeps) add_strip(last, u, cov);
+                }
+            }
+        }
+        gradient_from_covariance();
+    }
+
+    // c <- c + u^T u, lower triangle, chain after chain
+    DYSONFLOW_INLINE void add_strip(int rows, const V (&u)[kStrip][fixed ? fixed : 1],
+                                    const Matrix<V>& cov) const {
+        DYSONFLOW_UNROLL
+        for (int i = 0; i < fixed; ++i)
+            DYSONFLOW_UNROLL
+            for (int j = 0; j <= i; ++j) {
+                V sum = cov(i, j);
+                DYSONFLOW_EACH_OF(s, kStrip) if (s < rows) sum = mad(u[s][i], u[s][j], sum);
+                cov(i, j) = sum;
+            }
+    }
+#endif
+
     // k sweeps of block Gibbs sampling, g given u and u given g, on persistent chains.
     template <class Noise>
     DYSONFLOW_INLINE void gibbs(std::int64_t step) {
+#if defined(DYSONFLOW_GPU)
+        if constexpr (kHoldsMatrix) {
+            gibbs_in_strips<Noise>(step);
+            return;
+        }
+#endif
         const int batch = job.batch, rows_m = m(), size = n();
         const Matrix<V> w = square(weights), scaled = square(next_weights);
-        const V scale = broadcast<V>((Real)(job.sigma_h / __builtin_sqrt(job.mu_squared)));
+        const V scale = broadcast<V>((Real)(job.sigma_h / root(job.mu_squared)));
         for (int i = 0; i < rows_m; ++i)
             for (int j = 0; j < size; ++j) scaled(i, j) = w(i, j) * scale;
         clear(square(c));
         for (int b = 0; b < batch; b += kTileChains) {
             const int rows = batch - b < kTileChains ? batch - b : kTileChains;
-            V *const u = chains + b * size, *const g = hidden_tile;
+            const Elements<V> u = chains + b * size, g = hidden_tile;
             for (int sweep = 0; sweep < job.sweeps; ++sweep) {
                 const int offset = sweep * batch * (rows_m + size);
                 const Noise xi(group, noise_tile, rows * rows_m, step, offset + b * rows_m);
@@ -140,8 +253,8 @@ struct Rbm {
 
     // out = noise + given w: one layer, `columns` wide, of each of `rows` chains, from the other one.
     template <class Noise>
-    DYSONFLOW_NOINLINE void sample_layer(int rows, int columns_, int depth_, V* given, const Matrix<V> w,
-                                         const Noise noise, V* out) const {
+    DYSONFLOW_NOINLINE void sample_layer(int rows, int columns_, int depth_, Elements<V> given,
+                                         const Matrix<V> w, const Noise noise, Elements<V> out) const {
         const int columns = fixed ? fixed : columns_, depth = fixed ? fixed : depth_;
         const Matrix<V> to{out, columns, 1};
         full_product(rows, columns, depth, Matrix<V>{given, depth, 1}, w,
@@ -180,13 +293,13 @@ struct Rbm {
     }
 
     struct Powers {
-        V* power;  // A^k
-        V* sum;    // 1 + A + .. + A^{2k-1}, its lower triangle
+        Elements<V> power;  // A^k
+        Elements<V> sum;    // 1 + A + .. + A^{2k-1}, its lower triangle
     };
 
     // out = x y, or x + x y, lower triangle, for symmetric x and y whose product is symmetric.
     template <bool add>
-    DYSONFLOW_NOINLINE void multiply(V* x_, V* y_, V* out_) const {
+    DYSONFLOW_NOINLINE void multiply(Elements<V> x_, Elements<V> y_, Elements<V> out_) const {
         const Matrix<V> x = square(x_), y = square(y_), out = square(out_);
         symmetric_product(n(), n(), x, y, [=](int i, int j) { return add ? x(i, j) : V{}; },
                           [=](int i, int j, const V& value) { out(i, j) = value; });
@@ -198,11 +311,11 @@ struct Rbm {
         const int size = n();
         const Matrix<V> am = square(a);
         mirror_lower(size, am);
-        V *power = a, *next_power = p, *sum = s, *next_sum = t;
-        const auto multiply_power = [&](V* by) {
+        Elements<V> power = a, next_power = p, sum = s, next_sum = t;
+        const auto multiply_power = [&](Elements<V> by) {
             multiply<false>(power, by, next_power);
             mirror_lower(size, square(next_power));
-            V* other = power == a ? k : power;
+            const Elements<V> other = power == a ? k : power;
             power = next_power;
             next_power = other;
         };
@@ -218,7 +331,7 @@ struct Rbm {
                 return;
             }
             multiply<true>(sum, power, next_sum);
-            V* other = sum;
+            const Elements<V> other = sum;
             sum = next_sum;
             next_sum = other;
         };
@@ -256,7 +369,7 @@ struct Rbm {
             substitute(size, batch, batch >= size, square(k), scales, y);
         }
         const Matrix<V> g = square(c);
-        const Real* d = drift;
+        const Drift<Real> d = drift;
         const V scale = covariance_scale();
         wishart_product<false>(size, batch, y, [=](int i, int j, const V& sum) {
             g(i, j) = negative_mad(scale, sum, broadcast<V>(d[i * size + j]));
@@ -270,7 +383,7 @@ struct Rbm {
     }
 
     // c <- c + v^T v
-    DYSONFLOW_NOINLINE void add_outer(int rows, V* samples) const {
+    DYSONFLOW_NOINLINE void add_outer(int rows, Elements<V> samples) const {
         const Matrix<V> cov = square(c), v{samples, n(), 1};
         symmetric_product(n(), rows, v.transposed(), v, [=](int i, int j) { return cov(i, j); },
                           [=](int i, int j, const V& sum) { cov(i, j) = sum; });
@@ -291,7 +404,7 @@ struct Rbm {
         const Matrix<V> w = square(weights), next = square(next_weights);
         full_product(m(), n(), n(), w, square(c), [=](int i, int j) { return w(i, j); },
                      [=](int i, int j, const V& sum) { next(i, j) = sum; });
-        V* other = weights;
+        const Elements<V> other = weights;
         weights = next_weights;
         next_weights = other;
     }
@@ -311,7 +424,7 @@ struct Rbm {
             if (outcome.failure != Failure::none) return explain(outcome);
             if (step == job.steps) break;
             if constexpr (system == System::gibbs) {
-                if (job.noise) gibbs<GivenNoise<Real>>(step);
+                if (noise_is_given(job)) gibbs<GivenNoise<Real>>(step);
                 else gibbs<DrawnNoise<Real>>(step);
             } else if constexpr (system == System::ar1) {
                 ar1(step);
@@ -334,6 +447,7 @@ struct Rbm {
 
     Outcome explain(Outcome outcome) const {
         const Matrix<V> w = square(weights);
+        DYSONFLOW_FEW
         for (int l = 0; l < Group<Real>::lanes; ++l)
             if (group.replica[l] == outcome.replica)
                 for (int i = 0; i < m(); ++i)
@@ -348,6 +462,14 @@ struct Rbm {
     }
 };
 
+#if defined(DYSONFLOW_GPU)
+typedef RbmSizes ThreadSizes;
+typedef Rbm<ThreadReal, DYSONFLOW_FIXED> ThreadLoop;
+
+DYSONFLOW_INLINE Outcome run_thread(ThreadLoop& loop, const std::int64_t* stop) {
+    return loop.run<System::DYSONFLOW_SYSTEM>(stop);
+}
+#else
 // The size of the paper gets loops of constant length; all others share one code.
 template <class Real>
 Outcome run(const Job& job, std::int64_t first, void* scratch, const std::int64_t* stop) {
@@ -367,9 +489,17 @@ Outcome advance(const Job& job, std::int64_t first, void* scratch, const std::in
                                 : run<double>(job, first, scratch, stop);
 }
 
+#endif
+
 }  // namespace
 
+#if !defined(DYSONFLOW_GPU)
 Loops gaussian_rbm() { return {lanes, scratch_bytes, advance}; }
+#endif
 
 }  // namespace DYSONFLOW_ISA
 }  // namespace dysonflow
+
+#if defined(DYSONFLOW_GPU)
+#include "gpu.hpp"
+#endif

@@ -53,6 +53,8 @@ class GaussianRBMKernel(KernelEnsemble):
         Standard deviation of the entries of the default start.
     instruction_set : str
         One of `dysonflow.simulation.kernel.library.instruction_sets`; default the fastest.
+    device : str
+        ``cpu``, or ``cuda`` for a GPU, which has neither threads nor instruction sets.
 
     Raises
     ------
@@ -60,6 +62,8 @@ class GaussianRBMKernel(KernelEnsemble):
         If an argument is out of range.
     RuntimeError
         If the compiled kernel is unavailable.
+    ConfigError
+        If the GPU cannot be used, or its memory does not suffice.
 
     Notes
     -----
@@ -92,6 +96,7 @@ class GaussianRBMKernel(KernelEnsemble):
         chains: ArrayLike | None = None,
         initial_std: float = 0.1,
         instruction_set: str = "",
+        device: str = "cpu",
     ):
         target = np.asarray(target_covariance, dtype=np.float64)
         if target.ndim != 2 or target.shape[0] != target.shape[1]:
@@ -119,6 +124,7 @@ class GaussianRBMKernel(KernelEnsemble):
             weights=weights,
             initial_std=initial_std,
             instruction_set=instruction_set,
+            device=device,
         )
         self._system = sampler
         # Exactly symmetric, so that which triangle is read does not matter.

@@ -29,6 +29,14 @@ DYSONFLOW_INLINE int padded(int n) { return n % 8 ? n : n + 1; }
 
 inline int lanes(const Job& job) { return job.single_precision ? kLanes32 : kLanes64; }
 
+// Whether the numbers come with the job. Compiled for a GPU the kernel knows; it is half as long then.
+#if defined(DYSONFLOW_GPU)
+DYSONFLOW_INLINE constexpr bool noise_is_given(const Job&) { return DYSONFLOW_NOISE_GIVEN; }
+typedef DYSONFLOW_REAL ThreadReal;
+#else
+DYSONFLOW_INLINE bool noise_is_given(const Job& job) { return job.noise; }
+#endif
+
 // The replicas of one group. Lanes beyond the last replica repeat it.
 template <class Real>
 struct Group {
@@ -41,6 +49,7 @@ struct Group {
     Streams<Real> streams;
 
     Group(const Job& job_, std::int64_t first) : job(job_), used(0) {
+        DYSONFLOW_FEW
         for (int l = 0; l < lanes; ++l) {
             const bool real = first + l < job.replicas;
             replica[l] = real ? first + l : job.replicas - 1;
@@ -50,6 +59,7 @@ struct Group {
 
     void load(const void* array, int rows, int columns, const Matrix<V>& to) const {
         const std::int64_t size = (std::int64_t)rows * columns;
+        DYSONFLOW_FEW
         for (int l = 0; l < lanes; ++l) {
             const Real* from = (const Real*)array + replica[l] * size;
             for (int i = 0; i < rows; ++i)
@@ -59,7 +69,9 @@ struct Group {
 
     void store(void* array, int rows, int columns, const Matrix<V>& from) const {
         const std::int64_t size = (std::int64_t)rows * columns;
-        for (int l = 0; l < used; ++l) {
+        DYSONFLOW_FEW
+        for (int l = 0; l < lanes; ++l) {
+            if (l >= used) break;
             Real* to = (Real*)array + replica[l] * size;
             for (int i = 0; i < rows; ++i)
                 for (int j = 0; j < columns; ++j) to[i * columns + j] = from(i, j)[l];
@@ -69,7 +81,9 @@ struct Group {
     // Word w of generator q of lane l: streams(replica, 4 q + w); generators fill a word vector in turn.
     void load_streams() {
         Word32* state[4] = {&streams.g.s0, &streams.g.s1, &streams.g.s2, &streams.g.s3};
+        DYSONFLOW_FEW
         for (int i = 0; i < kLanes32; ++i)
+            DYSONFLOW_FEW
             for (int w = 0; w < 4; ++w)
                 (*state[w])[i] =
                     job.streams[replica[i % lanes] * Streams<Real>::kWords + i / lanes * 4 + w];
@@ -77,7 +91,9 @@ struct Group {
 
     void store_streams() const {
         const Word32* state[4] = {&streams.g.s0, &streams.g.s1, &streams.g.s2, &streams.g.s3};
+        DYSONFLOW_FEW
         for (int i = 0; i < kLanes32; ++i)
+            DYSONFLOW_FEW
             for (int w = 0; w < 4; ++w)
                 if (i % lanes < used)
                     job.streams[replica[i % lanes] * Streams<Real>::kWords + i / lanes * 4 + w] =
@@ -85,24 +101,51 @@ struct Group {
     }
 
     // `count` standard normals; in `job.noise` they stand from `offset` on.
-    DYSONFLOW_INLINE void normals(V* out, int count, std::int64_t step, int offset) {
-        if (job.noise)
+    DYSONFLOW_INLINE void normals(Elements<V> out, int count, std::int64_t step, int offset) {
+        if (noise_is_given(job))
             copy_noise(out, count, step, offset);
         else
             draw(out, count);
     }
 
-    DYSONFLOW_INLINE void draw(V* out, int count) {
+    DYSONFLOW_INLINE void draw(Elements<V> out, int count) {
+#if defined(DYSONFLOW_GPU)
+        constexpr int at_once = Streams<Real>::kPerCall;
+        for (int first = 0; first < count; first += at_once) {
+            V drawn[at_once];
+            streams.normals(drawn);
+            DYSONFLOW_EACH(at_once) out[first + i] = drawn[i];
+        }
+#else
         for (int i = 0; i < count; i += Streams<Real>::kPerCall) streams.normals(out + i);
+#endif
     }
 
     // The same normals as float32, `lanes` of them for each element.
+#if defined(DYSONFLOW_GPU)
+    typedef Pack<float, lanes> Narrow;
+
+    DYSONFLOW_INLINE void draw_narrow(Elements<Narrow> out, int count) {
+        constexpr int at_once = Streams<Real>::kPerCall;
+        for (int first = 0; first < count; first += at_once) {
+            float drawn[at_once * lanes];
+            streams.narrow_normals(drawn);
+            DYSONFLOW_EACH(at_once) {
+                Narrow numbers;
+                for (int l = 0; l < lanes; ++l) numbers[l] = drawn[i * lanes + l];
+                out[first + i] = numbers;
+            }
+        }
+    }
+#else
     DYSONFLOW_NOINLINE void draw_narrow(float* out, int count) {
         for (int i = 0; i < count; i += Streams<Real>::kPerCall)
             streams.narrow_normals(out + i * lanes);
     }
+#endif
 
-    DYSONFLOW_NOINLINE void copy_noise(V* out, int count, std::int64_t step, int offset) const {
+    DYSONFLOW_NOINLINE void copy_noise(Elements<V> out, int count, std::int64_t step, int offset) const {
+        DYSONFLOW_FEW
         for (int l = 0; l < lanes; ++l) {
             const Real* from = (const Real*)job.noise +
                                (replica[l] * job.steps + step) * job.noise_per_step + offset;
@@ -116,8 +159,9 @@ struct Group {
         if (all_above(positive, V{})) return outcome;
         outcome.failure = failure;
         outcome.step = job.first_step + step;
-        for (int l = used - 1; l >= 0; --l)
-            if (!(positive[l] > 0)) outcome.replica = replica[l];
+        DYSONFLOW_FEW
+        for (int l = lanes - 1; l >= 0; --l)
+            if (l < used && !(positive[l] > 0)) outcome.replica = replica[l];
         return outcome;
     }
 };
@@ -127,22 +171,32 @@ struct Group {
 template <class Real>
 struct DrawnNoise {
     typedef typename LanesOf<Real>::type V;
+#if defined(DYSONFLOW_GPU)
+    Elements<typename Group<Real>::Narrow> at;
+
+    DYSONFLOW_INLINE DrawnNoise(Group<Real>& group, Elements<V> memory, int count, std::int64_t, int)
+        : at(elements_of<typename Group<Real>::Narrow>(memory)) {
+        group.draw_narrow(at, count);
+    }
+    DYSONFLOW_INLINE V operator()(int i) const { return widened<V>(at[i].lane); }
+#else
     float* at;
 
-    DYSONFLOW_INLINE DrawnNoise(Group<Real>& group, V* memory, int count, std::int64_t, int)
+    DYSONFLOW_INLINE DrawnNoise(Group<Real>& group, Elements<V> memory, int count, std::int64_t, int)
         : at((float*)memory) {
         group.draw_narrow(at, count);
     }
     DYSONFLOW_INLINE V operator()(int i) const {
         return widened<V>(at + i * LanesOf<Real>::count);
     }
+#endif
 };
 template <class Real>
 struct GivenNoise {
     typedef typename LanesOf<Real>::type V;
-    V* at;
+    Elements<V> at;
 
-    DYSONFLOW_INLINE GivenNoise(Group<Real>& group, V* memory, int count, std::int64_t step, int offset)
+    DYSONFLOW_INLINE GivenNoise(Group<Real>& group, Elements<V> memory, int count, std::int64_t step, int offset)
         : at(memory) {
         group.copy_noise(at, count, step, offset);
     }
@@ -159,9 +213,9 @@ DYSONFLOW_INLINE int wishart_numbers(int n, int batch) {
 // on its diagonal, chi variables with batch, batch - 1, .. degrees of freedom. Turns the normals on the
 // diagonal of t into those; given noise has them there already.
 template <class Real, class V>
-DYSONFLOW_INLINE void complete_factor(Group<Real>& group, int n, V* t) {
+DYSONFLOW_INLINE void complete_factor(Group<Real>& group, int n, Elements<V> t) {
     const int batch = group.job.batch;
-    if (batch < n || group.job.noise) return;
+    if (batch < n || noise_is_given(group.job)) return;
     for (int i = 0; i < n; ++i) {
         V& place = t[i * (i + 3) / 2];
         const int degrees = batch - i;
@@ -172,7 +226,7 @@ DYSONFLOW_INLINE void complete_factor(Group<Real>& group, int n, V* t) {
 
 // y <- the factor; where it is a triangle, zeros stand above the diagonal of y already.
 template <class V>
-DYSONFLOW_INLINE void unpack_factor(int n, int batch, const V* t, const Matrix<V>& y) {
+DYSONFLOW_INLINE void unpack_factor(int n, int batch, Elements<V> t, const Matrix<V>& y) {
     for (int i = 0; i < n; ++i)
         for (int j = 0; j < (batch < n ? batch : i + 1); ++j) y(i, j) = *t++;
 }

@@ -2,8 +2,7 @@
 // (library.cpp) and the code that is compiled once per instruction set: one source file per family of systems.
 #pragma once
 
-#include <cstddef>
-#include <cstdint>
+#include "standard.hpp"
 
 namespace dysonflow {
 

@@ -9,15 +9,20 @@
 // would be merged by the linker over all variants, and an old machine could run one made for a new one.
 #pragma once
 
-#include <cstdint>
+#include "standard.hpp"
 
-#if defined(__AVX2__) || defined(__AVX512F__)
+#if defined(DYSONFLOW_GPU)
+#elif defined(__AVX2__) || defined(__AVX512F__)
 #include <immintrin.h>
 #elif defined(__aarch64__)
 #include <arm_neon.h>
 #endif
 
-#if defined(_MSC_VER) && !defined(__clang__)
+#if defined(DYSONFLOW_GPU)
+// All in one function: what a thread holds stays in its registers only where no pointer to it is passed.
+#define DYSONFLOW_INLINE __forceinline__
+#define DYSONFLOW_NOINLINE __forceinline__
+#elif defined(_MSC_VER) && !defined(__clang__)
 #define DYSONFLOW_INLINE __forceinline
 #define DYSONFLOW_NOINLINE __declspec(noinline)
 #else
@@ -27,13 +32,23 @@
 
 // Before loops of few, constant turns whose arrays are to live in registers: nearly all that the loops need
 // beyond -O2, which takes much less of the compiler's time than -O3.
-#if defined(__GNUC__)
+#if defined(__CUDACC_RTC__)
+#define DYSONFLOW_UNROLL _Pragma("unroll")
+#elif defined(__GNUC__)
 #define DYSONFLOW_UNROLL _Pragma("GCC unroll 16")
 #else
 #define DYSONFLOW_UNROLL
 #endif
 
-#if !defined(__GNUC__)
+// Before loops over lanes at the start and the end of a call. Of the few lanes of a thread the arrays that they
+// index are to live in registers; on a CPU they would only be long.
+#if defined(DYSONFLOW_GPU)
+#define DYSONFLOW_FEW DYSONFLOW_UNROLL
+#else
+#define DYSONFLOW_FEW
+#endif
+
+#if !defined(__GNUC__) || defined(DYSONFLOW_GPU)
 #define DYSONFLOW_PLAIN 1
 #endif
 
@@ -41,11 +56,16 @@ namespace dysonflow {
 namespace DYSONFLOW_ISA {
 
 #if defined(DYSONFLOW_PLAIN)
+#if defined(DYSONFLOW_GPU)
+// A thread of a GPU is one more kind of lanes, few of them.
+constexpr int kVectorBytes = DYSONFLOW_VECTOR_BYTES;
+#else
 // Any C++17 compiler: two float32 lanes, one float64 lane.
 constexpr int kVectorBytes = 8;
+#endif
 
 template <class T, int n>
-struct Pack {
+struct alignas(n * sizeof(T)) Pack {
     T lane[n];
     Pack() = default;
     Pack(T value) { for (int i = 0; i < n; ++i) lane[i] = value; }
@@ -91,7 +111,8 @@ constexpr int kVectorBytes = 16;
 template <class T, int n> struct VectorOf { typedef T type __attribute__((vector_size(n * sizeof(T)))); };
 #endif
 
-constexpr int kLanes64 = kVectorBytes / 8;
+// Of 4 bytes, one float32 replica in a thread, float64 lanes are there in name only.
+constexpr int kLanes64 = kVectorBytes < 8 ? 1 : kVectorBytes / 8;
 constexpr int kLanes32 = kVectorBytes / 4;
 
 using Float64 = typename VectorOf<double, kLanes64>::type;
@@ -106,6 +127,52 @@ template <> struct LanesOf<float> { typedef Float32 type; static constexpr int c
 template <class V> struct RealOf;
 template <> struct RealOf<Float64> { typedef double type; };
 template <> struct RealOf<Float32> { typedef float type; };
+
+// Working memory of a group of replicas. That of one group on a CPU is an array; on a GPU the elements of all
+// threads of a warp lie side by side, so that one access serves them all.
+#if defined(DYSONFLOW_GPU)
+constexpr int kThreadsAbreast = 32;
+
+template <int rest> struct WordOf { typedef std::uint32_t type; };
+template <> struct WordOf<0> { typedef std::uint64_t type; };
+
+template <class V>
+struct Elements {
+    V* at;
+
+    DYSONFLOW_INLINE V& operator[](std::ptrdiff_t i) const { return at[i * kThreadsAbreast]; }
+    DYSONFLOW_INLINE V& operator*() const { return *at; }
+    DYSONFLOW_INLINE Elements operator+(std::ptrdiff_t by) const { return {at + by * kThreadsAbreast}; }
+    DYSONFLOW_INLINE void operator+=(std::ptrdiff_t by) { at += by * kThreadsAbreast; }
+    DYSONFLOW_INLINE Elements operator++(int) {
+        const Elements here = *this;
+        *this += 1;
+        return here;
+    }
+    DYSONFLOW_INLINE bool operator==(const Elements& other) const { return at == other.at; }
+};
+
+// What is in memory, read whenever it is asked for: the compiler would else keep a matrix that it reads twice in
+// registers, of which there are not enough.
+template <class V>
+DYSONFLOW_INLINE V read_again(const V& from) {
+    typedef typename WordOf<sizeof(V) % 8>::type Word;
+    constexpr int words = sizeof(V) / sizeof(Word);
+    union { Word word[words]; V value; } read = {};
+    DYSONFLOW_UNROLL
+    for (int i = 0; i < words; ++i) read.word[i] = ((const volatile Word*)&from)[i];
+    return read.value;
+}
+
+// The same memory, as elements of a smaller type.
+template <class To, class From>
+DYSONFLOW_INLINE Elements<To> elements_of(Elements<From> from) {
+    const int own = this_thread() % kThreadsAbreast;
+    return {(To*)(from.at - own) + own};
+}
+#else
+template <class V> using Elements = V*;
+#endif
 
 // The same bits, read as another type.
 template <class To, class From>
@@ -129,6 +196,23 @@ DYSONFLOW_INLINE Float32 to_float(const Int32& a) {
     return __builtin_convertvector(a, Float32);
 #endif
 }
+
+// Single numbers. IEEE 754 says what the root and a b + c with one rounding are.
+#if defined(__CUDACC_RTC__)
+#define DYSONFLOW_MATHS(function) function
+#else
+#define DYSONFLOW_MATHS(function) __builtin_##function
+#endif
+DYSONFLOW_INLINE double root(double a) { return DYSONFLOW_MATHS(sqrt)(a); }
+DYSONFLOW_INLINE float root(float a) { return DYSONFLOW_MATHS(sqrtf)(a); }
+#if defined(DYSONFLOW_GPU)
+DYSONFLOW_INLINE double fused(double a, double b, double c) { return DYSONFLOW_MATHS(fma)(a, b, c); }
+DYSONFLOW_INLINE float fused(float a, float b, float c) { return DYSONFLOW_MATHS(fmaf)(a, b, c); }
+DYSONFLOW_INLINE double magnitude(double a) { return DYSONFLOW_MATHS(fabs)(a); }
+DYSONFLOW_INLINE float magnitude(float a) { return DYSONFLOW_MATHS(fabsf)(a); }
+#else
+template <class Real> DYSONFLOW_INLINE Real magnitude(Real a) { return a < 0 ? -a : a; }
+#endif
 
 template <class V>
 DYSONFLOW_INLINE V broadcast(typename RealOf<V>::type value) {
@@ -250,10 +334,15 @@ DYSONFLOW_INLINE V smaller(const V& a, const V& b) {
 DYSONFLOW_INLINE Float64 mad(const Float64& a, const Float64& b, const Float64& c) {
 #if defined(__AVX512F__)
     return _mm512_fmadd_pd(a, b, c);
-#elif defined(__FMA__)
+#elif defined(__FMA__) && !defined(DYSONFLOW_GPU)
     return _mm256_fmadd_pd(a, b, c);
 #elif defined(__aarch64__) && !defined(DYSONFLOW_PLAIN)
     return vfmaq_f64(c, a, b);
+#elif defined(DYSONFLOW_GPU)
+    Float64 r;
+    DYSONFLOW_UNROLL
+    for (int i = 0; i < kLanes64; ++i) r[i] = fused(a[i], b[i], c[i]);
+    return r;
 #else
     return a * b + c;
 #endif
@@ -261,10 +350,15 @@ DYSONFLOW_INLINE Float64 mad(const Float64& a, const Float64& b, const Float64& 
 DYSONFLOW_INLINE Float32 mad(const Float32& a, const Float32& b, const Float32& c) {
 #if defined(__AVX512F__)
     return _mm512_fmadd_ps(a, b, c);
-#elif defined(__FMA__)
+#elif defined(__FMA__) && !defined(DYSONFLOW_GPU)
     return _mm256_fmadd_ps(a, b, c);
 #elif defined(__aarch64__) && !defined(DYSONFLOW_PLAIN)
     return vfmaq_f32(c, a, b);
+#elif defined(DYSONFLOW_GPU)
+    Float32 r;
+    DYSONFLOW_UNROLL
+    for (int i = 0; i < kLanes32; ++i) r[i] = fused(a[i], b[i], c[i]);
+    return r;
 #else
     return a * b + c;
 #endif
@@ -274,8 +368,13 @@ DYSONFLOW_INLINE Float32 mad(const Float32& a, const Float32& b, const Float32& 
 DYSONFLOW_INLINE Float64 negative_mad(const Float64& a, const Float64& b, const Float64& c) {
 #if defined(__AVX512F__)
     return _mm512_fnmadd_pd(a, b, c);
-#elif defined(__FMA__)
+#elif defined(__FMA__) && !defined(DYSONFLOW_GPU)
     return _mm256_fnmadd_pd(a, b, c);
+#elif defined(DYSONFLOW_GPU)
+    Float64 r;
+    DYSONFLOW_UNROLL
+    for (int i = 0; i < kLanes64; ++i) r[i] = fused(-a[i], b[i], c[i]);
+    return r;
 #else
     return mad(Float64{} - a, b, c);
 #endif
@@ -283,8 +382,13 @@ DYSONFLOW_INLINE Float64 negative_mad(const Float64& a, const Float64& b, const 
 DYSONFLOW_INLINE Float32 negative_mad(const Float32& a, const Float32& b, const Float32& c) {
 #if defined(__AVX512F__)
     return _mm512_fnmadd_ps(a, b, c);
-#elif defined(__FMA__)
+#elif defined(__FMA__) && !defined(DYSONFLOW_GPU)
     return _mm256_fnmadd_ps(a, b, c);
+#elif defined(DYSONFLOW_GPU)
+    Float32 r;
+    DYSONFLOW_UNROLL
+    for (int i = 0; i < kLanes32; ++i) r[i] = fused(-a[i], b[i], c[i]);
+    return r;
 #else
     return mad(Float32{} - a, b, c);
 #endif
@@ -298,7 +402,7 @@ DYSONFLOW_INLINE Float64 absolute(const Float64& a) {
 #else
     Float64 r = a;
     DYSONFLOW_UNROLL
-    for (int i = 0; i < kLanes64; ++i) r[i] = a[i] < 0 ? -a[i] : a[i];
+    for (int i = 0; i < kLanes64; ++i) r[i] = magnitude(a[i]);
     return r;
 #endif
 }
@@ -310,7 +414,7 @@ DYSONFLOW_INLINE Float32 absolute(const Float32& a) {
 #else
     Float32 r = a;
     DYSONFLOW_UNROLL
-    for (int i = 0; i < kLanes32; ++i) r[i] = a[i] < 0 ? -a[i] : a[i];
+    for (int i = 0; i < kLanes32; ++i) r[i] = magnitude(a[i]);
     return r;
 #endif
 }
@@ -324,7 +428,7 @@ DYSONFLOW_INLINE Float64 square_root(const Float64& a) {
 #else
     Float64 r = a;
     DYSONFLOW_UNROLL
-    for (int i = 0; i < kLanes64; ++i) r[i] = __builtin_sqrt(a[i]);
+    for (int i = 0; i < kLanes64; ++i) r[i] = root(a[i]);
     return r;
 #endif
 }
@@ -336,7 +440,7 @@ DYSONFLOW_INLINE Float32 square_root(const Float32& a) {
 #else
     Float32 r = a;
     DYSONFLOW_UNROLL
-    for (int i = 0; i < kLanes32; ++i) r[i] = __builtin_sqrtf(a[i]);
+    for (int i = 0; i < kLanes32; ++i) r[i] = root(a[i]);
     return r;
 #endif
 }

@@ -5,12 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from dysonflow.errors import DivergedError
+
+if TYPE_CHECKING:
+    from dysonflow.simulation.kernel.gpu import ReplicasOnGpu
 
 _kernel: Any
 try:
@@ -25,7 +28,11 @@ REPLICAS_PER_BLOCK = 16
 
 State: TypeAlias = dict[str, Any]
 
+ACTIVATIONS = {"tanh": 0, "relu": 1, "linear": 2}
+"""Numbers of the activations in `job.hpp`."""
+
 __all__ = [
+    "ACTIVATIONS",
     "REPLICAS_PER_BLOCK",
     "KernelEnsemble",
     "arithmetic_rate",
@@ -134,8 +141,8 @@ class KernelEnsemble:
         weights: ArrayLike | None,
         initial_std: float,
         instruction_set: str,
+        device: str,
     ):
-        module = compiled()
         self.dtype = np.dtype(dtype)
         if self.dtype not in (np.dtype(np.float64), np.dtype(np.float32)):
             raise ValueError(f"dtype must be float64 or float32, not {self.dtype}")
@@ -152,16 +159,16 @@ class KernelEnsemble:
         self.first_block = first_block
         self.seed = seed
         self.threads = threads
-        self.instruction_set = instruction_set or instruction_sets()[0]
-        if self.instruction_set not in instruction_sets():
-            raise ValueError(
-                f"instruction set {instruction_set!r} is not one of {', '.join(instruction_sets())}"
-            )
+        self.device = device
+        self._on_gpu: ReplicasOnGpu | None = None
+        self.instruction_set = instruction_set
+        if device == "cpu":
+            self.instruction_set = instruction_set or instruction_sets()[0]
+            if self.instruction_set not in instruction_sets():
+                known = ", ".join(instruction_sets())
+                raise ValueError(f"instruction set {instruction_set!r} is not one of {known}")
         self.steps_done = 0
         self._failure: DivergedError | None = None
-        self._advance: Callable[..., tuple[int, int, str] | None] = (
-            module.advance64 if self.dtype.itemsize == 8 else module.advance32
-        )
         words = self.dtype.itemsize
         self._streams = self._by_block(
             0,
@@ -210,6 +217,7 @@ class KernelEnsemble:
     def weights(self) -> NDArray[Any]:
         """Weight matrices now, a copy of shape (replicas, rows, columns)."""
         self._refuse_after_failure()
+        self._fetch()
         return self._weights.copy()
 
     def _refuse_after_failure(self) -> None:
@@ -241,12 +249,31 @@ class KernelEnsemble:
         self._refuse_after_failure()
         if steps < 0:
             raise ValueError(f"steps must not be negative: {steps}")
-        batch, sweeps, learning_rate, mu_squared, sigma_h, noise_scale = self._physics
         arrays = [
             None if array is None else np.ascontiguousarray(array, dtype=self.dtype)
             for array in (noise, inputs)
         ]
-        outcome = self._advance(
+        if self.device == "cpu":
+            outcome = self._advance_on_cpu(steps, *arrays)
+        else:
+            outcome = self._advance_on_gpu(steps, *arrays)
+        if outcome is not None:
+            replica, step, kind = outcome
+            replica += self.first_block * REPLICAS_PER_BLOCK
+            self._failure = DivergedError(replica, step, self._explain(kind))
+            raise self._failure
+        self.steps_done += steps
+
+    def _advance_on_cpu(
+        self, steps: int, noise: NDArray[Any] | None, inputs: NDArray[Any] | None
+    ) -> tuple[int, int, str] | None:
+        """Replica, step and kind of the first failure."""
+        batch, sweeps, learning_rate, mu_squared, sigma_h, noise_scale = self._physics
+        module = compiled()
+        advance: Callable[..., tuple[int, int, str] | None] = (
+            module.advance64 if self.dtype.itemsize == 8 else module.advance32
+        )
+        return advance(
             self._system,
             self._weights,
             self._chains,
@@ -262,14 +289,44 @@ class KernelEnsemble:
             self.steps_done,
             self.threads,
             self.instruction_set,
-            *arrays,
+            noise,
+            inputs,
         )
-        if outcome is not None:
-            replica, step, kind = outcome
-            replica += self.first_block * REPLICAS_PER_BLOCK
-            self._failure = DivergedError(replica, step, self._explain(kind))
-            raise self._failure
-        self.steps_done += steps
+
+    def _advance_on_gpu(
+        self, steps: int, noise: NDArray[Any] | None, inputs: NDArray[Any] | None
+    ) -> tuple[int, int, str] | None:
+        """Replica, step and kind of the first failure."""
+        from dysonflow.simulation.kernel import gpu
+
+        shapes = self._shapes(steps, inputs)
+        for name, array in (("noise", noise), ("inputs", inputs)):
+            if array is not None and array.shape not in shapes[name]:
+                raise ValueError(f"{name}: wrong shape, type or memory order")
+        if self._on_gpu is None:
+            self._on_gpu = gpu.ReplicasOnGpu(
+                gpu.card(), self._system, self._changing(), self._target, self._numbers()
+            )
+        return self._on_gpu.advance(steps, self.steps_done, noise, inputs)
+
+    def _shapes(self, steps: int, inputs: NDArray[Any] | None) -> dict[str, list[tuple[int, ...]]]:
+        """Shapes that supplied numbers may have."""
+        return {"noise": [(self.replicas, steps, self.noise_per_step())], "inputs": []}
+
+    def _changing(self) -> dict[str, NDArray[Any]]:
+        """The arrays that a step changes."""
+        arrays = {"weights": self._weights, "streams": self._streams}
+        return arrays if self._chains is None else {**arrays, "chains": self._chains}
+
+    def _numbers(self) -> dict[str, Any]:
+        """Parameters of a step, as `gpu.Job` names them."""
+        names = ("batch", "sweeps", "learning_rate", "mu_squared", "sigma_h", "noise_scale")
+        return dict(zip(names, self._physics, strict=True))
+
+    def _fetch(self) -> None:
+        """Bring here what was changed on a GPU."""
+        if self._on_gpu is not None:
+            self._on_gpu.fetch()
 
     def _explain(self, kind: str) -> str:
         if kind == "not finite":
@@ -289,6 +346,7 @@ class KernelEnsemble:
             samplers that have them, ``chains``: visible units in units of 1/mu.
         """
         self._refuse_after_failure()
+        self._fetch()
         state: State = {
             "weights": self._weights.copy(),
             "streams": self._streams.copy(),
@@ -316,6 +374,8 @@ class KernelEnsemble:
         self._streams = streams
         self.steps_done = int(state["steps_done"])
         self._failure = None
+        # A GPU gets it with the next step.
+        self._on_gpu = None
 
 
 def wishart_numbers(batch: int, size: int) -> int:

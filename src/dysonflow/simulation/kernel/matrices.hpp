@@ -5,8 +5,6 @@
 // its terms in order of the inner index whatever the tile, so tile sizes do not show in the numbers.
 #pragma once
 
-#include <cstddef>
-
 #include "lanes.hpp"
 
 namespace dysonflow {
@@ -20,7 +18,7 @@ constexpr int kTileRows = 2, kTileColumns = 4;  // 16 vector registers
 
 template <class V>
 struct Matrix {
-    V* data;
+    Elements<V> data;
     std::ptrdiff_t row_stride, column_stride;
 
     DYSONFLOW_INLINE V& operator()(int i, int j) const {
@@ -134,7 +132,7 @@ DYSONFLOW_INLINE void factor_rows(int i0, int j, const Matrix<V>& a, const V& in
 // pivots. Without the roots of Cholesky's factor a column waits for the one before it half as long. Returns the
 // smallest pivot: positive where a is positive definite, and there only; NaN stays NaN.
 template <class V>
-DYSONFLOW_INLINE V factor(int n, const Matrix<V>& a, V* inverse_pivots) {
+DYSONFLOW_INLINE V factor(int n, const Matrix<V>& a, Elements<V> inverse_pivots) {
     V smallest = a(0, 0);
     for (int j = 0; j < n; ++j) {
         V pivot = a(j, j);
@@ -173,7 +171,7 @@ DYSONFLOW_INLINE void substitute_columns(int i, int j0, int k0, const Matrix<V>&
 // `columns` columns.
 template <class V>
 DYSONFLOW_NOINLINE void substitute(int n, int columns, bool triangular, const Matrix<V>& l,
-                                 const V* scales, const Matrix<V>& t) {
+                                 Elements<V> scales, const Matrix<V>& t) {
     for (int i = 0; i < n; ++i) {
         const int width = triangular ? i + 1 : columns;
         int j = 0;
@@ -194,7 +192,7 @@ DYSONFLOW_NOINLINE void substitute(int n, int columns, bool triangular, const Ma
 // The same for a lower triangular t of constant size, stored row by row without zeros: writes the columns j,
 // j + 1, .. of y, two at a time. They stay in registers, and no row waits for the stores of the one before.
 template <int n, int j, class V>
-DYSONFLOW_INLINE void substitute_packed(const Matrix<V>& l, const V* scales, const V* t,
+DYSONFLOW_INLINE void substitute_packed(const Matrix<V>& l, Elements<V> scales, Elements<V> t,
                                         const Matrix<V>& y) {
     constexpr int rows = n - j, width = rows < 2 ? rows : 2;
     V sum[width][rows];

@@ -43,7 +43,8 @@ constexpr int kUniformBits = 31;
 
 // One statement for each of `count` independent vectors: interleaved like this, long chains of dependent
 // operations hide one another's latency.
-#define DYSONFLOW_EACH(count) DYSONFLOW_UNROLL for (int i = 0; i < (count); ++i)
+#define DYSONFLOW_EACH_OF(i, count) DYSONFLOW_UNROLL for (int i = 0; i < (count); ++i)
+#define DYSONFLOW_EACH(count) DYSONFLOW_EACH_OF(i, count)
 
 // -2 log(u 2^-scale) for u in (0, 2^scale], relative error 3e-7. Coefficients: weighted minimax fit of
 // -2 log(1 + x) / x on [sqrt(1/2) - 1, sqrt(2) - 1], its first one exact.

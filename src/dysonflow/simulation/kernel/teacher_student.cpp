@@ -27,12 +27,12 @@ struct TeacherStudent {
     const Job& job;
     Group<Real> group;
     const TeacherSizes sizes;
-    V *weights, *next_weights, *c, *t, *d, *z, *inputs;
+    Elements<V> weights, next_weights, c, t, d, z, inputs;
 
-    TeacherStudent(const Job& job_, std::int64_t first, V* scratch)
+    TeacherStudent(const Job& job_, std::int64_t first, Elements<V> scratch)
         : job(job_), group(job_, first), sizes(job_) {
-        V* at = scratch;
-        const auto take = [&](int count) { V* from = at; at += count; return from; };
+        Elements<V> at = scratch;
+        const auto take = [&](int count) { const Elements<V> from = at; at += count; return from; };
         weights = take(sizes.matrix);
         next_weights = take(sizes.matrix);
         c = take(sizes.matrix);
@@ -43,7 +43,7 @@ struct TeacherStudent {
     }
 
     DYSONFLOW_INLINE int n() const { return fixed ? fixed : sizes.n; }
-    DYSONFLOW_INLINE Matrix<V> square(V* data) const { return {data, padded(n()), 1}; }
+    DYSONFLOW_INLINE Matrix<V> square(Elements<V> data) const { return {data, padded(n()), 1}; }
 
     DYSONFLOW_INLINE void advance(std::int64_t step) {
         const int size = n(), batch = job.batch;
@@ -71,10 +71,10 @@ struct TeacherStudent {
         for (int i = 0; i < size; ++i)
             for (int j = 0; j < size; ++j) dm(i, j) = broadcast<V>(teacher[i * size + j]) - w(i, j);
 
-        const double eps = job.learning_rate * job.noise_scale / __builtin_sqrt((double)batch);
+        const double eps = job.learning_rate * job.noise_scale / root((double)batch);
         const V off_diagonal = broadcast<V>((Real)eps);
-        const V diagonal = broadcast<V>((Real)(eps * __builtin_sqrt(2.0)));
-        const V* noise = z + drawn;
+        const V diagonal = broadcast<V>((Real)(eps * root(2.0)));
+        Elements<V> noise = z + drawn;
         for (int i = 0; i < size; ++i)
             for (int j = 0; j <= i; ++j) {
                 const V value = *noise++;
@@ -87,13 +87,14 @@ struct TeacherStudent {
             }
         full_product(size, size, size, dm, cm, [=](int i, int j) { return w(i, j); },
                      [=](int i, int j, const V& sum) { next(i, j) = sum; });
-        V* other = weights;
+        const Elements<V> other = weights;
         weights = next_weights;
         next_weights = other;
     }
 
     void load_inputs(std::int64_t step) const {
         const std::int64_t size = (std::int64_t)job.batch * n();
+        DYSONFLOW_FEW
         for (int l = 0; l < Group<Real>::lanes; ++l) {
             const Real* from = (const Real*)job.inputs + group.replica[l] * job.inputs_per_replica +
                                step * size;
@@ -128,6 +129,12 @@ struct TeacherStudent {
     }
 };
 
+#if defined(DYSONFLOW_GPU)
+typedef TeacherSizes ThreadSizes;
+typedef TeacherStudent<ThreadReal, DYSONFLOW_FIXED> ThreadLoop;
+
+DYSONFLOW_INLINE Outcome run_thread(ThreadLoop& loop, const std::int64_t* stop) { return loop.run(stop); }
+#else
 // The size of the paper gets loops of constant length; all others share one code.
 template <class Real>
 Outcome run(const Job& job, std::int64_t first, void* scratch, const std::int64_t* stop) {
@@ -145,9 +152,17 @@ Outcome advance(const Job& job, std::int64_t first, void* scratch, const std::in
                                 : run<double>(job, first, scratch, stop);
 }
 
+#endif
+
 }  // namespace
 
+#if !defined(DYSONFLOW_GPU)
 Loops teacher_student() { return {lanes, scratch_bytes, advance}; }
+#endif
 
 }  // namespace DYSONFLOW_ISA
 }  // namespace dysonflow
+
+#if defined(DYSONFLOW_GPU)
+#include "gpu.hpp"
+#endif

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from dysonflow.simulation.kernel.library import KernelEnsemble, wishart_numbers
 
@@ -30,6 +31,8 @@ class TeacherStudentKernel(KernelEnsemble):
         ``eps``, not negative.
     replicas, blocks, first_block, seed, dtype, threads, weights, initial_std, instruction_set
         As in `dysonflow.simulation.kernel.gaussian_rbm.GaussianRBMKernel`.
+    device : str
+        Likewise.
 
     Raises
     ------
@@ -63,6 +66,7 @@ class TeacherStudentKernel(KernelEnsemble):
         weights: ArrayLike | None = None,
         initial_std: float = 0.1,
         instruction_set: str = "",
+        device: str = "cpu",
     ):
         target = np.asarray(teacher, dtype=np.float64)
         if target.ndim != 2 or target.shape[0] != target.shape[1] or not np.isfinite(target).all():
@@ -84,6 +88,7 @@ class TeacherStudentKernel(KernelEnsemble):
             weights=weights,
             initial_std=initial_std,
             instruction_set=instruction_set,
+            device=device,
         )
         self._target = np.ascontiguousarray(target, dtype=self.dtype)
         self._physics = (batch_size, 1, learning_rate, 1.0, 1.0, noise_scale)
@@ -92,6 +97,15 @@ class TeacherStudentKernel(KernelEnsemble):
         """Count the numbers that ``advance`` takes as ``noise`` when no inputs are supplied."""
         size = self._weights.shape[1]
         return wishart_numbers(self._physics[0], size) + size * (size + 1) // 2
+
+    def _shapes(self, steps: int, inputs: NDArray[Any] | None) -> dict[str, list[tuple[int, ...]]]:
+        size, batch = self._weights.shape[1], self._physics[0]
+        drawn = self.noise_per_step() if inputs is None else size * (size + 1) // 2
+        shared = (steps, batch, size)
+        return {
+            "noise": [(self.replicas, steps, drawn)],
+            "inputs": [shared, (self.replicas, *shared)],
+        }
 
     def advance(
         self,

@@ -140,19 +140,19 @@ struct TwoLayerStudent {
     const Job& job;
     Group<Real> group;
     const Sizes sizes;
-    V *weights, *features, *hidden, *teacher_hidden, *delta, *errors, *inputs;
+    Elements<V> weights, features, hidden, teacher_hidden, delta, errors, inputs;
     const Common<Real> first, teacher, readout, readout_transposed;
     bool stands[lanes];
     int standing;
 
-    TwoLayerStudent(const Job& job_, std::int64_t first_replica, V* scratch)
+    TwoLayerStudent(const Job& job_, std::int64_t first_replica, Elements<V> scratch)
         : job(job_), group(job_, first_replica), sizes(job_),
           first{(const Real*)job_.target, sizes.inputs, 1},
           teacher{first.data + sizes.features * sizes.inputs, sizes.features, 1},
           readout{teacher.data + sizes.hidden * sizes.features, sizes.hidden, 1},
           readout_transposed{readout.data, 1, sizes.hidden} {
-        V* at = scratch;
-        const auto take = [&](int count) { V* from = at; at += count; return from; };
+        Elements<V> at = scratch;
+        const auto take = [&](int count) { const Elements<V> from = at; at += count; return from; };
         weights = take(sizes.hidden * sizes.ld);
         features = take(sizes.features * sizes.batch);
         hidden = take(sizes.hidden * sizes.batch);
@@ -162,11 +162,11 @@ struct TwoLayerStudent {
         inputs = take(sizes.inputs * sizes.batch + kDrawSlack);
     }
 
-    DYSONFLOW_INLINE Matrix<V> by_sample(V* data) const { return {data, sizes.batch, 1}; }
+    DYSONFLOW_INLINE Matrix<V> by_sample(Elements<V> data) const { return {data, sizes.batch, 1}; }
     DYSONFLOW_INLINE Matrix<V> student() const { return {weights, sizes.ld, 1}; }
 
     // f in place.
-    DYSONFLOW_INLINE void activate(V* x, int count) const {
+    DYSONFLOW_INLINE void activate(Elements<V> x, int count) const {
         if (job.activation == Activation::tanh)
             tanh_all<Real>(x, count);
         else if (job.activation == Activation::relu)
@@ -245,12 +245,14 @@ struct TwoLayerStudent {
         margin = margin + finite;
         if (!all_above(margin, broadcast<V>((Real)-1e-300))) note_diverged(margin, step);
         if (!standing) return;
+        DYSONFLOW_FEW
         for (int l = 0; l < lanes; ++l)
             if (stands[l])
                 for (int i = 0; i < units; ++i) delta[i][l] = 0;
     }
 
     DYSONFLOW_NOINLINE void note_diverged(const V& margin, std::int64_t step) {
+        DYSONFLOW_FEW
         for (int l = 0; l < lanes; ++l) {
             if (stands[l] || margin[l] >= 0) continue;
             stands[l] = true;
@@ -263,6 +265,7 @@ struct TwoLayerStudent {
         group.load_streams();
         group.load(job.weights, sizes.hidden, sizes.features, student());
         standing = 0;
+        DYSONFLOW_FEW
         for (int l = 0; l < lanes; ++l) {
             stands[l] = job.diverged[group.replica[l]] >= 0;
             standing += stands[l];
@@ -282,6 +285,12 @@ struct TwoLayerStudent {
     }
 };
 
+#if defined(DYSONFLOW_GPU)
+typedef Sizes ThreadSizes;
+typedef TwoLayerStudent<ThreadReal> ThreadLoop;
+
+DYSONFLOW_INLINE Outcome run_thread(ThreadLoop& loop, const std::int64_t*) { return loop.run(); }
+#else
 std::size_t scratch_bytes(const Job& job) {
     return (std::size_t)Sizes(job).total() * kVectorBytes;
 }
@@ -304,8 +313,11 @@ void tanh_of(const Real* from, Real* to, std::int64_t count) {
     }
 }
 
+#endif
+
 }  // namespace
 
+#if !defined(DYSONFLOW_GPU)
 Loops two_layer_student() { return {lanes, scratch_bytes, advance}; }
 
 void hyperbolic_tangent(bool single_precision, const void* from, void* to, std::int64_t count) {
@@ -314,6 +326,11 @@ void hyperbolic_tangent(bool single_precision, const void* from, void* to, std::
     else
         tanh_of((const double*)from, (double*)to, count);
 }
+#endif
 
 }  // namespace DYSONFLOW_ISA
 }  // namespace dysonflow
+
+#if defined(DYSONFLOW_GPU)
+#include "gpu.hpp"
+#endif

@@ -34,6 +34,8 @@ class TwoLayerStudentKernel(KernelEnsemble):
         Largest entry of delta.
     replicas, blocks, first_block, seed, dtype, threads, weights, initial_std, instruction_set
         As in `dysonflow.simulation.kernel.gaussian_rbm.GaussianRBMKernel`.
+    device : str
+        Likewise.
 
     Raises
     ------
@@ -68,6 +70,7 @@ class TwoLayerStudentKernel(KernelEnsemble):
         weights: ArrayLike | None = None,
         initial_std: float = 0.1,
         instruction_set: str = "",
+        device: str = "cpu",
     ):
         layers = [np.asarray(layer, dtype=np.float64) for layer in (first, teacher, readout)]
         if not all(layer.ndim == 2 and np.isfinite(layer).all() for layer in layers):
@@ -90,17 +93,16 @@ class TwoLayerStudentKernel(KernelEnsemble):
             weights=weights,
             initial_std=initial_std,
             instruction_set=instruction_set,
+            device=device,
         )
         self._target = np.concatenate([layer.ravel() for layer in layers]).astype(self.dtype)
         self._network = (activation, batch_size, inputs, outputs, learning_rate, limit)
         self._diverged = np.full(self.replicas, -1, dtype=np.int64)
-        compiled: Any = library.compiled()
-        is_double = self.dtype.itemsize == 8
-        self._advance_network = getattr(compiled, f"advance_two_layer{64 if is_double else 32}")
 
     @property
     def diverged(self) -> NDArray[np.int64]:
         """Step at which each replica diverged, -1 where it did not; shape (replicas,)."""
+        self._fetch()
         return self._diverged.copy()
 
     def noise_per_step(self) -> int:
@@ -126,13 +128,15 @@ class TwoLayerStudentKernel(KernelEnsemble):
         samples : array of shape (steps, B, L + n_out), optional
             Features and outputs of the teacher, shared by all replicas, instead of drawn inputs.
         """
-        if steps < 0:
-            raise ValueError(f"steps must not be negative: {steps}")
-        arrays = [
-            None if array is None else np.ascontiguousarray(array, dtype=self.dtype)
-            for array in (noise, samples)
-        ]
-        self._advance_network(
+        self._run(steps, noise, samples)
+
+    def _advance_on_cpu(
+        self, steps: int, noise: NDArray[Any] | None, inputs: NDArray[Any] | None
+    ) -> None:
+        compiled: Any = library.compiled()
+        is_double = self.dtype.itemsize == 8
+        advance = compiled.advance_two_layer64 if is_double else compiled.advance_two_layer32
+        advance(
             self._weights,
             self._diverged,
             self._streams,
@@ -142,9 +146,25 @@ class TwoLayerStudentKernel(KernelEnsemble):
             self.steps_done,
             self.threads,
             self.instruction_set,
-            *arrays,
+            noise,
+            inputs,
         )
-        self.steps_done += steps
+
+    def _shapes(self, steps: int, inputs: NDArray[Any] | None) -> dict[str, list[tuple[int, ...]]]:
+        _, batch, _, outputs, *_ = self._network
+        samples = (steps, batch, self._weights.shape[2] + outputs)
+        return {
+            "noise": [(self.replicas, steps, self.noise_per_step())],
+            "inputs": [samples],
+        }
+
+    def _changing(self) -> dict[str, NDArray[Any]]:
+        return {**super()._changing(), "diverged": self._diverged}
+
+    def _numbers(self) -> dict[str, Any]:
+        names = ("activation", "batch", "input_size", "output_size", "learning_rate", "limit")
+        numbers = dict(zip(names, self._network, strict=True))
+        return {**numbers, "activation": library.ACTIVATIONS[numbers["activation"]]}
 
     def state(self) -> State:
         """All that a later `load` needs to go on exactly; ``diverged`` besides the rest."""

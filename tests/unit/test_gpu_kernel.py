@@ -1,0 +1,341 @@
+"""The kernel's source for GPUs, without one: NVRTC compiles it, and on a processor it has the bits
+of the CPU kernel. Only a GPU shows whether its arithmetic is the same (tests/gpu)."""
+
+import shutil
+import sysconfig
+
+import numpy as np
+import pytest
+from emulated_card import EmulatedCard
+from test_kernel import rbm, student
+
+from dysonflow import models
+from dysonflow.errors import ConfigError, DivergedError
+from dysonflow.simulation import ensemble
+from dysonflow.simulation.devices import Device
+from dysonflow.simulation.kernel import gpu, library, nvrtc
+from dysonflow.simulation.kernel.dyson import DysonKernel
+from dysonflow.simulation.kernel.two_layer_student import TwoLayerStudentKernel
+
+CONSTANTS = {"gibbs": 10, "ar1": 10, "wishart": 10, "teacher_student": 2}
+needs_nvrtc = pytest.mark.skipif(bool(nvrtc.why_unavailable()), reason=nvrtc.why_unavailable())
+
+
+def has_compiler():
+    command = (sysconfig.get_config_var("CXX") or "").split()
+    return bool(command) and shutil.which(command[0]) is not None
+
+
+# Both round a b + c once; the baseline does not.
+needs_twin = pytest.mark.skipif(
+    not (library.available() and "avx2" in library.instruction_sets() and has_compiler()),
+    reason="there is no kernel with AVX2, or no compiler for its twin",
+)
+
+
+def levels(**changes):
+    size = 6
+    arguments = {
+        "coefficients": np.repeat([[1.1], [1.0], [0.0], [0.3]], size, axis=1),
+        "levels": np.arange(size) * 0.1,
+        "seed": 1,
+    }
+    changes.pop("dtype", None)
+    return DysonKernel(**(arguments | changes))
+
+
+def network(**changes):
+    rng = np.random.default_rng(0)
+    arguments = {
+        "first": rng.normal(size=(32, 3)),
+        "teacher": rng.normal(size=(16, 32)) / 6,
+        "readout": rng.normal(size=(3, 16)) / 4,
+        "activation": "tanh",
+        "learning_rate": 0.1,
+        "batch_size": 4,
+        "limit": 1e6,
+        "seed": 1,
+    }
+    return TwoLayerStudentKernel(**(arguments | changes))
+
+
+def sampled(sampler):
+    return lambda **changes: rbm(sampler, **({"learning_rate": 0.1} | changes))
+
+
+MAKERS = {
+    "gibbs": sampled("gibbs"),
+    "ar1": sampled("ar1"),
+    "wishart": sampled("wishart"),
+    "teacher_student": student,
+    "two_layer_student": network,
+    "dyson": levels,
+}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """Folder of what was compiled for this processor, once for all tests."""
+    return tmp_path_factory.mktemp("emulated")
+
+
+@pytest.fixture
+def card(built, monkeypatch):
+    emulated = EmulatedCard(built)
+    monkeypatch.setattr(gpu, "card", lambda: emulated)
+    return emulated
+
+
+def same(first, second):
+    first, second = first.state(), second.state()
+    assert first.keys() == second.keys()
+    for name, array in first.items():
+        np.testing.assert_array_equal(array, second[name], err_msg=name)
+
+
+# --- compiled for GPUs ----------------------------------------------------------------------------
+
+
+@needs_nvrtc
+@pytest.mark.parametrize("system", nvrtc.FAMILIES)
+@pytest.mark.parametrize(
+    ("architecture", "dtype"), [("sm_80", "float32"), ("sm_90", "float64"), ("sm_100", "float64")]
+)
+def test_nvrtc_compiles_every_system(architecture, dtype, system):
+    # Levels are float64 alone.
+    dtype = "float64" if system == "dyson" else dtype
+    variant = nvrtc.Variant(system, dtype, CONSTANTS.get(system, 0))
+    code = nvrtc.compiled(variant, gpu.layout(), architecture, in_haste=True)
+    assert code.startswith(b"\x7fELF") and b"working_memory" in code
+
+
+@needs_nvrtc
+def test_the_compiler_sees_that_a_record_is_laid_out_otherwise():
+    variant = nvrtc.Variant("dyson", "float64")
+    wrong = gpu.layout().replace("Job, steps) == ", "Job, steps) == 1")
+    with pytest.raises(RuntimeError, match=r"gpu\.py says otherwise"):
+        nvrtc.compiled(variant, wrong, "sm_90", in_haste=True)
+
+
+class TestCache:
+    @pytest.fixture(autouse=True)
+    def compiler(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        monkeypatch.setattr(nvrtc, "nvrtc_version", lambda: (13, 0))
+        self.asked = []
+
+        def compiled(variant, layout, architecture):
+            self.asked.append((variant, architecture))
+            return f"{variant.system} for {architecture}".encode()
+
+        monkeypatch.setattr(nvrtc, "compiled", compiled)
+        self.folder = tmp_path / "dysonflow" / "kernel"
+
+    def code(self, system="dyson", architecture="sm_90"):
+        return nvrtc.machine_code(nvrtc.Variant(system, "float64"), gpu.layout(), architecture)
+
+    def test_every_case_is_compiled_once(self):
+        for _ in range(2):
+            assert self.code() == b"dyson for sm_90"
+            assert self.code(architecture="sm_80") == b"dyson for sm_80"
+            assert self.code("ar1") == b"ar1 for sm_90"
+        assert len(self.asked) == 3 == len(list(self.folder.iterdir()))
+
+    def test_another_source_or_compiler_is_another_case(self, monkeypatch):
+        self.code()
+        monkeypatch.setattr(nvrtc, "nvrtc_version", lambda: (13, 1))
+        self.code()
+        files = nvrtc._sources("dyson")
+        assert "job.hpp" in [path.name for path, _ in files]
+        changed = [(path, text + "//") for path, text in files]
+        monkeypatch.setattr(nvrtc, "_sources", lambda family: changed)
+        self.code()
+        assert len(self.asked) == 3
+
+    @pytest.mark.parametrize("damage", [b"", b"x" * 10, b"x" * 100])
+    def test_a_damaged_file_is_made_anew(self, damage, caplog):
+        self.code()
+        (path,) = self.folder.iterdir()
+        path.write_bytes(damage)
+        assert self.code() == b"dyson for sm_90" and "is damaged" in caplog.text
+        assert self.code() == b"dyson for sm_90" and len(self.asked) == 2
+
+    def test_without_room_it_is_compiled_each_time(self, caplog):
+        # A folder that cannot be made: a file is in its place.
+        self.folder.parent.mkdir()
+        self.folder.write_text("")
+        for _ in range(2):
+            assert self.code() == b"dyson for sm_90"
+        assert len(self.asked) == 2 and "compiled again the next time" in caplog.text
+
+
+# --- the bits of the CPU kernel -------------------------------------------------------------------
+
+
+@needs_twin
+@pytest.mark.parametrize("system", MAKERS)
+def test_a_thread_has_the_bits_of_a_lane(card, system):
+    cpu = MAKERS[system](replicas=77, instruction_set="avx2")
+    thread = MAKERS[system](replicas=77, device="cuda")
+    cpu.advance(40)
+    thread.advance(13)
+    thread.advance(27)
+    same(cpu, thread)
+    # More groups than threads, and one call in several launches.
+    assert max(card.launches) == card.side_by_side < 77 and len(card.launches) > 2
+
+
+@needs_twin
+@pytest.mark.parametrize("system", ["gibbs", "wishart", "two_layer_student"])
+def test_two_replicas_of_float32_share_a_thread(card, system):
+    cpu = MAKERS[system](replicas=35, instruction_set="avx2", dtype="float32")
+    thread = MAKERS[system](replicas=35, device="cuda", dtype="float32")
+    for ensemble_ in (cpu, thread):
+        ensemble_.advance(20)
+    same(cpu, thread)
+
+
+@needs_twin
+def test_any_size_and_given_noise(card):
+    shape = {"sites": 7, "hidden": 5, "batch_size": 21, "sweeps": 4}
+    pair = [
+        rbm("gibbs", replicas=5, **shape, **where)
+        for where in ({"instruction_set": "avx2"}, {"device": "cuda"})
+    ]
+    noise = np.random.default_rng(3).standard_normal((5, 3, pair[0].noise_per_step()))
+    for one in pair:
+        one.advance(3, noise=noise)
+    same(*pair)
+    with pytest.raises(ValueError, match="noise: wrong shape"):
+        pair[1].advance(3, noise=noise[:, :2])
+
+
+@needs_twin
+def test_given_inputs_go_on_from_launch_to_launch(card):
+    rng = np.random.default_rng(4)
+    steps = 3 * gpu.FIRST_STRIDE
+    for inputs in (rng.normal(size=(steps, 16, 2)), rng.normal(size=(9, steps, 16, 2))):
+        pair = student(replicas=9, instruction_set="avx2"), student(replicas=9, device="cuda")
+        for one in pair:
+            one.advance(steps, inputs=inputs)
+        same(*pair)
+    samples = rng.normal(size=(steps, 4, 35))
+    pair = network(replicas=9, instruction_set="avx2"), network(replicas=9, device="cuda")
+    for one in pair:
+        one.advance(steps, samples=samples)
+    same(*pair)
+
+
+@needs_twin
+def test_the_first_failure_is_reported_as_on_a_cpu(card):
+    # K of these two is not positive definite soon, of one of them at the start of a step sooner.
+    starts = np.zeros((100, 10, 10))
+    starts[[40, 90]] = 2.999 * np.eye(10), 2.9 * np.eye(10)
+    said = []
+    for where in ({"instruction_set": "avx2"}, {"device": "cuda"}):
+        one = rbm("wishart", replicas=100, weights=starts, learning_rate=3.0, **where)
+        with pytest.raises(DivergedError) as failure:
+            one.advance(200)
+        with pytest.raises(DivergedError):
+            one.advance(1)
+        said.append((failure.value.replica, failure.value.step, failure.value.reason))
+    assert said[0] == said[1]
+
+
+@needs_twin
+def test_a_replica_that_diverges_stands_still(card):
+    weights = np.zeros((9, 16, 32))
+    weights[4] = 1e9
+    cpu, thread = [
+        network(replicas=9, weights=weights, limit=1e6, activation="linear", **where)
+        for where in ({"instruction_set": "avx2"}, {"device": "cuda"})
+    ]
+    for one in (cpu, thread):
+        one.advance(5)
+    # Its generator goes on as long as any of its group is trained, so that alone may differ.
+    np.testing.assert_array_equal(cpu.weights, thread.weights)
+    np.testing.assert_array_equal(thread.diverged, np.where(np.arange(9) == 4, 0, -1))
+    np.testing.assert_array_equal(cpu.diverged, thread.diverged)
+
+
+# --- state, memory, devices -----------------------------------------------------------------------
+
+
+@needs_twin
+def test_a_run_goes_on_from_its_state_in_any_shard(card):
+    whole = rbm("gibbs", replicas=64, device="cuda")
+    whole.advance(30)
+    parts = []
+    for first_block in (0, 2):
+        before = rbm("gibbs", blocks=2, first_block=first_block, device="cuda")
+        before.advance(11)
+        after = rbm("gibbs", blocks=2, first_block=first_block, device="cuda", seed=99)
+        after.load(before.state())
+        after.advance(19)
+        parts.append(after.weights)
+    np.testing.assert_array_equal(np.concatenate(parts), whole.weights)
+
+
+@needs_twin
+def test_too_little_memory_is_one_line(built, monkeypatch):
+    small = EmulatedCard(built, size=10**6)
+    monkeypatch.setattr(gpu, "card", lambda: small)
+    with pytest.raises(ConfigError, match=r"out of memory on emulated.*lower shard_size") as error:
+        rbm("gibbs", replicas=5000, device="cuda").advance(1)
+    assert "\n" not in str(error.value)
+    # What did not fit is not held.
+    assert small.used == 0
+
+
+@needs_twin
+def test_an_ensemble_on_a_gpu_is_that_of_the_cpu(card):
+    simulation = models.load("gaussian_rbm").compiled
+    for model, more in (("gaussian_rbm", {"sampler": "gibbs"}), ("teacher_student", {})):
+        run = models.hyperparameters_of(model).from_config(
+            {"replicas": 130, "burn_in": 0, "steps": 60, "snapshots": 3, **more}
+        )
+        simulation = models.load(model).compiled
+        cpu = ensemble.train_in_memory(simulation, run)
+        found = ensemble.train_in_memory(simulation, run, Device("cuda", "emulated"))
+        np.testing.assert_array_equal(cpu.weights, found.weights)
+        np.testing.assert_array_equal(cpu.loss, found.loss)
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ("CUDA_ERROR_DEVICE_UNAVAILABLE: busy", "exclusive mode"),
+        ("CUDA_ERROR_NO_DEVICE: none", "CUDA_VISIBLE_DEVICES"),
+        ("CUDA_ERROR_NO_BINARY_FOR_GPU", "update the driver"),
+        ("CUDA_ERROR_LAUNCH_TIMEOUT", "screen"),
+        ("CUDA_ERROR_ECC_UNCORRECTABLE", "ECC_UNCORRECTABLE"),
+    ],
+)
+def test_what_the_driver_refuses_is_one_line(said, words, monkeypatch):
+    monkeypatch.setattr(nvrtc, "nvrtc_version", lambda: (13, 0))
+    with pytest.raises(ConfigError, match=words) as error, gpu.explained("card"):
+        raise RuntimeError(said)
+    assert "\n" not in str(error.value)
+    with pytest.raises(MemoryError), gpu.explained("card"):
+        raise RuntimeError("CUDA_ERROR_OUT_OF_MEMORY: too much")
+
+
+@pytest.mark.parametrize(
+    ("driver", "compiler", "fits"),
+    [
+        (12040, (12, 8), True),
+        (12040, (13, 0), False),
+        (13000, (13, 5), True),
+        (13000, (12, 4), True),
+    ],
+)
+def test_a_driver_is_as_new_as_the_compiler_by_its_major_version(driver, compiler, fits):
+    why = gpu.why_too_old(driver, compiler)
+    assert (why == "") == fits
+    if not fits:
+        assert "CUDA 12.4" in why and "cuda-bindings==12.*" in why
+
+
+def test_without_a_driver_the_reason_is_one_line():
+    why = gpu.why_unavailable()
+    assert "\n" not in why
