@@ -13,6 +13,7 @@ from dysonflow import models
 from dysonflow.errors import ConfigError, DivergedError
 from dysonflow.simulation import ensemble
 from dysonflow.simulation.devices import Device
+from dysonflow.simulation.implementation import choose, place_of
 from dysonflow.simulation.kernel import gpu, library, nvrtc
 from dysonflow.simulation.kernel.dyson import DysonKernel
 from dysonflow.simulation.kernel.two_layer_student import TwoLayerStudentKernel
@@ -264,14 +265,14 @@ def test_a_replica_that_diverges_stands_still(card):
 @needs_twin
 def test_a_run_goes_on_from_its_state_in_any_shard(card):
     whole = rbm("gibbs", replicas=64, device="cuda")
-    whole.advance(30)
+    whole.advance(12)
     parts = []
     for first_block in (0, 2):
         before = rbm("gibbs", blocks=2, first_block=first_block, device="cuda")
-        before.advance(11)
+        before.advance(5)
         after = rbm("gibbs", blocks=2, first_block=first_block, device="cuda", seed=99)
         after.load(before.state())
-        after.advance(19)
+        after.advance(7)
         parts.append(after.weights)
     np.testing.assert_array_equal(np.concatenate(parts), whole.weights)
 
@@ -289,16 +290,43 @@ def test_too_little_memory_is_one_line(built, monkeypatch):
 
 @needs_twin
 def test_an_ensemble_on_a_gpu_is_that_of_the_cpu(card):
-    simulation = models.load("gaussian_rbm").compiled
     for model, more in (("gaussian_rbm", {"sampler": "gibbs"}), ("teacher_student", {})):
         run = models.hyperparameters_of(model).from_config(
-            {"replicas": 130, "burn_in": 0, "steps": 60, "snapshots": 3, **more}
+            {"replicas": 70, "burn_in": 0, "steps": 12, "snapshots": 3, **more}
         )
         simulation = models.load(model).compiled
         cpu = ensemble.train_in_memory(simulation, run)
         found = ensemble.train_in_memory(simulation, run, Device("cuda", "emulated"))
         np.testing.assert_array_equal(cpu.weights, found.weights)
         np.testing.assert_array_equal(cpu.loss, found.loss)
+
+
+def test_the_kernel_is_chosen_where_it_can_run(monkeypatch):
+    cuda = Device("cuda", "a card")
+
+    def chosen(model, **values):
+        values = {"burn_in": 0, "steps": 9, "snapshots": 1} | values
+        run = models.hyperparameters_of(model).from_config(values)
+        system = models.load(model)
+        place = place_of(system, cuda, run)
+        return place.kind, choose(system, place, run).name
+
+    monkeypatch.setattr(gpu, "card", lambda: EmulatedCard(None))
+    monkeypatch.setattr(gpu, "why_unavailable", lambda: "")
+    for model in ("gaussian_rbm", "teacher_student", "two_layer_student", "dyson"):
+        assert chosen(model) == ("cuda", "compiled kernel (sm_90)")
+    # No network has a kernel, and large matrices are left to torch.
+    assert chosen("mlp")[1].startswith("torch (the model has no")
+    assert chosen("gaussian_rbm", sites=gpu.LARGEST)[1] == "compiled kernel (sm_90)"
+    large = chosen("gaussian_rbm", sites=gpu.LARGEST + 1)[1]
+    assert large.startswith("torch (33 x 33 weights") and chosen("dyson", size=33)[0] == "cpu"
+    assert chosen("dyson", dynamics="matrix")[0] == "cpu"
+
+    monkeypatch.setattr(gpu, "why_unavailable", lambda: "there is no driver")
+    assert chosen("gaussian_rbm") == ("cuda", "torch (there is no driver)")
+    assert chosen("dyson")[0] == "cpu"
+    # Whoever plans has no run, and does not look at a card.
+    assert choose(models.load("gaussian_rbm"), cuda).name.startswith("torch (only a job")
 
 
 @pytest.mark.parametrize(

@@ -424,8 +424,13 @@ struct Rbm {
             if (outcome.failure != Failure::none) return explain(outcome);
             if (step == job.steps) break;
             if constexpr (system == System::gibbs) {
+#if defined(DYSONFLOW_GPU)
+                if constexpr (noise_is_given()) gibbs<GivenNoise<Real>>(step);
+                else gibbs<DrawnNoise<Real>>(step);
+#else
                 if (noise_is_given(job)) gibbs<GivenNoise<Real>>(step);
                 else gibbs<DrawnNoise<Real>>(step);
+#endif
             } else if constexpr (system == System::ar1) {
                 ar1(step);
             } else {

@@ -177,14 +177,18 @@ class NvidiaCard:
         """Copy an array there."""
         from cuda.bindings import driver
 
+        there, here = int(memory.handle), array.ctypes.data
+        # In the stream: elsewhere a launch might begin before the copy is over.
+        self._check(driver.cuMemcpyHtoDAsync(there, here, array.nbytes, self.stream.handle))
         self.stream.sync()
-        self._check(driver.cuMemcpyHtoD(int(memory.handle), array.ctypes.data, array.nbytes))
 
     def download(self, memory: Any, array: NDArray[Any]) -> None:
         """Copy memory into an array."""
         from cuda.bindings import driver
 
-        self._check(driver.cuMemcpyDtoH(array.ctypes.data, int(memory.handle), array.nbytes))
+        there, here = int(memory.handle), array.ctypes.data
+        self._check(driver.cuMemcpyDtoHAsync(here, there, array.nbytes, self.stream.handle))
+        self.stream.sync()
 
     def free(self) -> int:
         """Bytes that are free."""

@@ -31,7 +31,8 @@ inline int lanes(const Job& job) { return job.single_precision ? kLanes32 : kLan
 
 // Whether the numbers come with the job. Compiled for a GPU the kernel knows; it is half as long then.
 #if defined(DYSONFLOW_GPU)
-DYSONFLOW_INLINE constexpr bool noise_is_given(const Job&) { return DYSONFLOW_NOISE_GIVEN; }
+constexpr bool noise_is_given() { return DYSONFLOW_NOISE_GIVEN; }
+DYSONFLOW_INLINE bool noise_is_given(const Job&) { return noise_is_given(); }
 typedef DYSONFLOW_REAL ThreadReal;
 #else
 DYSONFLOW_INLINE bool noise_is_given(const Job& job) { return job.noise; }
