@@ -286,6 +286,21 @@ def test_too_little_memory_is_one_line(built, monkeypatch):
     assert "\n" not in str(error.value)
     # What did not fit is not held.
     assert small.used == 0
+    fitting = int(str(error.value).rsplit(" ", 1)[1])
+    assert fitting % 64 == 0 and 0 < fitting < 5000
+
+
+@needs_twin
+def test_little_memory_is_shared_by_fewer_threads(built, monkeypatch, card):
+    whole = rbm("gibbs", replicas=77, device="cuda")
+    whole.advance(5)
+    assert max(card.launches) == 64
+    small = EmulatedCard(built, size=700_000)
+    monkeypatch.setattr(gpu, "card", lambda: small)
+    cut = rbm("gibbs", replicas=77, device="cuda")
+    cut.advance(5)
+    assert max(small.launches) == gpu.BLOCK
+    same(whole, cut)
 
 
 @needs_twin

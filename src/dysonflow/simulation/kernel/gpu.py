@@ -5,9 +5,9 @@ them what a lane of AVX2 or AVX-512 computes, operation by operation; no number 
 replicas are side by side.
 
 Driver and compiler are reached through ``cuda.core`` and ``cuda.bindings``, NVIDIA's own Python
-bindings. CuPy would bring an array library of 100 MB for three calls, and one wheel for each
-version of CUDA; ``torch.cuda._compile_kernel`` is private, has no cache on disk, and is not there
-where torch was built for CPUs.
+bindings. CuPy would bring a whole array library for three calls, and another wheel for each version
+of CUDA; ``torch.cuda._compile_kernel`` is private, has no cache on disk, and is not there where
+torch was built for CPUs.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dysonflow.errors import ConfigError
+from dysonflow.simulation.base import BLOCK_SIZE
 from dysonflow.simulation.kernel import nvrtc
 from dysonflow.simulation.kernel.library import ACTIVATIONS
 from dysonflow.simulation.kernel.nvrtc import Variant
@@ -43,6 +44,8 @@ FIRST_STRIDE = 4
 BLOCK = 32
 """Threads of a block: a warp. They have nothing to do with one another, and the smallest block
 spreads few replicas most evenly over a card."""
+SHARE = 0.8
+"""Of the free memory of a card that is taken at once."""
 NEVER = 2**63 - 1
 """No replica failed, and none stops."""
 SYSTEMS = {name: number for number, name in enumerate(nvrtc.FAMILIES)}
@@ -504,10 +507,13 @@ class ReplicasOnGpu:
         elements = self._elements[case]
         needed = -(-len(self._outcomes) // BLOCK) * BLOCK
         threads = min(needed, self.card.threads(functions, variant))
-        size = threads * elements * variant.vector_bytes
-        if size > self._scratch[1]:
+        of_thread = elements * variant.vector_bytes
+        if threads * of_thread > self._scratch[1]:
             self._scratch = (None, 0)
-            self._scratch = (self.card.allocate(size), size)
+            # Fewer threads serve as well, only more slowly.
+            fitting = int(SHARE * self.card.free()) // of_thread // BLOCK * BLOCK
+            threads = max(min(threads, fitting), BLOCK)
+            self._scratch = (self.card.allocate(threads * of_thread), threads * of_thread)
         return threads, elements
 
     def _adapt(self, steps: int, seconds: float) -> None:
@@ -527,10 +533,13 @@ class ReplicasOnGpu:
             yield
         except MemoryError as error:
             state = sum(array.nbytes for array in self.arrays.values())
+            fits = int(SHARE * self._free * self.replicas / state) // BLOCK_SIZE * BLOCK_SIZE
+            fitting = min(fits, (self.replicas - 1) // BLOCK_SIZE * BLOCK_SIZE)
+            fix = f"lower shard_size to {fitting}" if fitting else "take another card"
             raise ConfigError(
                 f"device = 'cuda': out of memory on {self.card.name}: the state of {self.replicas} "
-                f"replicas is {state / 1e9:.3g} GB, their working memory comes to it, and "
-                f"{self._free / 1e9:.3g} GB were free; lower shard_size"
+                f"replicas is {state / 1e9:.2g} GB, their working memory comes to it, and "
+                f"{self._free / 1e9:.2g} GB were free; {fix}"
             ) from error
 
 
