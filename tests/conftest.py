@@ -13,6 +13,9 @@ import pytest
 import yaml
 from limits import HANGING
 
+# Fixtures of tests/gpu; a second conftest.py would take the name of this one.
+from on_a_gpu import device, is_rehearsal  # noqa: F401
+
 from dysonflow.readers import places
 
 ROOT = Path(__file__).parents[1]

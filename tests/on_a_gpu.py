@@ -1,4 +1,4 @@
-"""The device of the tests in this folder: a GPU, or in a rehearsal the CPU in its place."""
+"""Where the tests of tests/gpu train: on a GPU, or in a rehearsal the CPU in its place."""
 
 import os
 
