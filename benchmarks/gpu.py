@@ -188,7 +188,10 @@ def crossover(rows: list[dict[str, Any]]) -> None:
         lost = [
             row["sites"]
             for row in many
-            if row["replicas"] == largest and not row["gpu_over_torch"] >= 1
+            if row["replicas"] == largest
+            # A rate that is not there is no rate.
+            and row["torch_gpu"] > 0
+            and not row["kernel_gpu"] >= row["torch_gpu"]
         ]
         said = f"from N = {min(lost)} on" if lost else "at no N of these"
         print(f"{sampler} {dtype}: torch is faster {said}; the package: above {gpu.LARGEST}")
