@@ -299,7 +299,7 @@ def test_little_memory_is_shared_by_fewer_threads(built, monkeypatch, card):
     monkeypatch.setattr(gpu, "card", lambda: small)
     cut = rbm("gibbs", replicas=77, device="cuda")
     cut.advance(5)
-    assert max(small.launches) == gpu.BLOCK
+    assert len(small.launches) > 1 and max(small.launches) == gpu.BLOCK
     same(whole, cut)
 
 

@@ -498,22 +498,23 @@ class ReplicasOnGpu:
         self, functions: Any, variant: Variant, has_inputs: bool
     ) -> tuple[int, int]:
         """Threads, and elements of working memory for each, which is there when this returns."""
-        case = (variant, has_inputs)
-        if case not in self._elements:
-            found = np.zeros(1, np.int64)
+        case, found = (variant, has_inputs), np.zeros(1, np.int64)
+        is_new = case not in self._elements or self._scratch[0] is None
+        if is_new:
             self.card.launch(functions, "working_memory", 1, self._job, self._stop)
             self.card.download(self._stop, found)
             self._elements[case] = int(found[0])
         elements = self._elements[case]
+        of_thread = elements * variant.vector_bytes
         needed = -(-len(self._outcomes) // BLOCK) * BLOCK
         threads = min(needed, self.card.threads(functions, variant))
-        of_thread = elements * variant.vector_bytes
-        if threads * of_thread > self._scratch[1]:
+        if is_new and threads * of_thread > self._scratch[1]:
             self._scratch = (None, 0)
             # Fewer threads serve as well, only more slowly.
             fitting = int(SHARE * self.card.free()) // of_thread // BLOCK * BLOCK
-            threads = max(min(threads, fitting), BLOCK)
-            self._scratch = (self.card.allocate(threads * of_thread), threads * of_thread)
+            size = max(min(threads, fitting), BLOCK) * of_thread
+            self._scratch = (self.card.allocate(size), size)
+        threads = min(threads, self._scratch[1] // of_thread // BLOCK * BLOCK)
         return threads, elements
 
     def _adapt(self, steps: int, seconds: float) -> None:
