@@ -24,6 +24,7 @@ ROOT = Path(__file__).parents[1]
 
 REASONS = (
     "needs a cluster",
+    "needs a GPU",
     "needs Lightning and transformers",
     "installs packages",
     "takes minutes",
