@@ -87,16 +87,25 @@ class Job(ctypes.Structure):
     ]
 
 
+# NVRTC 13.0 knows no offsetof; what it has in its place is not known elsewhere.
+OFFSET_OF = """\
+#ifdef __CUDACC_RTC__
+#define OFFSET_OF(structure, member) __INTADDR__(&((structure*)0)->member)
+#else
+#define OFFSET_OF(structure, member) __builtin_offsetof(structure, member)
+#endif"""
+
+
 def layout() -> str:
     """Assertions, in C++, that a job is laid out there as it is here, and numbered alike."""
     said = [
-        f"__builtin_offsetof(dysonflow::Job, {name}) == {getattr(Job, name).offset}"
+        f"OFFSET_OF(dysonflow::Job, {name}) == {getattr(Job, name).offset}"
         for name, *_ in Job._fields_
     ]
     said.append(f"sizeof(dysonflow::Job) == {ctypes.sizeof(Job)}")
     said.append(f"sizeof(dysonflow::Outcome) == {OUTCOME.itemsize}")
     said += [
-        f"__builtin_offsetof(dysonflow::Outcome, {name}) == {place[1]}"
+        f"OFFSET_OF(dysonflow::Outcome, {name}) == {place[1]}"
         for name, place in (OUTCOME.fields or {}).items()
     ]
     said += [f"(int)dysonflow::System::{name} == {number}" for name, number in SYSTEMS.items()]
@@ -107,7 +116,8 @@ def layout() -> str:
         f"(int)dysonflow::Failure::{text.replace(' ', '_')} == {number}"
         for number, text in FAILURES.items()
     ]
-    return "\n".join(f'static_assert({one}, "gpu.py says otherwise");' for one in said)
+    asserted = [f'static_assert({one}, "gpu.py says otherwise");' for one in said]
+    return "\n".join([OFFSET_OF, *asserted])
 
 
 class Card(Protocol):
