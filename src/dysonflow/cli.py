@@ -14,10 +14,16 @@ from dysonflow import __version__
 from dysonflow.artifacts import kinds
 from dysonflow.errors import ArtifactError, ConfigError
 from dysonflow.planning import audit, own_networks
+from dysonflow.planning.configuration_files import check_keys
 from dysonflow.planning.graph import Plan
 from dysonflow.planning.studies import Study, load_config, load_studies
 from dysonflow.readers import places
 from dysonflow.results import Results
+
+DESCRIPTION = (
+    "Look at results, and at networks of your own. Results are made by snakemake, in the folder "
+    "of the workflow: snakemake --cores 2"
+)
 
 
 def show(arguments: argparse.Namespace) -> int:
@@ -53,7 +59,7 @@ def _print(values: Mapping[str, Any], indent: str) -> None:
 
 
 def verify(arguments: argparse.Namespace) -> int:
-    """List what the workflow would make differently now; 1 if there is anything."""
+    """List results that are damaged, or that would be made differently now; 1 if there are any."""
     report = audit.verify(_read(arguments))
     for kind in ("damaged", "newer", "stale", "unreadable", "ahead"):
         for path, text in getattr(report, kind).items():
@@ -64,7 +70,8 @@ def verify(arguments: argparse.Namespace) -> int:
     other = report.newer or report.unreadable or report.ahead
     if arguments.delete:
         deleted = sum(_deleted(audit.remove, path) for path in found)
-        print(f"{deleted} files deleted; run snakemake to make them again")
+        done = f"{deleted} files deleted; run snakemake to make them again"
+        print(done if found else "nothing to delete")
         return 1 if other or deleted < len(found) else 0
     print(
         f"{report.checked} files checked, {report.missing} not made yet: {len(report.damaged)} "
@@ -133,6 +140,7 @@ def _read(arguments: argparse.Namespace) -> Plan:
     reproduction: dict[str, str] = {}
     paths: Sequence[str] = arguments.configfile
     places.look_beside(paths)
+    check_keys(paths)
     for path in paths:
         try:
             config = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
@@ -145,7 +153,7 @@ def _read(arguments: argparse.Namespace) -> Plan:
             # YAML tells what is wrong, and where, in several lines.
             raise ConfigError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
         if not isinstance(config, dict):
-            raise ConfigError(f"{path}: not a configuration")
+            raise ConfigError(f"{path}: not a configuration, which begins with studies:")
         for name, study in load_studies(config).items():
             if studies.setdefault(name, study) != study:
                 raise ConfigError(
@@ -158,23 +166,42 @@ def _read(arguments: argparse.Namespace) -> Plan:
     return plan
 
 
+def _purpose(command: Callable[[argparse.Namespace], int]) -> str:
+    """What a command does, without its exit status, in the words of its docstring."""
+    return (command.__doc__ or "").splitlines()[0].split("; 1 if")[0].rstrip(".").lower()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="dysonflow", description=__doc__)
+    parser = argparse.ArgumentParser(prog="dysonflow", description=DESCRIPTION)
     parser.add_argument("--version", action="version", version=f"dysonflow {__version__}")
     commands = parser.add_subparsers(dest="command")
-    command = commands.add_parser("show", help="print what artifacts were made from")
-    command.add_argument("paths", nargs="+", type=Path, metavar="PATH")
+    command = commands.add_parser("show", help="print what results were made from")
+    command.add_argument(
+        "paths", nargs="+", type=Path, metavar="PATH", help="a result, or a folder of results"
+    )
     command.set_defaults(run=show)
     for name, run in (("verify", verify), ("clean-orphans", clean_orphans)):
-        text = (run.__doc__ or "").splitlines()[0]
+        text = _purpose(run)
         command = commands.add_parser(name, help=text, description=text)
-        command.add_argument("--results", type=Path, default=Path("results"), metavar="FOLDER")
-        command.add_argument("--configfile", nargs="+", default=["config/config.yaml"])
+        command.add_argument(
+            "--results",
+            type=Path,
+            default=Path("results"),
+            metavar="FOLDER",
+            help="where the results are (default: %(default)s)",
+        )
+        command.add_argument(
+            "--configfile",
+            nargs="+",
+            default=["config/config.yaml"],
+            metavar="FILE",
+            help="the configuration they were made with (default: config/config.yaml)",
+        )
         command.add_argument("--delete", action="store_true", help="delete what is listed")
         command.set_defaults(run=run)
     for name, run in (("layers", layers), ("init", init)):
-        text = (run.__doc__ or "").splitlines()[0]
+        text = _purpose(run)
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument(
             "path", metavar="PATH", help="a checkpoint, a folder of them, or a pattern"
@@ -188,7 +215,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         if run is init:
             command.add_argument("--study", metavar="NAME", help="its name in the configuration")
-            command.add_argument("--output", type=Path, metavar="FILE")
+            command.add_argument(
+                "--output", type=Path, metavar="FILE", help="by default STUDY.yaml"
+            )
         command.set_defaults(run=run)
     chosen = parser.parse_args(arguments)
     if chosen.command is None:

@@ -78,7 +78,7 @@ def _in_words(option: Any, constraints: list[Any]) -> str:
     }
     kinds[list[str]] = "a list of texts"
     kind = kinds.get(option, "a list of numbers")
-    signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
+    signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<=", "multiple_of": "a multiple of"}
     bounds = [
         f"{sign} {getattr(constraint, limit)}"
         for constraint in constraints

@@ -9,6 +9,7 @@ from pathlib import Path
 from dysonflow import models
 from dysonflow.errors import ArtifactError, ConfigError
 from dysonflow.planning import advice, audit, resources, sources
+from dysonflow.planning.configuration_files import check_keys
 from dysonflow.planning.graph import Plan
 from dysonflow.planning.studies import load_config, too_few_replicas
 from dysonflow.readers import places
@@ -37,10 +38,16 @@ if set("{}") & set(workflow.basedir):
         "rename the folder (that of the results may hold them)"
     )
 
+# Which rules may share their outputs with other checkouts need be known only where they do: without
+# --cache Snakemake names each of them on every start.
+MAY_SHARE = workflow.workflow_settings.cache is not None
+
 # Files that the configuration names may lie beside it.
 places.look_beside(workflow.configfiles)
 
 try:
+    if workflow.is_main_process:
+        check_keys(workflow.configfiles)
     SETTINGS = load_config(config)
     PLAN = Plan.from_config(config)
 except ConfigError as error:

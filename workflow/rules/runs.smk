@@ -10,7 +10,7 @@ rule train_shard:
     log:
         RESULTS.log("train", "{model}", "{run}", "{first}-{stop}"),
     # A run in a shared cache is of no use as long as its shards are to be trained for it.
-    cache: True
+    cache: MAY_SHARE
     conda:
         "../../environment.yml"
     threads: 1
@@ -51,7 +51,7 @@ for temporary in (False, True):
             RESULTS.log("train", "{model}", "{run}"),
         wildcard_constraints:
             run=PLAN.runs_pattern("train", temporary),
-        cache: True
+        cache: MAY_SHARE
         conda:
             "../../environment.yml"
         threads: 1
@@ -82,7 +82,7 @@ for temporary in (False, True):
             RESULTS.log("join", "{model}", "{run}"),
         wildcard_constraints:
             run=PLAN.runs_pattern("join", temporary),
-        cache: True
+        cache: MAY_SHARE
         conda:
             "../../environment.yml"
         threads: 1
@@ -110,7 +110,7 @@ for temporary in (False, True):
             RESULTS.log("read", "{model}", "{run}"),
         wildcard_constraints:
             run=PLAN.runs_pattern("read_weights", temporary),
-        cache: True
+        cache: MAY_SHARE
         conda:
             "../../environment.yml"
         threads: 1
@@ -134,7 +134,7 @@ rule layers:
         RESULTS.run_file(LAYERS),
     log:
         RESULTS.log("layers", "{model}", "{run}"),
-    cache: True
+    cache: MAY_SHARE
     conda:
         "../../environment.yml"
     threads: 1
@@ -157,7 +157,7 @@ rule spectra:
         RESULTS.run_file(SPECTRA),
     log:
         RESULTS.log("spectra", "{model}", "{run}"),
-    cache: True
+    cache: MAY_SHARE
     conda:
         "../../environment.yml"
     threads: 1
@@ -183,7 +183,7 @@ rule fit:
         RESULTS.run_file(FITS),
     log:
         RESULTS.log("fit", "{model}", "{run}"),
-    cache: True
+    cache: MAY_SHARE
     conda:
         "../../environment.yml"
     threads: 1
@@ -206,7 +206,7 @@ rule increments:
         RESULTS.run_file(INCREMENTS),
     log:
         RESULTS.log("increments", "{model}", "{run}"),
-    cache: True
+    cache: MAY_SHARE
     conda:
         "../../environment.yml"
     threads: 1
@@ -229,7 +229,7 @@ rule bulk:
         RESULTS.run_file(BULK),
     log:
         RESULTS.log("bulk", "{model}", "{run}"),
-    cache: True
+    cache: MAY_SHARE
     conda:
         "../../environment.yml"
     threads: 1
@@ -255,7 +255,7 @@ rule gradient_noise:
         RESULTS.run_file(GRADIENT_NOISE),
     log:
         RESULTS.log("gradient_noise", "{model}", "{run}"),
-    cache: True
+    cache: MAY_SHARE
     conda:
         "../../environment.yml"
     threads: 1

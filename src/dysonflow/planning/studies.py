@@ -21,7 +21,7 @@ from dysonflow.report.roles import ROLES
 from dysonflow.simulation.base import BLOCK_SIZE
 from dysonflow.simulation.gradients import why_unmeasurable
 from dysonflow.statistics.levels import MINIMUM_REPLICAS
-from dysonflow.wording import breaks_lines, did_you_mean, plain
+from dysonflow.wording import allowed_values, breaks_lines, did_you_mean, plain
 
 NAME_PATTERN = r"[A-Za-z][A-Za-z0-9_]*"
 RUN_PATTERN = r"[A-Za-z0-9_.+-]+"
@@ -39,6 +39,22 @@ File systems end at 255, and a file's name may be a study's or a run's with a su
 for the logs of Slurm, all that tells a job from others: study, layer and figure, or model, run and
 shard.
 """
+
+
+NAME_RULE = (
+    "a study's name is made of letters, digits and _, begins with a letter, and has at most "
+    f"{LONGEST_NAME} of them"
+)
+CONTAINERS = {
+    "model": "the name of a model",
+    "studies": "at least one study: its name, and indented below it at least model",
+    "hyperparameters": "names with their values, as in {replicas: 64, batch_size: 16}",
+    "sweep": "names with lists of values, as in {batch_size: [16, 64]}, or a list of such grids",
+    "figures": "auto, or a list of names, as in [mean_gap, sigma]",
+    "bulk": "auto, none, or a list of vectors, shuffled, truncated",
+    "reproduction": "roles with the name of a study each",
+}
+"""What a key takes that holds more than a number or one of a few words."""
 
 
 class StudyConfig(BaseModel):
@@ -304,15 +320,27 @@ def _describe(problem: Any) -> str:
     place = [str(part) for part in problem["loc"]]
     where = f"study {place[1]!r}: " if place[0] == "studies" and len(place) > 1 else ""
     if where and len(place) == 2:
-        return f"{where}{problem['input']!r} is not a study; give model, hyperparameters, sweep"
+        return (
+            f"{where}{problem['input']!r} is not a study; give model, hyperparameters, "
+            "sweep, indented below its name"
+        )
     key = place[2] if where else place[0]
     if problem["type"] == "extra_forbidden":
         fields = StudyConfig.model_fields if where else Config.model_fields
         return f"{where}{key}: unknown key{did_you_mean(key, fields)}"
+    if key == "[key]":
+        return f"{where}{NAME_RULE}"
+    fields = StudyConfig.model_fields if where else Config.model_fields
+    # Of a list or mapping the whole is meant, however deep in it the mistake was met.
+    wanted = CONTAINERS.get(key) or allowed_values(fields[key])
     if problem["type"] == "missing":
-        return f"{where}{key}: missing"
-    why = str(problem["msg"]).removeprefix("Value error, ")
-    return f"{where}{key} = {problem['input']!r}: {why}"
+        return f"{where}{key}: missing; give {wanted}"
+    if key in CONTAINERS:
+        return f"{where}{key}: give {wanted}"
+    if problem["type"] == "value_error":
+        why = str(problem["msg"]).removeprefix("Value error, ")
+        return f"{where}{key} = {problem['input']!r}: {why}"
+    return f"{where}{key} = {problem['input']!r} is not allowed: give {wanted}"
 
 
 def grid(sweep: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -332,10 +360,7 @@ def grid(sweep: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _expand(name: str, content: StudyConfig) -> Study:
     if not re.fullmatch(NAME_PATTERN, name) or len(name) > LONGEST_NAME:
-        raise ConfigError(
-            "a study's name is made of letters, digits and _, begins with a letter, and has at "
-            f"most {LONGEST_NAME} of them"
-        )
+        raise ConfigError(NAME_RULE)
     if re.search(ENDLESS, name):
         raise ConfigError("a study's name may not end with the same text twenty times over")
     hyperparameters = models.hyperparameters_of(content.model)
