@@ -21,7 +21,7 @@ def family(p_values, theory=FULL):
     ("pull", "words"),
     [
         *((2.99, "agrees"), (-2.99, "agrees"), (0.0, "agrees")),
-        *((3.2, "differs (3.2 errors)"), (-12.04, "differs (12.0 errors)")),
+        *((3.2, "in tension (3.2 errors)"), (-12.04, "differs (12.0 errors)")),
         *((None, ""), (math.nan, "")),
     ],
 )

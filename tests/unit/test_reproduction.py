@@ -17,6 +17,7 @@ from dysonflow.report import html
 from dysonflow.report.figures._study import StudyData
 from dysonflow.report.reproduction import Table, html_page, markdown
 from dysonflow.report.reproduction.checks import (
+    Check,
     estimate,
     goodness,
     law,
@@ -38,6 +39,20 @@ def test_the_verdict_follows_the_errors():
         assert check.distance == pytest.approx(10.0 * (value - 1.0))
     # The error of theory counts too.
     assert estimate("x", 1.31, 0.1, 1.0, 0.1).verdict == "agrees"
+
+
+@pytest.mark.parametrize(
+    ("distance", "full_theory", "words"),
+    [
+        *((2.9, None, "agrees"), (-2.9, 9.0, "agrees"), (-3.1, None, "in tension")),
+        *((3.1, -2.9, "in tension, as expected"), (-5.1, 2.9, "differs, as expected")),
+        *((5.1, 3.1, "differs"), (5.1, math.nan, "differs")),
+    ],
+)
+def test_tables_of_laws_and_this_document_have_one_set_of_words(distance, full_theory, words):
+    assert known.verdict(distance, full_theory) == words
+    expected = math.nan if full_theory is None else full_theory
+    assert Check("x", "", "", distance, "", expected).verdict == words
 
 
 def test_a_p_value_is_worth_its_two_sided_errors():

@@ -156,25 +156,36 @@ def at_small_noise(law: Law) -> Law | None:
     return None
 
 
-def verdict(pull: float, pull_full_theory: float | None) -> str:
-    """Whether a law holds, in words.
-
-    Parameters
-    ----------
-    pull : float
-        Distance from what the law says, in errors.
-    pull_full_theory : float, optional
-        Distance from what the full theory lets the law find at these points, if there is one.
+def agreement(distance: float) -> str:
+    """Agreement with theory in words, from the distance in errors.
 
     Returns
     -------
     str
-        `holds` within `AGREES` errors of the law; `departs as the full theory says` within as many
-        of the full theory alone; `in tension` within `DIFFERS` of either; else `fails`.
+        `agrees` within `AGREES` errors, `in tension` within `DIFFERS`, else `differs`.
     """
-    if abs(pull) < AGREES:
-        return "holds"
-    if pull_full_theory is not None and abs(pull_full_theory) < AGREES:
-        return "departs as the full theory says"
-    nearest = min(abs(pull), abs(pull if pull_full_theory is None else pull_full_theory))
-    return "in tension" if nearest < DIFFERS else "fails"
+    if abs(distance) < AGREES:
+        return "agrees"
+    return "in tension" if abs(distance) < DIFFERS else "differs"
+
+
+def verdict(distance: float, full_theory: float | None = None) -> str:
+    """Agreement with a law in words, which may be expected to fail.
+
+    Parameters
+    ----------
+    distance : float
+        From what the law says, in errors.
+    full_theory : float, optional
+        From what the full theory lets the law find at these points, if there is one.
+
+    Returns
+    -------
+    str
+        As of `agreement`; `, as expected` is added to what does not agree with the law, but does
+        with the full theory.
+    """
+    found = agreement(distance)
+    if found == "agrees" or full_theory is None or not abs(full_theory) < AGREES:
+        return found
+    return f"{found}, as expected"

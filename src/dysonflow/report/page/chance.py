@@ -1,4 +1,4 @@
-"""How many tests were made, how many differ, and how many would by chance alone."""
+"""How many tests were made, how many do not agree, and how many would not by chance alone."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,7 @@ from dysonflow.report.page.markup import Cell, Column, number, table
 from dysonflow.report.page.verdicts import Verdict, coefficients, p_value
 
 LEVEL = p_value(AGREES)
-"""p-value below which a test counts as one that differs: that of `AGREES` errors."""
+"""p-value below which a test counts as one that does not agree: that of `AGREES` errors."""
 FULL, APPROXIMATE = "full theory", "approximation"
 WITH_KNOWLEDGE = "moments"
 """Method of the increments that knows the moments of theory; the other is an approximation."""
@@ -56,7 +56,7 @@ class Family:
 
     @property
     def differing(self) -> int:
-        """Tests that differ at `LEVEL`."""
+        """Tests that do not agree at `LEVEL`."""
         return sum(test.p_value <= LEVEL for test in self.tests)
 
     @property
@@ -129,9 +129,9 @@ def summary(found: Sequence[Family]) -> str:
         return "Nothing was tested against a full theory: no study here has one."
     together = Family("", FULL, [test for one in full for test in one.tests])
     return (
-        f"{together.differing} of {len(together.tests)} tests against the full theory differ at "
-        f"p = {LEVEL:.2g} ({AGREES:g} errors), where {together.by_chance:.1f} would on average by "
-        f"chance alone. The furthest (p = {together.furthest.p_value:.2g}: "
+        f"{together.differing} of {len(together.tests)} tests against the full theory do not agree "
+        f"at p = {LEVEL:.2g} ({AGREES:g} errors); by chance alone it would be "
+        f"{together.by_chance:.1f} on average. The furthest (p = {together.furthest.p_value:.2g}: "
         f"{together.furthest.place}) has p = {together.corrected:.2g} once it is corrected for "
         "having looked at all of them."
     )
@@ -150,16 +150,16 @@ def chance_table(found: Sequence[Family]) -> str:
     ]
     return table(
         "Tests by what they test",
-        f"differ: with p below {LEVEL:.2g}. by chance: how many would "
-        "on average, if the hypothesis holds. corrected: smallest p times the number of tests "
+        f"do not agree: with p below {LEVEL:.2g}. by chance: how many would "
+        "not on average, if the hypothesis holds. corrected: smallest p times the number of tests "
         "(Bonferroni), for it was looked for among all of them. Many tests share levels, so they "
         "are not independent: the average number by chance and the bound hold all the same, the "
         "scatter about the average is larger. An approximation ends where the noise is strong, "
-        "and differs there as it should. Coloured: more than by chance, and the furthest is no "
-        f"chance either (corrected p below {LEVEL:.2g}); red where the full theory is concerned.",
+        "and does not agree there, as expected. Coloured: more than by chance, and the furthest is "
+        f"no chance either (corrected p below {LEVEL:.2g}); red where the full theory is concerned.",
         [
             *(Column("hypothesis"), Column("compared with", is_choice=True), Column("tests", True)),
-            *(Column("differ", True), Column("by chance", True), Column("smallest p", True)),
+            *(Column("do not agree", True), Column("by chance", True), Column("smallest p", True)),
             *(Column("corrected", True), Column("where the smallest is")),
         ],
         rows,

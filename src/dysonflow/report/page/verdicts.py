@@ -5,7 +5,8 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from dysonflow.analysis.laws import AGREES, LAWS
+from dysonflow.analysis.laws import AGREES, DIFFERS, LAWS
+from dysonflow.analysis.laws import agreement as in_words
 from dysonflow.report.page.contents import Contents
 from dysonflow.report.page.markup import (
     Cell,
@@ -106,10 +107,11 @@ def agreement(pull: float | None, is_expected: bool = False) -> Cell:
     """
     if pull is None or not math.isfinite(pull):
         return Cell(choice="not compared")
-    if abs(pull) < AGREES:
-        return Cell("agrees", abs(pull), "agrees", "agrees")
-    words = f"differs ({abs(pull):.1f} errors)"
-    return Cell(words, abs(pull), "expected" if is_expected else "differs", "differs")
+    found = in_words(pull)
+    if found == "agrees":
+        return Cell(found, abs(pull), found, found)
+    words = f"{found} ({abs(pull):.1f} errors)"
+    return Cell(words, abs(pull), "expected" if is_expected else "differs", found)
 
 
 def verdicts(contents: Contents) -> list[Verdict]:
@@ -214,10 +216,11 @@ def verdict_table(found: list[Verdict]) -> str:
             "Laws against theory",
             "In parentheses the standard error of the last two digits. law says: to leading order "
             "in the noise. full theory: what the same fit finds through the predictions of the "
-            f"full theory, which has no free parameter. agrees: within {AGREES:g} errors; yellow "
-            "where the law differs as the full theory says. p: of the distance from the full "
-            "theory, or from the law where there is none. p of the scatter: of the points about "
-            "the fitted law.",
+            f"full theory, which has no free parameter. agrees: within {AGREES:g} errors; in "
+            f"tension: within {DIFFERS:g}; differs: beyond. Yellow, and as expected: where the "
+            "full theory agrees although the law does not. p: of the distance from the full theory, or "
+            "from the law where there is none. p of the scatter: of the points about the fitted "
+            "law.",
             COLUMNS,
             rows,
             "results/studies/ and the increments of the runs",

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from dysonflow.analysis.laws import AGREES, DIFFERS, Law
+from dysonflow.analysis.laws import Law, verdict
 from dysonflow.report.quoting import quote
 from dysonflow.statistics.goodness import benjamini_hochberg
 from dysonflow.statistics.lines import chi2_p_value, fit_line, weighted_mean
@@ -48,10 +48,7 @@ class Check:
         """
         if math.isnan(self.distance):
             return ""
-        if abs(self.distance) < AGREES:
-            return "agrees"
-        found = "in tension" if abs(self.distance) < DIFFERS else "differs"
-        return found + (", as expected" if abs(self.expected) < AGREES else "")
+        return verdict(self.distance, self.expected)
 
 
 def estimate(
