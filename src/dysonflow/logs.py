@@ -9,6 +9,9 @@ from typing import TextIO
 
 from dysonflow.errors import ArtifactError, ConfigError, DivergedError
 
+ERROR = "ERROR "
+"""Beginning of the line with which the log of a failed job ends."""
+
 
 @contextmanager
 def job_log(path: str) -> Iterator[TextIO]:
@@ -34,7 +37,7 @@ def job_log(path: str) -> Iterator[TextIO]:
         try:
             yield stream
         except (ArtifactError, ConfigError, DivergedError) as error:
-            stream.write(f"\nERROR {error}\n")
+            stream.write(f"\n{ERROR}{error}\n")
             # Not a traceback: the message says what to change.
             sys.exit(f"dysonflow: {error}")
         except Exception:

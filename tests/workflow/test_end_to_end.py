@@ -21,6 +21,9 @@ pytestmark = pytest.mark.workflow
 def test_it_runs_to_the_end(finished):
     assert finished.run.returncode == 0, finished.run.stderr
     assert (finished.folder / "results" / "report.html").is_file()
+    assert "\ndysonflow: done; open results/report.html\n" in finished.run.stderr
+    # Which rules may share their outputs is said only where they are to.
+    assert "eligible for caching" not in finished.run.stderr
 
 
 def test_the_tables_read_as_the_readme_says(finished):
@@ -99,6 +102,17 @@ def test_a_second_run_does_nothing(finished):
     again = finished.snakemake("--cores", "1")
     assert again.returncode == 0
     assert "Nothing to be done" in again.stderr
+
+
+def test_a_deleted_table_is_made_again(finished):
+    tables = sorted(finished.folder.glob("results/runs/*/*/fits.parquet"))
+    aside = tables[0].with_name("aside")
+    tables[0].rename(aside)
+    try:
+        plan = finished.snakemake("-n")
+    finally:
+        aside.rename(tables[0])
+    assert re.search(r"^fit\s+1$", plan.stdout + plan.stderr, re.M), plan.stderr
 
 
 def test_a_new_point_trains_one_run(finished):
@@ -189,6 +203,11 @@ def test_a_run_that_diverges_does_not_stop_the_others(workflow):
     assert failed.returncode != 0
     assert re.search(r"replica \d+ diverged at SGD step \d+: K = mu\^2", failed.stderr)
     assert "'learning_rate': 0.3" in failed.stderr
+    *_, last = (line for line in failed.stderr.splitlines() if line.startswith("dysonflow: "))
+    assert re.match(
+        r"dysonflow: run lr0\.3-B1-\S+ of wild: replica \d+ diverged .*report.html", last
+    )
+    assert "hyperparameters" not in last and "dysonflow: done" not in failed.stderr
     fitted = list((workflow.folder / "results").glob("runs/*/*/fits.parquet"))
     assert [path.parent.name[:9] for path in fitted] == ["lr0.1-B64"]
     assert len(list((workflow.folder / "results").glob("runs/*/*/weights.*"))) == 1

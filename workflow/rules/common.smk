@@ -209,6 +209,18 @@ def end():
         print(f"dysonflow: {line}", file=sys.stderr)
 
 
+def print_untrained():
+    """Say for which runs the rest was not made."""
+    for line in audit.untrained(ON_DISK):
+        print(f"dysonflow: {line}", file=sys.stderr)
+
+
+def print_report():
+    """Say where to look, if the report is among what was asked for."""
+    if not IS_MODULE and any(job.rule.name == "report_page" for job in workflow.dag.jobs):
+        print(f"dysonflow: done; open {RESULTS.report}", file=sys.stderr)
+
+
 def print_estimate():
     """Say what the jobs that are to be run are likely to take."""
     jobs = []

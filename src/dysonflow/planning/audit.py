@@ -31,6 +31,7 @@ from dysonflow.errors import (
     UnreadableError,
 )
 from dysonflow.hyperparameters import Hyperparameters
+from dysonflow.logs import ERROR
 from dysonflow.planning.graph import STATUS, Artifact, Plan
 from dysonflow.results import RUN_FILES, RUN_NAME, Results
 from dysonflow.simulation.resume import SUFFIX
@@ -276,6 +277,36 @@ def flagged(plan: Plan) -> list[str]:
                 f"them: {text} (column `flag` of the fits)"
             )
     return lines
+
+
+def untrained(plan: Plan) -> list[str]:
+    """Lines on runs whose training ended with an error, from their logs, and what waits for it."""
+    lines = []
+    for run in plan.runs.values():
+        files = plan.results.files_of(run)
+        # Weights that are not kept are gone once there are spectra.
+        if any(Path(files[kind]).is_file() for kind in ("weights", "spectra")):
+            continue
+        whole = Path(plan.results.log("train", run.MODEL, run.name))
+        errors = [_error(path) for path in [whole, *sorted(whole.with_suffix("").glob("*.log"))]]
+        reason = next(filter(None, errors), "")
+        if reason:
+            names = [name for name, study in plan.studies.items() if run in study.runs]
+            lines.append(
+                f"run {run.name} of {', '.join(names)}: {reason}; figures and laws of its studies, "
+                f"and {plan.results.report}, wait for it: mend it, or take it out of the studies"
+            )
+    return lines
+
+
+def _error(log: Path) -> str:
+    """What a job said at its end if it ended with an error, without the hyperparameters."""
+    try:
+        text = log.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    said = [line for line in text.splitlines() if line.startswith(ERROR)]
+    return said[-1].removeprefix(ERROR).split(" (hyperparameters: ")[0] if said else ""
 
 
 def orphans(plan: Plan) -> list[Path]:

@@ -279,6 +279,8 @@ class Plan:
                 wanted[self.results.figure("png", study.name, figure)] = None
             if study.is_stationary:
                 wanted[self.results.scaling(study.name)] = None
+                # Also where all that is made from them is up to date: a deleted one comes back.
+                wanted |= dict.fromkeys(self.run_files(study.name, "fits"))
             if study.tests_linear_scaling:
                 wanted[self.results.linear_scaling(study.name)] = None
             wanted |= dict.fromkeys(self.run_files(study.name, "spectra"))

@@ -155,8 +155,9 @@ def chance_table(found: Sequence[Family]) -> str:
         "(Bonferroni), for it was looked for among all of them. Many tests share levels, so they "
         "are not independent: the average number by chance and the bound hold all the same, the "
         "scatter about the average is larger. An approximation ends where the noise is strong, "
-        "and does not agree there, as expected. Coloured: more than by chance, and the furthest is "
-        f"no chance either (corrected p below {LEVEL:.2g}); red where the full theory is concerned.",
+        "and does not agree there, as expected. Coloured: more than by chance, and the furthest "
+        f"is no chance either (corrected p below {LEVEL:.2g}); red where the full theory is "
+        "concerned.",
         [
             *(Column("hypothesis"), Column("compared with", is_choice=True), Column("tests", True)),
             *(Column("do not agree", True), Column("by chance", True), Column("smallest p", True)),

@@ -191,9 +191,16 @@ def summary(found: list[Verdict], contents: Contents) -> str:
     untested = sum(not row["verdict"] for row in contents.laws)
     if not counts:
         return "No law was tested: no study has fitted pairs of degenerate levels."
-    words = ", ".join(f"{text}: {count}" for text, count in counts.most_common())
+    words = "; ".join(f"{text}: {count}" for text, count in counts.most_common())
     missing = f" For {untested} more the studies have no points." if untested else ""
-    return f"{counts.total()} laws were tested over the runs of studies ({words}).{missing}"
+    expected = ""
+    if any("expected" in text for text in counts):
+        expected = (
+            " As expected: a law to leading order in the noise, where the full theory agrees."
+        )
+    return (
+        f"{counts.total()} laws were tested over the runs of studies. {words}.{expected}{missing}"
+    )
 
 
 def verdict_table(found: list[Verdict]) -> str:
@@ -218,9 +225,9 @@ def verdict_table(found: list[Verdict]) -> str:
             "in the noise. full theory: what the same fit finds through the predictions of the "
             f"full theory, which has no free parameter. agrees: within {AGREES:g} errors; in "
             f"tension: within {DIFFERS:g}; differs: beyond. Yellow, and as expected: where the "
-            "full theory agrees although the law does not. p: of the distance from the full theory, or "
-            "from the law where there is none. p of the scatter: of the points about the fitted "
-            "law.",
+            "full theory agrees although the law does not. p: of the distance from the full "
+            "theory, or from the law where there is none. p of the scatter: of the points about "
+            "the fitted law.",
             COLUMNS,
             rows,
             "results/studies/ and the increments of the runs",
