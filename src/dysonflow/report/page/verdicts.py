@@ -195,12 +195,9 @@ def summary(found: list[Verdict], contents: Contents) -> str:
     missing = f" For {untested} more the studies have no points." if untested else ""
     expected = ""
     if any("expected" in text for text in counts):
-        expected = (
-            " As expected: a law to leading order in the noise, where the full theory agrees."
-        )
-    return (
-        f"{counts.total()} laws were tested over the runs of studies. {words}.{expected}{missing}"
-    )
+        expected = " As expected: of a law to leading order, where the full theory agrees."
+    tested = f"{counts.total()} laws were tested over the runs of studies. "
+    return f"{tested}{words}.{expected}{missing}"
 
 
 def verdict_table(found: list[Verdict]) -> str:
