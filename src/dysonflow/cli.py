@@ -60,7 +60,7 @@ def _print(values: Mapping[str, Any], indent: str) -> None:
 
 def verify(arguments: argparse.Namespace) -> int:
     """List results that are damaged, or that would be made differently now; 1 if there are any."""
-    report = audit.verify(_read(arguments))
+    report = audit.verify(_read(arguments), of_several=len(arguments.configfile) > 1)
     for kind in ("damaged", "newer", "stale", "unreadable", "ahead"):
         for path, text in getattr(report, kind).items():
             print(f"{kind:8} {path}: {text}")

@@ -114,13 +114,39 @@ def _difference(artifact: Artifact, metadata: Mapping[str, Any]) -> str:
     return ""
 
 
-def verify(plan: Plan) -> Report:
+def _reported(plan: Plan) -> Plan:
+    """The part of a plan whose studies the report in the folder shows; all of it if others."""
+    try:
+        shown = kinds.peek(plan.results.report).get("studies", {})
+    except (ArtifactError, FileNotFoundError):
+        return plan
+    if not set(shown) <= set(plan.studies):
+        return plan
+    return replace(
+        plan,
+        studies={name: plan.studies[name] for name in shown},
+        reproduction={role: name for role, name in plan.reproduction.items() if name in shown},
+    )
+
+
+def verify(plan: Plan, of_several: bool = False) -> Report:
     """Compare every artifact with what the workflow would produce now.
 
     Checksums are verified for all runs in the folder, also those that no study names.
+
+    Parameters
+    ----------
+    plan : Plan
+        What is asked for.
+    of_several : bool
+        Whether by several configurations, which were run one after the other: the report in the
+        folder is that of the last of them.
     """
     report = Report({}, {}, {}, {}, {}, [], 0, 0)
-    wanted = list(plan.artifacts())
+    *wanted, page = plan.artifacts()
+    if of_several:
+        *_, page = _reported(plan).artifacts()
+    wanted.append(page)
     named = {artifact.path for artifact in wanted}
     folders = _run_folders(plan.results)
     others = [str(folder / name) for folder in folders for name in RUN_FILES]
