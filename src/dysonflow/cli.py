@@ -3,6 +3,7 @@
 import argparse
 import io
 import os
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,9 @@ from dysonflow.planning.studies import Study, load_config, load_studies
 from dysonflow.readers import places
 from dysonflow.results import Results
 
+RESULTS = Path("results")
+CONFIGURATION = ["config/config.yaml"]
+"""Where they are, seen from the folder of the workflow."""
 DESCRIPTION = (
     "Look at results, and at networks of your own. Results are made by snakemake, in the folder "
     "of the workflow: snakemake --cores 2"
@@ -78,8 +82,18 @@ def verify(arguments: argparse.Namespace) -> int:
         f"damaged, {len(report.stale)} stale, {len(report.newer)} of a newer dysonflow"
     )
     if found:
-        print("`dysonflow verify --delete` deletes them, so that snakemake makes them again")
+        print(f"`{_again(arguments)} --delete` deletes them, so that snakemake makes them again")
     return 1 if found or other else 0
+
+
+def _again(arguments: argparse.Namespace) -> str:
+    """The command that was given, for the same results and configuration."""
+    words = ["dysonflow", arguments.command]
+    if arguments.results != RESULTS:
+        words += ["--results", str(arguments.results)]
+    if arguments.configfile != CONFIGURATION:
+        words += ["--configfile", *arguments.configfile]
+    return shlex.join(words)
 
 
 def _deleted(remove: Callable[[Path], None], path: Path) -> bool:
@@ -187,16 +201,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command.add_argument(
             "--results",
             type=Path,
-            default=Path("results"),
+            default=RESULTS,
             metavar="FOLDER",
             help="where the results are (default: %(default)s)",
         )
         command.add_argument(
             "--configfile",
             nargs="+",
-            default=["config/config.yaml"],
+            default=CONFIGURATION,
             metavar="FILE",
-            help="the configuration they were made with (default: config/config.yaml)",
+            help=f"the configuration they were made with (default: {CONFIGURATION[0]})",
         )
         command.add_argument("--delete", action="store_true", help="delete what is listed")
         command.set_defaults(run=run)

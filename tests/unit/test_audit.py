@@ -21,7 +21,7 @@ from dysonflow.artifacts import files as files_module
 from dysonflow.artifacts import kinds, pictures, provenance, seals, tables, weights
 from dysonflow.errors import ArtifactError, NewerFormatError, OlderFormatError
 from dysonflow.planning import audit, sources
-from dysonflow.planning.graph import Plan
+from dysonflow.planning.graph import Artifact, Plan
 from dysonflow.results import Results
 
 CONFIG = {
@@ -102,6 +102,26 @@ def test_damage_is_listed_and_deleted_on_demand(folder, capsys):
     assert path.exists()
     assert cli.main(["verify", "--delete"]) == 0
     assert not path.exists() and len(files(folder, "*.parquet")) == 5
+
+
+def test_the_command_that_deletes_looks_at_the_same_files(folder, capsys):
+    shutil.copy("config/config.yaml", "my own.yaml")
+    path = files(folder, "spectra.parquet")[0]
+    path.write_bytes(path.read_bytes()[:-1])
+    given = ["verify", "--configfile", "my own.yaml"]
+    assert cli.main(given) == 1
+    said = capsys.readouterr().out
+    assert "`dysonflow verify --configfile 'my own.yaml' --delete` deletes them" in said
+    for words in ("1 files deleted; run snakemake", "nothing to delete"):
+        assert cli.main([*given, "--delete"]) == 0
+        assert capsys.readouterr().out.splitlines()[-1].startswith(words)
+
+
+def test_a_line_on_a_file_stays_short():
+    now = Artifact("report.html", {"studies": {f"study{n}": "run" * 500 for n in range(9)}})
+    text = audit._difference(now, {"studies": {}})
+    assert text.startswith("made with study0 = None, now runrun") and len(text) < 500
+    assert text.endswith("; and 6 more")
 
 
 def test_a_file_from_the_future_is_listed(folder, capsys):

@@ -35,9 +35,12 @@ from dysonflow.logs import ERROR
 from dysonflow.planning.graph import STATUS, Artifact, Plan
 from dysonflow.results import RUN_FILES, RUN_NAME, Results
 from dysonflow.simulation.resume import SUFFIX
+from dysonflow.wording import plain
 
 REPORTED_PACKAGES = ("python", "numpy", "scipy", "torch", "pyarrow")
 """Packages whose other version may change the last digits of a result."""
+CHANGES = 3
+"""Changes that a line on one file lists at most."""
 
 OWN_FILE = re.compile(
     rf"(?:{'|'.join(map(re.escape, RUN_FILES))}|shards/\d+-\d+\.safetensors)"
@@ -100,8 +103,12 @@ def _difference(artifact: Artifact, metadata: Mapping[str, Any]) -> str:
             return f"made by other source ({then}, now {now})"
         if isinstance(then, dict):
             names = [key for key in {**then, **now} if then.get(key) != now.get(key)]
-            changes = [f"{key} = {then.get(key)}, now {now.get(key)}" for key in names]
-            return f"made with {'; '.join(changes)}"
+            changes = [
+                f"{key} = {plain(then.get(key))}, now {plain(now.get(key))}"
+                for key in names[:CHANGES]
+            ]
+            more = f"; and {len(names) - CHANGES} more" if len(names) > CHANGES else ""
+            return f"made with {'; '.join(changes)}{more}"
         return f"made with other {name} ({then}, now {now})"
     recorded = metadata.get("made_from")
     if recorded and artifact.inputs and all(Path(path).is_file() for path in artifact.inputs):
