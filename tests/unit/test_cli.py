@@ -273,7 +273,7 @@ def test_a_file_that_vanishes_is_missing(folder, run, monkeypatch, capsys):
 
 
 def test_an_interruption_is_one_line(folder, run, monkeypatch):
-    def interrupted(plan):
+    def interrupted(plan, of_several):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(audit, "verify", interrupted)
