@@ -116,9 +116,11 @@ def clean_orphans(arguments: argparse.Namespace) -> int:
             print(f"  {path}: not of dysonflow, and never deleted")
         if arguments.delete:
             deleted += _deleted(audit.remove_run, folder)
-    hint = (
-        f"{deleted} deleted" if arguments.delete else "nothing deleted: add --delete to delete them"
-    )
+    hint = "nothing to delete"
+    if found:
+        again = _again(arguments)
+        hint = f"nothing deleted: `{again} --delete` deletes them"
+        hint = f"{deleted} deleted" if arguments.delete else hint
     print(f"{len(found)} runs that no study of {', '.join(arguments.configfile)} names; {hint}")
     return 1 if arguments.delete and deleted < len(found) else 0
 
