@@ -217,7 +217,9 @@ def print_untrained():
 
 def print_report():
     """Say where to look, if the report is among what was asked for."""
-    if not IS_MODULE and any(job.rule.name == "report_page" for job in workflow.dag.jobs):
+    if not IS_MODULE and any(
+        job.rule.name == "report_page" for job in workflow.dag.jobs
+    ):
         print(f"dysonflow: done; open {RESULTS.report}", file=sys.stderr)
 
 
