@@ -236,7 +236,7 @@ ROOMS = [
         "recording",
         "simulation",
     ),
-    *("models", "theory", "analysis", "report", "results", "planning", "logs", "stages"),
+    *("models", "theory", "analysis", "report", "results", "logs", "planning", "stages"),
     *("single", "__init__", "cli", "__main__"),
 ]
 
