@@ -31,6 +31,7 @@ def job_log(path: str) -> Iterator[TextIO]:
         handler = logging.StreamHandler(stream)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logger = logging.getLogger("dysonflow")
+        level = logger.level
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)
         logging.captureWarnings(True)
@@ -44,4 +45,6 @@ def job_log(path: str) -> Iterator[TextIO]:
             stream.write("\n" + traceback.format_exc())
             raise
         finally:
+            logging.captureWarnings(False)
+            logger.setLevel(level)
             logger.removeHandler(handler)

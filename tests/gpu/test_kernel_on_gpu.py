@@ -14,6 +14,7 @@ from multiprocessing import get_context
 
 import numpy as np
 import pytest
+import small_kernels
 
 from dysonflow import models
 from dysonflow.analysis.spectra import eigenvalues
@@ -22,10 +23,6 @@ from dysonflow.errors import ConfigError, DivergedError
 from dysonflow.simulation import ensemble
 from dysonflow.simulation.devices import Device
 from dysonflow.simulation.kernel import gpu, library, nvrtc
-from dysonflow.simulation.kernel.dyson import DysonKernel
-from dysonflow.simulation.kernel.gaussian_rbm import GaussianRBMKernel
-from dysonflow.simulation.kernel.teacher_student import TeacherStudentKernel
-from dysonflow.simulation.kernel.two_layer_student import TwoLayerStudentKernel
 
 WHY_NOT = gpu.why_unavailable()
 pytestmark = [
@@ -37,62 +34,23 @@ REPLICAS, STEPS = 1000, 200
 CUDA = Device("cuda", "the GPU")
 
 
-def ring_covariance(sites):
-    identity = np.eye(sites)
-    return np.linalg.inv(
-        6 * identity - np.roll(identity, 1, axis=0) - np.roll(identity, -1, axis=0)
-    )
+def many(make, *given, **values):
+    """A maker of so many replicas as are compared here."""
+    return partial(make, *given, **({"replicas": REPLICAS} | values))
 
 
-def rbm(sampler, sites=10, **more):
-    arguments = {
-        "target_covariance": ring_covariance(sites),
-        "learning_rate": 0.05,
-        "batch_size": 16,
-        "mu_squared": 9.0,
-        "sampler": sampler,
-        "replicas": REPLICAS,
-        "seed": 1,
-    }
-    return GaussianRBMKernel(**(arguments | more))
-
-
-def student(**more):
-    arguments = {"teacher": 2 * np.eye(2), "learning_rate": 0.1, "batch_size": 16}
-    return TeacherStudentKernel(
-        **(arguments | {"noise_scale": 0.1, "replicas": REPLICAS, "seed": 1} | more)
-    )
-
-
-def network(**more):
-    rng = np.random.default_rng(0)
-    arguments = {
-        "first": rng.normal(size=(32, 3)),
-        "teacher": rng.normal(size=(16, 32)) / 6,
-        "readout": rng.normal(size=(3, 16)) / 4,
-        "activation": "tanh",
-        "learning_rate": 0.1,
-        "batch_size": 4,
-        "limit": 1e6,
-    }
-    return TwoLayerStudentKernel(**(arguments | {"replicas": REPLICAS, "seed": 1} | more))
-
-
-def levels(**more):
-    more.pop("dtype", None)
-    coefficients = np.repeat([[1.1], [1.0], [0.0], [0.3]], 6, axis=1)
-    arguments = {"coefficients": coefficients, "levels": np.arange(6) * 0.1}
-    return DysonKernel(**(arguments | {"replicas": REPLICAS, "seed": 1} | more))
+def sampled(sampler, sites=10):
+    return many(small_kernels.rbm, sampler, sites, learning_rate=0.05)
 
 
 MAKERS = {
-    "gibbs": lambda **more: rbm("gibbs", **more),
-    "ar1": lambda **more: rbm("ar1", **more),
-    "wishart": lambda **more: rbm("wishart", **more),
-    "gibbs_23": lambda **more: rbm("gibbs", 23, **more),
-    "teacher_student": student,
-    "two_layer_student": network,
-    "dyson": levels,
+    "gibbs": sampled("gibbs"),
+    "ar1": sampled("ar1"),
+    "wishart": sampled("wishart"),
+    "gibbs_23": sampled("gibbs", 23),
+    "teacher_student": many(small_kernels.student),
+    "two_layer_student": many(small_kernels.network),
+    "dyson": many(small_kernels.levels),
 }
 CASES = [(system, "float64") for system in MAKERS]
 CASES += [(system, "float32") for system in ("gibbs", "wishart", "two_layer_student")]
@@ -176,7 +134,7 @@ def test_a_failure_names_replica_and_step():
     starts = np.zeros((REPLICAS, 10, 10))
     starts[700] = 2.999 * np.eye(10)
     with pytest.raises(DivergedError) as failure:
-        rbm("wishart", weights=starts, learning_rate=3.0, device="cuda").advance(100)
+        MAKERS["wishart"](weights=starts, learning_rate=3.0, device="cuda").advance(100)
     assert failure.value.replica == 700
 
 
@@ -225,12 +183,12 @@ def test_too_little_memory_is_one_line():
     held = card.allocate(card.free() - 512 * 2**20)
     try:
         with pytest.raises(ConfigError, match="out of memory.*lower shard_size") as error:
-            rbm("gibbs", replicas=400_000, device="cuda").advance(1)
+            MAKERS["gibbs"](replicas=400_000, device="cuda").advance(1)
     finally:
         del held
     assert "\n" not in str(error.value)
     # The card serves on.
-    small = rbm("gibbs", replicas=64, device="cuda")
+    small = MAKERS["gibbs"](replicas=64, device="cuda")
     small.advance(1)
     assert np.isfinite(small.weights).all()
 

@@ -92,6 +92,7 @@ def test_what_torch_says_of_a_driver_is_read(said, visible, expected):
             "CUDA error: CUDA-capable device(s) is/are busy or unavailable\nCompile with ..",
             "Some Card is held by another process (it is in exclusive mode; `nvidia-smi` shows by",
         ),
+        ("CUDA_ERROR_DEVICES_UNAVAILABLE", "Some Card is held by another process (it is in"),
         ("CUDA error: out of memory", "the memory of Some Card is full before anything was done"),
         ("CUDA error: no kernel image is available", "torch has no code for Some Card; install"),
         ("CUDA error: strange.\nmore", "Some Card does not work (CUDA error: strange); `nvidia-s"),

@@ -7,7 +7,7 @@ import sysconfig
 import numpy as np
 import pytest
 from emulated_card import EmulatedCard
-from test_kernel import rbm, student
+from small_kernels import levels, network, rbm, student
 
 from dysonflow import models
 from dysonflow.errors import ConfigError, DivergedError
@@ -15,8 +15,6 @@ from dysonflow.simulation import ensemble
 from dysonflow.simulation.devices import Device
 from dysonflow.simulation.implementation import choose, place_of
 from dysonflow.simulation.kernel import gpu, library, nvrtc
-from dysonflow.simulation.kernel.dyson import DysonKernel
-from dysonflow.simulation.kernel.two_layer_student import TwoLayerStudentKernel
 
 CONSTANTS = {"gibbs": 10, "ar1": 10, "wishart": 10, "teacher_student": 2}
 needs_nvrtc = pytest.mark.skipif(bool(nvrtc.why_unavailable()), reason=nvrtc.why_unavailable())
@@ -32,32 +30,6 @@ needs_twin = pytest.mark.skipif(
     not (library.available() and "avx2" in library.instruction_sets() and has_compiler()),
     reason="there is no kernel with AVX2, or no compiler for its twin",
 )
-
-
-def levels(**changes):
-    size = 6
-    arguments = {
-        "coefficients": np.repeat([[1.1], [1.0], [0.0], [0.3]], size, axis=1),
-        "levels": np.arange(size) * 0.1,
-        "seed": 1,
-    }
-    changes.pop("dtype", None)
-    return DysonKernel(**(arguments | changes))
-
-
-def network(**changes):
-    rng = np.random.default_rng(0)
-    arguments = {
-        "first": rng.normal(size=(32, 3)),
-        "teacher": rng.normal(size=(16, 32)) / 6,
-        "readout": rng.normal(size=(3, 16)) / 4,
-        "activation": "tanh",
-        "learning_rate": 0.1,
-        "batch_size": 4,
-        "limit": 1e6,
-        "seed": 1,
-    }
-    return TwoLayerStudentKernel(**(arguments | changes))
 
 
 def sampled(sampler):
@@ -382,3 +354,16 @@ def test_a_driver_is_as_new_as_the_compiler_by_its_major_version(driver, compile
 def test_without_a_driver_the_reason_is_one_line():
     why = gpu.why_unavailable()
     assert "\n" not in why
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("CUDA_ERROR_NO_DEVICE", "no GPU is visible here"),
+        ("CUDA_ERROR_DEVICE_UNAVAILABLE", "Some Card is held by another process"),
+        ("CUDA_ERROR_LAUNCH_TIMEOUT", "Some Card also drives a screen"),
+        ("CUDA_ERROR_UNKNOWN: strange", "Some Card does not work (CUDA_ERROR_UNKNOWN"),
+    ],
+)
+def test_a_card_that_its_driver_refuses_is_one_line_with_the_fix(said, expected):
+    assert gpu.why_driver_refused(said, "Some Card").startswith(expected)

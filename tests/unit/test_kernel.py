@@ -6,54 +6,17 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from small_kernels import MU_SQUARED, rbm, ring_covariance, student
 
 from dysonflow.errors import DivergedError
 from dysonflow.simulation import reference
 from dysonflow.simulation.kernel import library
-from dysonflow.simulation.kernel.gaussian_rbm import GaussianRBMKernel
-from dysonflow.simulation.kernel.teacher_student import TeacherStudentKernel
 
 if not library.available():
     pytest.skip(library.why_unavailable(), allow_module_level=True)
 
-MU_SQUARED = 9.0
 SAMPLERS = ("gibbs", "ar1", "wishart")
 SIGMAS = 5.0
-
-
-def ring_covariance(sites, mass_squared=4.0):
-    """Covariance of the free scalar field on a ring."""
-    identity = np.eye(sites)
-    shifted = np.roll(identity, 1, axis=0) + np.roll(identity, -1, axis=0)
-    return np.linalg.inv((mass_squared + 2) * identity - shifted)
-
-
-def rbm(sampler, sites=10, **changes):
-    arguments = {
-        "target_covariance": ring_covariance(sites),
-        "learning_rate": 0.02,
-        "batch_size": 16,
-        "mu_squared": MU_SQUARED,
-        "sweeps": 3,
-        "sampler": sampler,
-        "seed": 1,
-    }
-    if "replicas" not in changes:
-        arguments["blocks"] = 2
-    return GaussianRBMKernel(**(arguments | changes))
-
-
-def student(**changes):
-    arguments = {
-        "teacher": 2 * np.eye(2),
-        "learning_rate": 0.1,
-        "batch_size": 16,
-        "noise_scale": 0.1,
-        "seed": 1,
-    }
-    if "replicas" not in changes:
-        arguments["blocks"] = 2
-    return TeacherStudentKernel(**(arguments | changes))
 
 
 def stationary_start(sites, replicas):

@@ -7,7 +7,6 @@ targets. Everything else, from optimisers to figures, is that of every other mod
 
 from __future__ import annotations
 
-import fnmatch
 import inspect
 import logging
 import re
@@ -33,6 +32,7 @@ from dysonflow.hyperparameters import (
 from dysonflow.lazy import LazyModule
 from dysonflow.models.base import System
 from dysonflow.readers import user_code
+from dysonflow.readers.names import layer_of, matches_parameter
 from dysonflow.simulation.base import BLOCK_SIZE
 from dysonflow.simulation.descent import DescentHyperparameters
 from dysonflow.simulation.finite import FiniteWatch
@@ -197,27 +197,19 @@ def _kept(
         raise ConfigError(f"{h.module}: the module has no parameter of two axes, no weight matrix")
     names = dict.fromkeys(matrices) if not h.layer_patterns else {}
     for pattern in h.layer_patterns:
-        matching = [
-            name
-            for name in matrices
-            if fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(_layer(name), pattern)
-        ]
+        matching = [name for name in matrices if matches_parameter(name, pattern)]
         if not matching:
             raise ConfigError(
                 f"layers = {pattern!r}: matches no weight matrix of {h.module}"
-                f"{did_you_mean(pattern, map(_layer, matrices))}"
+                f"{did_you_mean(pattern, map(layer_of, matrices))}"
             )
         names |= dict.fromkeys(matching)
     return {
         # A kernel of a convolution: all numbers of one output are a row.
-        _layer(name): (name, shapes[name][0], int(np.prod(shapes[name][1:])))
+        layer_of(name): (name, shapes[name][0], int(np.prod(shapes[name][1:])))
         for name in shapes
         if name in names
     }
-
-
-def _layer(parameter: str) -> str:
-    return parameter.removesuffix(".weight")
 
 
 def _seed(h: TorchModuleHyperparameters, replica: int, stream: int) -> int:
@@ -422,7 +414,7 @@ class TorchModuleSimulation(TorchSimulation):
         for name, value in parameters.items():
             broken = ~torch.isfinite(value).reshape(len(value), -1).all(dim=1)
             if bool(broken.any()):
-                reason = f"a weight of layer {_layer(name)} is not finite; lower learning_rate"
+                reason = f"a weight of layer {layer_of(name)} is not finite; lower learning_rate"
                 raise DivergedError(int(broken.int().argmax()), when, reason)
 
     @contextmanager

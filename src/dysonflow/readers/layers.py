@@ -18,7 +18,7 @@ import numpy as np
 from dysonflow.errors import ConfigError
 from dysonflow.readers import arrays
 from dysonflow.readers.checkpoints import Checkpoint, Tensor
-from dysonflow.readers.names import matches
+from dysonflow.readers.names import layer_of, matches
 from dysonflow.wording import did_you_mean, plain
 
 Fused = Literal["by_name", "whole", "rows", "columns", "interleaved"]
@@ -365,7 +365,7 @@ def _cut(tensor: Tensor, rules: Rules) -> Iterator[tuple[Layer, str]]:
     rows, columns = shape[0], math.prod(shape[1:])
     name = _layer_name(tensor.name)
     whole = Layer(name, rows, columns, (tensor.name,), (shape,))
-    module = tensor.name.removesuffix(".weight").split(".")[-1]
+    module = layer_of(tensor.name).split(".")[-1]
     if len(shape) > 2:
         yield whole, f"kernel {' x '.join(map(str, shape))}, the first axis as rows"
         return

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import fnmatch
 import json
 import logging
 import os
@@ -26,6 +25,7 @@ import numpy as np
 
 from dysonflow.artifacts.files import atomic
 from dysonflow.errors import ArtifactError, ConfigError
+from dysonflow.readers.names import matches_parameter
 from dysonflow.wording import did_you_mean, plain
 
 if TYPE_CHECKING:
@@ -217,12 +217,7 @@ class Recorder:
         tensors = {name: found for name, found in tensors.items() if len(found[2]) >= 2}
         chosen: dict[str, Found] = {}
         for pattern in self.patterns:
-            names = [
-                name
-                for name in tensors
-                if fnmatch.fnmatchcase(name, pattern)
-                or fnmatch.fnmatchcase(name.removesuffix(".weight"), pattern)
-            ]
+            names = [name for name in tensors if matches_parameter(name, pattern)]
             if not names:
                 # Of a hundred blocks one pattern says it.
                 known = dict.fromkeys(re.sub(r"(?<=\.)\d+(?=\.)", "*", name) for name in tensors)

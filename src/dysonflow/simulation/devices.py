@@ -138,11 +138,11 @@ def why_refused(said: str, card: str) -> str:
     Parameters
     ----------
     said : str
-        Of the error at its first use.
+        By torch, or the name that the driver has for it.
     card : str
         Its name.
     """
-    if "busy or unavailable" in said:
+    if "busy or unavailable" in said or re.search("DEVICES?_UNAVAILABLE", said):
         return (
             f"{card} is held by another process (it is in exclusive mode; `nvidia-smi` shows by "
             "which); wait for it, or take another card (CUDA_VISIBLE_DEVICES)"

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from dysonflow.errors import ConfigError
 from dysonflow.simulation.base import BLOCK_SIZE
+from dysonflow.simulation.devices import why_refused
 from dysonflow.simulation.kernel import nvrtc
 from dysonflow.simulation.kernel.library import ACTIVATIONS
 from dysonflow.simulation.kernel.nvrtc import Variant
@@ -253,11 +254,13 @@ def explained(card: str) -> Iterator[None]:
         said = _first_line(error)
         if "OUT_OF_MEMORY" in said:
             raise MemoryError(said) from error
-        raise ConfigError(f"device = 'cuda': {why_refused(said, card or 'the GPU')}") from error
+        raise ConfigError(
+            f"device = 'cuda': {why_driver_refused(said, card or 'the GPU')}"
+        ) from error
 
 
-def why_refused(said: str, card: str) -> str:
-    """Why a GPU does not work, and what to change.
+def why_driver_refused(said: str, card: str) -> str:
+    """Why a GPU does not work, and what to change, by what the driver says.
 
     Parameters
     ----------
@@ -266,11 +269,6 @@ def why_refused(said: str, card: str) -> str:
     card : str
         Name of the card.
     """
-    if "DEVICE_UNAVAILABLE" in said or "DEVICES_UNAVAILABLE" in said:
-        return (
-            f"{card} is held by another process (it is in exclusive mode; `nvidia-smi` shows by "
-            "which); wait for it, or take another card (CUDA_VISIBLE_DEVICES)"
-        )
     if "NO_DEVICE" in said or "INVALID_DEVICE" in said:
         return "no GPU is visible here (`nvidia-smi -L`, CUDA_VISIBLE_DEVICES)"
     if "INVALID_IMAGE" in said or "UNSUPPORTED_PTX" in said or "NO_BINARY" in said:
@@ -280,7 +278,7 @@ def why_refused(said: str, card: str) -> str:
         )
     if "LAUNCH_TIMEOUT" in said:
         return f"{card} also drives a screen, and its driver stopped the kernel; take another card"
-    return f"{card} does not work ({said}); `nvidia-smi` may show more"
+    return why_refused(said, card)
 
 
 @cache
@@ -300,7 +298,7 @@ def why_unavailable() -> str:
 
         (status,) = driver.cuInit(0)
         if int(status) != 0:
-            return why_refused(status.name, "the GPU")
+            return why_driver_refused(status.name, "the GPU")
         status, version = driver.cuDriverGetVersion()
         why = why_too_old(version, nvrtc.nvrtc_version())
         if why:
