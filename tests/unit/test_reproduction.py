@@ -26,7 +26,7 @@ from dysonflow.report.reproduction.checks import (
     squares,
     with_p_value,
 )
-from dysonflow.report.reproduction.phases import phase_checks
+from dysonflow.report.reproduction.phases import phase_checks, power_of_time
 from dysonflow.results import Results
 from dysonflow.theory import load
 from dysonflow.theory.teacher_student.predictions import over_training_sets
@@ -277,3 +277,18 @@ def test_growth_and_drift_of_a_phase_diagram_are_judged_as_they_are():
     (heat,) = [one for name, one in measured.items() if name.startswith("a/B is")]
     assert "0.2 over s = 0.5" in heat.measured
     assert [check.verdict for check in checks[-2:]] == ["agrees", "differs"]
+
+
+def test_the_power_of_growth_is_that_of_the_largest_singular_value():
+    rng = np.random.default_rng(5)
+    steps = np.array([100, 200, 400, 800])
+    powers = 0.4 + 0.05 * rng.normal(size=50)
+    largest = 3.0 * steps ** powers[:, None]
+    weights = np.zeros((50, 4, 3, 2))
+    turned = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+    weights[..., 0] = largest[..., None] * turned[0]
+    weights[..., 1] = 1e-3 * turned[1]
+    power, error = power_of_time(weights, steps)
+    assert power == pytest.approx(powers.mean(), abs=1e-9)
+    assert error == pytest.approx(powers.std(ddof=1) / math.sqrt(50), rel=1e-9)
+    assert all(map(math.isnan, power_of_time(weights[:, :1], steps[:1])))

@@ -52,11 +52,7 @@ def phase_tables(
             steps = np.array(run.snapshot_steps)
             later = int(np.searchsorted(steps, LATER * steps[-1]))
             weights = file.read("W", snapshots=slice(later, len(steps))).astype(np.float64)
-        largest = np.linalg.svd(weights, compute_uv=False)[..., 0]
-        times = np.log(steps[later:])
-        # The slope of each replica by itself: replicas are independent, snapshots are not.
-        slopes = np.polyfit(times, np.log(largest).T, 1)[0] if len(times) > 1 else [math.nan]
-        error = np.std(slopes, ddof=1) / math.sqrt(len(slopes)) if len(slopes) > 1 else math.nan
+        growth, growth_error = power_of_time(weights, steps[later:])
         rows.append(
             {
                 "width": run.initial_width,
@@ -64,8 +60,8 @@ def phase_tables(
                 "regime": REGIMES[found.common_regime],
                 "agreeing": float(np.mean(found.regime == found.common_regime)),
                 "drift": float(np.median(found.signal)) * math.sqrt(COMPARED_STEPS),
-                "growth": float(np.mean(slopes)),
-                "growth_error": float(error),
+                "growth": growth,
+                "growth_error": growth_error,
                 "stopped": int((found.diverged_at >= 0).sum()),
             }
         )
@@ -78,6 +74,31 @@ def phase_tables(
         }
     )
     return PhaseTables(name, pd.DataFrame(rows), figures, cost)
+
+
+def power_of_time(weights: np.ndarray, steps: np.ndarray) -> tuple[float, float]:
+    """Power p with which the largest singular value grows, as t^p.
+
+    Parameters
+    ----------
+    weights : array
+        Shape (replica, snapshot, row, column).
+    steps : array
+        SGD step of each snapshot, > 0.
+
+    Returns
+    -------
+    power, error : float
+        Mean over replicas of the slope of logarithms, and its standard error; NaN where there are
+        too few snapshots or replicas.
+    """
+    if len(steps) < 2:
+        return math.nan, math.nan
+    largest = np.linalg.svd(weights, compute_uv=False)[..., 0]
+    # The slope of each replica by itself: replicas are independent, snapshots are not.
+    slopes = np.polyfit(np.log(steps), np.log(largest).T, 1)[0]
+    error = np.std(slopes, ddof=1) / math.sqrt(len(slopes)) if len(slopes) > 1 else math.nan
+    return float(np.mean(slopes)), float(error)
 
 
 def phase_checks(points: pd.DataFrame) -> list[Check | None]:
