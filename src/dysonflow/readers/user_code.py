@@ -9,6 +9,7 @@ import importlib.util
 import inspect
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -217,7 +218,7 @@ def one_line(wanted: Reference, what: str = "") -> Iterator[None]:
                 "; let constants of the module be buffers (register_buffer), which move with it to "
                 "the device of the run"
             )
-        elif "CUDA" in said or "cuda" in said:
+        elif re.search("cuda|nvidia", said, re.IGNORECASE):
             advice = "; make everything on the CPU: it is moved to the device of the run"
         raise ConfigError(
             f"{wanted}: {what}{type(error).__name__}: {said}{place}{advice}"
