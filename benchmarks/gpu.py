@@ -264,7 +264,7 @@ def main() -> None:
         raise SystemExit(f"benchmarks/gpu.py: no kernel on a GPU: {why}")
     card, threads = gpu.card(), len(os.sched_getaffinity(0))
     print(
-        f"{card.name} ({card.architecture}), NVRTC {nvrtc.nvrtc_version()}; "
+        f"{card.name} ({card.architecture}), {nvrtc.nvrtc_name()}; "
         f"CPU: {library.instruction_set() if library.available() else 'no kernel'}, "
         f"{threads} threads",
         flush=True,

@@ -13,8 +13,21 @@ import numpy as np
 
 from dysonflow.simulation.kernel import gpu, nvrtc
 
-FLAGS = ["-std=c++17", "-O0", "-w", "-fPIC", "-shared", "-ffp-contract=off", "-fno-math-errno"]
+FLAGS = ["-std=c++17", "-w", "-fPIC", "-shared", "-ffp-contract=off", "-fno-math-errno"]
 FLAGS += ["-fno-trapping-math", "-mfma"]
+
+
+def build(variant, folder: Path, optimised: bool = False) -> Path:
+    """A variant as a library for this processor, built once in a folder."""
+    name = "_".join(map(str, variant.__dict__.values()))
+    source, library = folder / f"{name}.cc", folder / f"{name}.so"
+    if not library.exists():
+        source.write_text(nvrtc.source(variant, gpu.layout()))
+        macros = [f"-D{name}={value}" for name, value in variant.macros.items()]
+        compiler = sysconfig.get_config_var("CXX").split()[0]
+        command = [compiler, "-O1" if optimised else "-O0", *FLAGS, *macros, f"-I{nvrtc.FOLDER}"]
+        subprocess.run([*command, "-o", str(library), str(source)], check=True)
+    return library
 
 
 class Memory:
@@ -41,19 +54,8 @@ class EmulatedCard:
 
     def load(self, variant):
         if variant not in self._loaded:
-            self._loaded[variant] = ctypes.CDLL(str(self._build(variant)))
+            self._loaded[variant] = ctypes.CDLL(str(build(variant, self.folder)))
         return self._loaded[variant]
-
-    def _build(self, variant):
-        name = "_".join(map(str, variant.__dict__.values()))
-        source, library = self.folder / f"{name}.cc", self.folder / f"{name}.so"
-        if not library.exists():
-            source.write_text(nvrtc.source(variant, gpu.layout()))
-            macros = [f"-D{name}={value}" for name, value in variant.macros.items()]
-            compiler = sysconfig.get_config_var("CXX").split()[0]
-            command = [compiler, *FLAGS, *macros, f"-I{nvrtc.FOLDER}"]
-            subprocess.run([*command, "-o", str(library), str(source)], check=True)
-        return library
 
     def allocate(self, size):
         if self.used + size > self.size:

@@ -4,10 +4,21 @@ import numpy as np
 
 from dysonflow.simulation.kernel.dyson import DysonKernel
 from dysonflow.simulation.kernel.gaussian_rbm import GaussianRBMKernel
+from dysonflow.simulation.kernel.nvrtc import Variant
 from dysonflow.simulation.kernel.teacher_student import TeacherStudentKernel
 from dysonflow.simulation.kernel.two_layer_student import TwoLayerStudentKernel
 
 MU_SQUARED = 9.0
+
+
+def variants():
+    """Code for a GPU that the kernels of this size need, and one machine of any size."""
+    cases = [("gibbs", "float64", 0)]
+    cases += [(sampler, "float64", 10) for sampler in ("gibbs", "ar1", "wishart")]
+    cases += [(sampler, "float32", 10) for sampler in ("gibbs", "wishart")]
+    cases += [("teacher_student", "float64", 2), ("dyson", "float64", 0)]
+    cases += [("two_layer_student", dtype, 0) for dtype in ("float64", "float32")]
+    return [Variant(*case) for case in cases]
 
 
 def ring_covariance(sites, mass_squared=4.0):

@@ -90,9 +90,8 @@ def train(
     """
     from dysonflow import models
     from dysonflow.simulation import ensemble
-    from dysonflow.simulation.devices import choose_device
     from dysonflow.simulation.gpu_errors import explained
-    from dysonflow.simulation.implementation import choose, place_of
+    from dysonflow.simulation.implementation import choose, choose_place
 
     system = models.load(model)
     run = system.hyperparameters.from_config(dict(hyperparameters or {}))
@@ -101,7 +100,7 @@ def train(
         memory = ensemble.Memory(run, run.replicas)
         step = np.asarray(system.read(run, memory.put))
         return Run(run, memory.layers, step, memory.loss, "read from files")
-    place = place_of(system, choose_device(device), run)
+    place = choose_place(system, device, run)
     how = choose(system, place, run)
     threads = threads if how.is_compiled else 1
     with explained(place, run.replicas):

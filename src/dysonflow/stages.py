@@ -60,16 +60,15 @@ def train(
     """
     from dysonflow.artifacts.weights import WeightsWriter
     from dysonflow.simulation import ensemble
-    from dysonflow.simulation.devices import choose_device
     from dysonflow.simulation.gpu_errors import explained
-    from dysonflow.simulation.implementation import choose, place_of
+    from dysonflow.simulation.implementation import choose, choose_place
     from dysonflow.simulation.resume import Checkpoint, remove_all
 
     run = _parse(model, hyperparameters)
     run.check_sources()
     replicas = range(*members) if members is not None else range(run.replicas)
     system = models.load(model)
-    place = place_of(system, choose_device(device), run)
+    place = choose_place(system, device, run)
     implementation = choose(system, place, run)
     # Torch has one thread, so more than one block side by side would not be faster there.
     threads = threads if implementation.is_compiled else 1

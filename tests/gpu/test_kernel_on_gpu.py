@@ -1,6 +1,7 @@
 """The kernel on a GPU: the numbers of the CPU kernel, interruptions, company, too little memory.
 
 The source for GPUs is tested on any machine (tests/unit/test_gpu_kernel.py); here the hardware is.
+These tests are rehearsed on any machine with a driver that has no GPU (tests/stub_driver.py).
 """
 
 import os
@@ -15,6 +16,7 @@ from multiprocessing import get_context
 import numpy as np
 import pytest
 import small_kernels
+from on_a_gpu import REHEARSAL
 
 from dysonflow import models
 from dysonflow.analysis.spectra import eigenvalues
@@ -30,7 +32,9 @@ pytestmark = [
     pytest.mark.skipif(bool(WHY_NOT), reason=f"no kernel on a GPU: {WHY_NOT}"),
 ]
 FIVE_SIGMA = 5.0
-REPLICAS, STEPS = 1000, 200
+IS_REHEARSAL = os.environ.get(REHEARSAL) == "1"
+# A processor in the place of a GPU is given less to do.
+REPLICAS, STEPS = (100, 50) if IS_REHEARSAL else (1000, 200)
 CUDA = Device("cuda", "the GPU")
 
 
@@ -60,12 +64,7 @@ LAWS = [("gibbs", "float64"), ("gibbs", "float32"), ("ar1", "float64"), ("wishar
 @pytest.fixture(scope="module", autouse=True)
 def compiled():
     """All machine code is made side by side, and lies in the cache before the first test."""
-    cases = [("gibbs", "float64", 0)]
-    cases += [(system, dtype, 10) for system, dtype in CASES[:3]]
-    cases += [(system, "float32", 10) for system in ("gibbs", "wishart")]
-    cases += [("teacher_student", "float64", 2), ("dyson", "float64", 0)]
-    cases += [("two_layer_student", dtype, 0) for dtype in ("float64", "float32")]
-    variants = [nvrtc.Variant(*case) for case in cases]
+    variants = small_kernels.variants()
     make = partial(nvrtc.machine_code, layout=gpu.layout(), architecture=gpu.card().architecture)
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
         list(pool.map(make, variants))
@@ -107,7 +106,8 @@ def test_a_step_has_the_bits_of_the_cpu(system, dtype):
 
 @pytest.mark.parametrize(("sampler", "dtype"), LAWS)
 def test_the_law_is_that_of_torch_on_the_cpu(sampler, dtype):
-    values = {"replicas": 1024, "burn_in": 0, "steps": 200, "snapshots": 1, "sampler": sampler}
+    replicas = 128 if IS_REHEARSAL else 1024
+    values = {"replicas": replicas, "burn_in": 0, "steps": 200, "snapshots": 1, "sampler": sampler}
     run = models.hyperparameters_of("gaussian_rbm").from_config({**values, "dtype": dtype})
     system, moments = models.load("gaussian_rbm"), []
     for simulation, device in ((system.simulation, Device("cpu", "cpu")), (system.compiled, CUDA)):
@@ -132,10 +132,10 @@ def test_the_numbers_do_not_depend_on_shard_or_interruption(system):
 
 def test_a_failure_names_replica_and_step():
     starts = np.zeros((REPLICAS, 10, 10))
-    starts[700] = 2.999 * np.eye(10)
+    starts[REPLICAS // 2] = 2.999 * np.eye(10)
     with pytest.raises(DivergedError) as failure:
         MAKERS["wishart"](weights=starts, learning_rate=3.0, device="cuda").advance(100)
-    assert failure.value.replica == 700
+    assert failure.value.replica == REPLICAS // 2
 
 
 # --- jobs -----------------------------------------------------------------------------------------
@@ -146,7 +146,8 @@ from dysonflow import stages
 stages.train("gaussian_rbm", {hyperparameters}, "source", "cuda", sys.argv[1],
              checkpoint_seconds=0.2)
 """
-VALUES = {"replicas": 4096, "burn_in": 0, "steps": 60000, "snapshots": 4}
+SIZE = {"replicas": 128, "steps": 4000} if IS_REHEARSAL else {"replicas": 4096, "steps": 60000}
+VALUES = {**SIZE, "burn_in": 0, "snapshots": 4}
 
 
 def job(output, **changes):

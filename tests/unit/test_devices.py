@@ -60,7 +60,7 @@ def test_a_job_without_its_gpu_ends_with_one_line_and_leaves_nothing(tmp_path):
 @without_gpu
 @pytest.mark.parametrize("has_driver", [True, False])
 def test_auto_falls_back_with_a_line_in_the_log(has_driver, monkeypatch, caplog):
-    monkeypatch.setattr(devices, "_may_have_gpu", lambda: has_driver)
+    monkeypatch.setattr(devices, "may_have_gpu", lambda: has_driver)
     with caplog.at_level(logging.INFO, "dysonflow"):
         assert choose_device("auto") == CPU
     (record,) = caplog.records

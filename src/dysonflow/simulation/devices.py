@@ -50,7 +50,7 @@ def choose_device(name: str) -> Device:
     """
     if name == "cpu":
         return CPU
-    if name == "auto" and not _may_have_gpu():
+    if name == "auto" and not may_have_gpu():
         log.info("device: auto: there is no driver of a GPU here, so it is the CPU")
         return CPU
     why = why_unusable()
@@ -193,6 +193,6 @@ def _first_line(text: str) -> str:
     return (text.strip().splitlines() or [""])[0][:200].rstrip(". ")
 
 
-def _may_have_gpu() -> bool:
-    """Whether it is worth asking torch, whose import takes longer than most jobs."""
+def may_have_gpu() -> bool:
+    """Whether it is worth asking for one: importing torch takes longer than most jobs."""
     return sys.platform != "linux" or any(Path(driver).exists() for driver in DRIVERS)

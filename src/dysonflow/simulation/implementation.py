@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dysonflow.errors import ConfigError
 from dysonflow.simulation.base import Simulation
-from dysonflow.simulation.devices import CPU, Device
+from dysonflow.simulation.devices import CPU, Device, choose_device, may_have_gpu
 
 if TYPE_CHECKING:
     from dysonflow.hyperparameters import Hyperparameters
@@ -78,6 +79,41 @@ def _why_not_on_gpu(system: System, run: Hyperparameters | None) -> str:
         # Whoever plans must not take a card that jobs may want for themselves.
         return "only a job looks at the GPU"
     return system.compiled.why_not_on_gpu(run)
+
+
+def choose_place(system: System, name: str, run: Hyperparameters) -> Device:
+    """Where a run is trained, for `auto`, `cpu` or `cuda`.
+
+    What the kernel trains on a GPU needs no torch, neither its seconds nor its memory of the card:
+    the driver is asked. For all else torch is.
+
+    Parameters
+    ----------
+    system : System
+        The model; must be one that is trained.
+    name : str
+        As the configuration says it.
+    run : Hyperparameters
+        The run.
+
+    Raises
+    ------
+    ConfigError
+        If `cuda` is asked for and none can be used; the line says why and what to change.
+    """
+    if name == "cpu" or (name == "auto" and not may_have_gpu()):
+        return choose_device(name)
+    why = _why_not_on_gpu(system, run)
+    if not why:
+        from dysonflow.simulation.kernel import gpu
+
+        return Device("cuda", gpu.card().name)
+    try:
+        return place_of(system, choose_device(name), run)
+    except ConfigError as error:
+        if system.compiled is None:
+            raise
+        raise ConfigError(f"{error}; nor can the compiled kernel be used: {why}") from None
 
 
 def place_of(system: System, device: Device, run: Hyperparameters | None = None) -> Device:

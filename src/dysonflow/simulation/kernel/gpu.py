@@ -273,7 +273,7 @@ def why_driver_refused(said: str, card: str) -> str:
         return "no GPU is visible here (`nvidia-smi -L`, CUDA_VISIBLE_DEVICES)"
     if "INVALID_IMAGE" in said or "UNSUPPORTED_PTX" in said or "NO_BINARY" in said:
         return (
-            f"the driver of {card} does not take what NVRTC {nvrtc.nvrtc_version()} compiled; "
+            f"the driver of {card} does not take what {nvrtc.nvrtc_name()} compiled; "
             "update the driver, or install nvidia-cuda-nvrtc of its version of CUDA"
         )
     if "LAUNCH_TIMEOUT" in said:
@@ -306,11 +306,13 @@ def why_unavailable() -> str:
         found = card()
     except ConfigError as error:
         return str(error)
+    except MemoryError:
+        return why_refused("out of memory", "the GPU")
     except Exception as error:
         return f"the driver cannot be used ({_first_line(error)})"
     if found.architecture not in nvrtc.architectures():
         return (
-            f"NVRTC {nvrtc.nvrtc_version()} does not know {found.name} ({found.architecture}); "
+            f"{nvrtc.nvrtc_name()} does not know {found.name} ({found.architecture}); "
             "install nvidia-cuda-nvrtc of another version"
         )
     return ""

@@ -126,6 +126,11 @@ def nvrtc_version() -> tuple[int, int]:
     return major, minor
 
 
+def nvrtc_name() -> str:
+    """The compiler with its version, for people."""
+    return "NVRTC {}.{}".format(*nvrtc_version())
+
+
 def architectures() -> list[str]:
     """Architectures that NVRTC knows, such as `sm_90`."""
     from cuda.bindings import nvrtc
@@ -158,7 +163,8 @@ def machine_code(variant: Variant, layout: str, architecture: str) -> bytes:
     RuntimeError
         If the compiler refuses the source, with its log.
     """
-    path = _file(variant, layout, architecture)
+    folder = cache_folder()
+    path = None if folder is None else folder / file_name(variant, layout, architecture)
     if path is not None:
         found = _read(path)
         if found:
@@ -200,7 +206,7 @@ def compiled(variant: Variant, layout: str, architecture: str, in_haste: bool = 
         return bytes(Program(source(variant, layout), "c++", options).compile("cubin").code)
     except Exception as error:
         # Of a class that the bindings do not make public.
-        raise RuntimeError(f"NVRTC {nvrtc_version()} refuses {variant}: {error}") from error
+        raise RuntimeError(f"{nvrtc_name()} refuses {variant}: {error}") from error
 
 
 def source(variant: Variant, layout: str) -> str:
@@ -208,17 +214,14 @@ def source(variant: Variant, layout: str) -> str:
     return f'#include "{FAMILIES[variant.system]}.cpp"\n{layout}\n'
 
 
-def _file(variant: Variant, layout: str, architecture: str) -> Path | None:
-    """Where the machine code is kept: under all that decides it."""
-    folder = cache_folder()
-    if folder is None:
-        return None
+def file_name(variant: Variant, layout: str, architecture: str) -> str:
+    """Where machine code is kept in the cache: under all that decides it; as of `machine_code`."""
     parts = [repr(variant), layout, architecture, str(nvrtc_version())]
     parts += [f"{path.name}\n{text}" for path, text in _sources(FAMILIES[variant.system])]
     # Also what this file asks the compiler for.
     parts.append(Path(__file__).read_text(encoding="utf-8"))
     key = hashlib.sha256("\0".join(parts).encode()).hexdigest()
-    return folder / "kernel" / f"{variant.system}-{architecture}-{key[:32]}.cubin"
+    return f"kernel/{variant.system}-{architecture}-{key[:32]}.cubin"
 
 
 @cache
