@@ -16,6 +16,7 @@ from multiprocessing import get_context
 import numpy as np
 import pytest
 import small_kernels
+from limits import HANGING
 from on_a_gpu import REHEARSAL
 
 from dysonflow import models
@@ -160,7 +161,7 @@ def weights_of(path):
 
 
 def finished(process):
-    _, said = process.communicate(timeout=100)
+    _, said = process.communicate(timeout=HANGING)
     assert process.returncode == 0, said.decode()
 
 
@@ -168,7 +169,7 @@ def test_a_killed_job_goes_on_to_the_same_numbers_and_two_share_a_card(tmp_path)
     # Two at once, one of them killed.
     whole, cut = tmp_path / "whole.safetensors", tmp_path / "cut.safetensors"
     first, second = job(whole), job(cut)
-    checkpoint, ends = tmp_path / "cut.safetensors.checkpoint", time.monotonic() + 60
+    checkpoint, ends = tmp_path / "cut.safetensors.checkpoint", time.monotonic() + HANGING
     while not checkpoint.exists() and second.poll() is None and time.monotonic() < ends:
         time.sleep(0.02)
     assert checkpoint.exists(), "it was over before it could be killed"
