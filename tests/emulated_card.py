@@ -5,6 +5,7 @@ source with the lanes of a thread, its working memory, the record of the job, th
 """
 
 import ctypes
+import shutil
 import subprocess
 import sysconfig
 from pathlib import Path
@@ -17,6 +18,12 @@ FLAGS = ["-std=c++17", "-w", "-fPIC", "-shared", "-ffp-contract=off", "-fno-math
 FLAGS += ["-fno-trapping-math", "-mfma"]
 
 
+def compiler() -> str | None:
+    """The compiler that Python was made with, or None if it is not here."""
+    command = (sysconfig.get_config_var("CXX") or "").split()
+    return shutil.which(command[0]) if command else None
+
+
 def build(variant, folder: Path, optimised: bool = False) -> Path:
     """A variant as a library for this processor, built once in a folder."""
     name = "_".join(map(str, variant.__dict__.values()))
@@ -24,8 +31,7 @@ def build(variant, folder: Path, optimised: bool = False) -> Path:
     if not library.exists():
         source.write_text(nvrtc.source(variant, gpu.layout()))
         macros = [f"-D{name}={value}" for name, value in variant.macros.items()]
-        compiler = sysconfig.get_config_var("CXX").split()[0]
-        command = [compiler, "-O1" if optimised else "-O0", *FLAGS, *macros, f"-I{nvrtc.FOLDER}"]
+        command = [compiler(), "-O1" if optimised else "-O0", *FLAGS, *macros, f"-I{nvrtc.FOLDER}"]
         subprocess.run([*command, "-o", str(library), str(source)], check=True)
     return library
 

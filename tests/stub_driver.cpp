@@ -381,15 +381,15 @@ int cuGetExportTable(const void** table, const void*) {
     return not_found;
 }
 
-// The bindings ask for every call of the driver by name; of two versions of one, the first was never asked for.
+// The bindings ask for every call of the driver by its plain name and mean its newest version here.
 int cuGetProcAddress_v2(const char* name, void** found, int, std::uint64_t, int* status) {
-    void* self = dlsym(RTLD_DEFAULT, "cuGetProcAddress_v2");
-    Dl_info about;
-    void* here = self && dladdr((void*)&cuGetProcAddress_v2, &about) ? dlopen(about.dli_fname, RTLD_NOW | RTLD_NOLOAD)
-                                                                    : nullptr;
-    *found = nullptr;
-    for (const char* version : {"_v2", ""})
-        if (!*found && here) *found = dlsym(here, (std::string(name) + version).c_str());
+    static void* const here = [] {
+        Dl_info about;
+        dladdr((void*)&cuInit, &about);
+        return dlopen(about.dli_fname, RTLD_NOW | RTLD_NOLOAD);
+    }();
+    *found = dlsym(here, (std::string(name) + "_v2").c_str());
+    if (!*found) *found = dlsym(here, name);
     if (status) *status = *found ? 0 : 1;
     return *found ? success : not_found;
 }

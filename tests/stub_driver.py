@@ -6,11 +6,9 @@ runs a command that sees one card, which is this processor; it can do what the t
 ask of the kernel. Driver and code lie in the folder.
 """
 
-import hashlib
 import os
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 import emulated_card
@@ -35,9 +33,16 @@ def surroundings(folder: Path, variants=(), **settings: str) -> dict[str, str]:
     """
     driver = folder / "libcuda.so.1"
     if not driver.exists():
-        compiler = sysconfig.get_config_var("CXX").split()[0]
         source = Path(__file__).with_suffix(".cpp")
-        command = [compiler, "-std=c++17", "-O1", "-shared", "-fPIC", "-o", str(driver)]
+        command = [
+            emulated_card.compiler(),
+            "-std=c++17",
+            "-O1",
+            "-shared",
+            "-fPIC",
+            "-o",
+            str(driver),
+        ]
         subprocess.run([*command, str(source), "-ldl"], check=True)
     cache = folder / "cache"
     libraries = [str(folder), *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]
@@ -48,7 +53,7 @@ def surroundings(folder: Path, variants=(), **settings: str) -> dict[str, str]:
         code = b"stub:" + bytes(emulated_card.build(variant, folder, optimised=True)) + b"\0"
         path = cache / "dysonflow" / nvrtc.file_name(variant, gpu.layout(), ARCHITECTURE)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(hashlib.sha256(code).digest() + code)
+        path.write_bytes(nvrtc.sealed(code))
     return found
 
 

@@ -1,12 +1,9 @@
 """The kernel's source for GPUs, without one: NVRTC compiles it, and on a processor it has the bits
 of the CPU kernel. Only a GPU shows whether its arithmetic is the same (tests/gpu)."""
 
-import shutil
-import sysconfig
-
 import numpy as np
 import pytest
-from emulated_card import EmulatedCard
+from emulated_card import EmulatedCard, compiler
 from small_kernels import levels, network, rbm, student
 
 from dysonflow import models
@@ -20,14 +17,9 @@ CONSTANTS = {"gibbs": 10, "ar1": 10, "wishart": 10, "teacher_student": 2}
 needs_nvrtc = pytest.mark.skipif(bool(nvrtc.why_unavailable()), reason=nvrtc.why_unavailable())
 
 
-def has_compiler():
-    command = (sysconfig.get_config_var("CXX") or "").split()
-    return bool(command) and shutil.which(command[0]) is not None
-
-
 # Both round a b + c once; the baseline does not.
 needs_twin = pytest.mark.skipif(
-    not (library.available() and "avx2" in library.instruction_sets() and has_compiler()),
+    not (library.available() and "avx2" in library.instruction_sets() and compiler()),
     reason="there is no kernel with AVX2, or no compiler for its twin",
 )
 

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import small_kernels
 import stub_driver
+from emulated_card import compiler
 from limits import HANGING
 from on_a_gpu import REHEARSAL
-from test_gpu_kernel import has_compiler
 
 from dysonflow import models, stages
 from dysonflow.artifacts.weights import read_tensors
@@ -28,12 +28,13 @@ from dysonflow.simulation.kernel import gpu, library, nvrtc
 
 pytestmark = [
     pytest.mark.skipif(bool(nvrtc.why_unavailable()), reason=nvrtc.why_unavailable()),
-    pytest.mark.skipif(not has_compiler(), reason="there is no compiler for the driver"),
+    pytest.mark.skipif(not compiler(), reason="there is no compiler for the driver"),
     pytest.mark.skipif(
         library.instruction_set() not in ("avx2", "avx512"),
         reason="there is no fused multiply-add to stand in for that of a GPU",
     ),
 ]
+STUDENT = nvrtc.Variant("teacher_student", "float64", 2)
 ON_GPU = Path(__file__).parents[1] / "gpu" / "test_kernel_on_gpu.py"
 
 
@@ -53,6 +54,14 @@ def run(command, folder, variants=(), more=None, **settings):
     )
 
 
+def line_of(code, folder, variants=(), **settings):
+    """The one line that a program prints."""
+    found = run(["-c", code], folder, variants, **settings)
+    assert found.returncode == 0, found.stderr
+    (line,) = found.stdout.splitlines()
+    return line
+
+
 def test_the_tests_for_a_gpu_pass(folder):
     command = ["-m", "pytest", "-p", "no:cacheprovider", "-rs", "-m", "gpu", str(ON_GPU)]
     found = run(command, folder, small_kernels.variants(), {REHEARSAL: "1"}, memory="6e8")
@@ -65,9 +74,7 @@ def test_a_study_is_trained_by_a_card_without_torch(workflow, folder, tmp_path):
     values = {"replicas": 96, "snapshots": 4, "steps": 400, "burn_in": 200}
     study = {"model": "teacher_student", "hyperparameters": values}
     workflow.configure({"device": "cuda", "shard_size": 64, "studies": {"student": study}})
-    workflow.environment = stub_driver.surroundings(
-        folder, [nvrtc.Variant("teacher_student", "float64", 2)]
-    )
+    workflow.environment = stub_driver.surroundings(folder, [STUDENT])
     done = workflow.snakemake("--cores", "2", "--until", "spectra")
     assert done.returncode == 0, done.stderr
     (path,) = (workflow.folder / "results").rglob("weights.safetensors")
@@ -95,20 +102,26 @@ def test_a_study_is_trained_by_a_card_without_torch(workflow, folder, tmp_path):
 )
 def test_a_driver_that_refuses_is_a_reason(settings, words, folder):
     code = "from dysonflow.simulation.kernel import gpu; print(gpu.why_unavailable())"
-    found = run(["-c", code], folder, **settings)
-    assert found.returncode == 0, found.stderr
-    assert words in found.stdout and found.stdout.count("\n") == 1
+    assert words in line_of(code, folder, **settings)
 
 
 TRAIN = """
-import json, dysonflow
+import dysonflow, json, sys
 from dysonflow.errors import ConfigError
 try:
     found = dysonflow.train("teacher_student", json.loads({values!r}), device="cuda")
-    print(found.implementation)
+    print(found.implementation, "torch" in sys.modules)
 except ConfigError as error:
     print(error)
 """
+
+
+SMALL = json.dumps({"replicas": 64, "burn_in": 0, "steps": 4, "snapshots": 1})
+
+
+def test_torch_is_not_imported(folder):
+    said = line_of(TRAIN.format(values=SMALL), folder, [STUDENT])
+    assert said == "compiled kernel (sm_90) False"
 
 
 @pytest.mark.parametrize(
@@ -123,12 +136,8 @@ except ConfigError as error:
     ids=lambda value: None if isinstance(value, str) else "_".join(value.values()),
 )
 def test_a_card_that_gives_up_is_one_line(settings, words, folder):
-    values = json.dumps({"replicas": 64, "burn_in": 0, "steps": 4, "snapshots": 1})
-    variants = [nvrtc.Variant("teacher_student", "float64", 2)]
-    found = run(["-c", TRAIN.format(values=values)], folder, variants, **settings)
-    assert found.returncode == 0, found.stderr
-    assert found.stdout.startswith("device = 'cuda': ") and words in found.stdout
-    assert found.stdout.count("\n") == 1
+    said = line_of(TRAIN.format(values=SMALL), folder, [STUDENT], **settings)
+    assert said.startswith("device = 'cuda': ") and words in said
 
 
 def test_where_neither_torch_nor_the_kernel_has_a_gpu_both_say_why(monkeypatch):
@@ -139,7 +148,9 @@ def test_where_neither_torch_nor_the_kernel_has_a_gpu_both_say_why(monkeypatch):
         (models.load(model), models.hyperparameters_of(model).from_config(values))
         for model in ("teacher_student", "mlp")
     )
-    with pytest.raises(ConfigError, match="torch says no;.*; nor can the.*: the card is held$"):
+    with pytest.raises(
+        ConfigError, match="no; nor can the compiled kernel: the card is held; or set"
+    ):
         choose_place(student[0], "cuda", student[1])
     with pytest.raises(ConfigError, match="torch says no; or set device: auto or cpu$"):
         choose_place(mlp[0], "cuda", mlp[1])

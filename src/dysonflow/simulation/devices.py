@@ -38,10 +38,17 @@ class Device:
 CPU = Device("cpu", "cpu")
 
 
-def choose_device(name: str) -> Device:
+def choose_device(name: str, nor: str = "") -> Device:
     """Device for `auto`, `cpu` or `cuda`.
 
     For `auto` the CPU stands in where no GPU can be used, and the log says why.
+
+    Parameters
+    ----------
+    name : str
+        As the configuration says it.
+    nor : str
+        What else than torch cannot use a GPU, and why; for the line.
 
     Raises
     ------
@@ -58,6 +65,8 @@ def choose_device(name: str) -> Device:
         import torch
 
         return Device("cuda", torch.cuda.get_device_name())
+    if nor:
+        why = f"{why}; nor can {nor}"
     if name == "cuda":
         raise ConfigError(f"device = 'cuda': {why}; or set device: auto or cpu")
     log.info("device: auto: it is the CPU, for no GPU can be used: %s", why)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dysonflow.errors import ConfigError
 from dysonflow.simulation.base import Simulation
 from dysonflow.simulation.devices import CPU, Device, choose_device, may_have_gpu
 
@@ -108,12 +107,8 @@ def choose_place(system: System, name: str, run: Hyperparameters) -> Device:
         from dysonflow.simulation.kernel import gpu
 
         return Device("cuda", gpu.card().name)
-    try:
-        return place_of(system, choose_device(name), run)
-    except ConfigError as error:
-        if system.compiled is None:
-            raise
-        raise ConfigError(f"{error}; nor can the compiled kernel be used: {why}") from None
+    nor = f"the compiled kernel: {why}" if system.compiled is not None else ""
+    return place_of(system, choose_device(name, nor), run)
 
 
 def place_of(system: System, device: Device, run: Hyperparameters | None = None) -> Device:

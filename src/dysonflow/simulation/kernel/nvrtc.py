@@ -173,7 +173,7 @@ def machine_code(variant: Variant, layout: str, architecture: str) -> bytes:
     if path is not None:
         try:
             with atomic(path) as temporary:
-                temporary.write_bytes(hashlib.sha256(code).digest() + code)
+                temporary.write_bytes(sealed(code))
         except ArtifactError as error:
             log.warning("the kernel will be compiled again the next time: %s", error)
     return code
@@ -238,6 +238,11 @@ def _sources(family: str) -> list[tuple[Path, str]]:
     return sorted(found.items())
 
 
+def sealed(code: bytes) -> bytes:
+    """Machine code as a file of the cache holds it, behind its checksum."""
+    return hashlib.sha256(code).digest() + code
+
+
 def _read(path: Path) -> bytes:
     """Machine code in a file of the cache; empty if there is none that is whole."""
     try:
@@ -245,7 +250,7 @@ def _read(path: Path) -> bytes:
     except OSError:
         return b""
     code = raw[SEAL_BYTES:]
-    if not code or hashlib.sha256(code).digest() != raw[:SEAL_BYTES]:
+    if not code or sealed(code) != raw:
         log.warning("%s is damaged: compiled again", path)
         return b""
     return code
