@@ -134,7 +134,7 @@ fi
 tests() {
     local name=$1 limit=$2 xml=$3
     shift 3
-    part "$name" "$limit" "${driver[@]}" "$python" -m pytest -p no:cacheprovider -rs -m gpu \
+    part "$name" "$limit" "${driver[@]}" "$python" -m pytest -p no:cacheprovider -rs -m gpu -o junit_family=xunit1 \
         --junitxml "$out/$xml" "$@" || return
     # On a GPU something must have been tested.
     if [ $rehearse = 0 ] && ! grep -aq ' passed' "$work/said"; then

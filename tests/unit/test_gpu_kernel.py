@@ -1,5 +1,6 @@
-"""The kernel's source for GPUs, without one: NVRTC compiles it, and on a processor it has the bits
-of the CPU kernel. Only a GPU shows whether its arithmetic is the same (tests/gpu)."""
+"""The kernel's source for GPUs, without one: NVRTC compiles it, and on a processor both the source
+and what NVRTC makes of it have the bits of the CPU kernel. Only a GPU shows whether its arithmetic
+is the same (tests/gpu)."""
 
 import numpy as np
 import pytest
@@ -44,9 +45,9 @@ def built(tmp_path_factory):
     return tmp_path_factory.mktemp("emulated")
 
 
-@pytest.fixture
-def card(built, monkeypatch):
-    emulated = EmulatedCard(built)
+@pytest.fixture(params=["source", pytest.param("ptx", marks=needs_nvrtc)])
+def card(request, built, monkeypatch):
+    emulated = EmulatedCard(built, from_ptx=request.param == "ptx")
     monkeypatch.setattr(gpu, "card", lambda: emulated)
     return emulated
 

@@ -16,6 +16,7 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from dysonflow.artifacts.cache_folder import cache_folder
 from dysonflow.artifacts.files import atomic
@@ -184,10 +185,22 @@ def compiled(variant: Variant, layout: str, architecture: str, in_haste: bool = 
 
     With `in_haste` nothing is optimised, which takes a tenth of the time: for tests.
     """
-    from cuda.core import Program, ProgramOptions
+    from cuda.core import Program
 
     log.info("compiling %s for %s", variant, architecture)
-    options = ProgramOptions(
+    try:
+        program = Program(source(variant, layout), "c++", options(variant, architecture, in_haste))
+        return bytes(program.compile("cubin").code)
+    except Exception as error:
+        # Of a class that the bindings do not make public.
+        raise RuntimeError(f"{nvrtc_name()} refuses {variant}: {error}") from error
+
+
+def options(variant: Variant, architecture: str, in_haste: bool = False) -> Any:
+    """What the compiler is asked for, as `cuda.core.ProgramOptions`; parameters of `compiled`."""
+    from cuda.core import ProgramOptions
+
+    return ProgramOptions(
         name=f"dysonflow_{variant.system}",
         std="c++17",
         arch=architecture,
@@ -202,11 +215,6 @@ def compiled(variant: Variant, layout: str, architecture: str, in_haste: bool = 
         disable_warnings=True,
         ofast_compile="max" if in_haste else None,
     )
-    try:
-        return bytes(Program(source(variant, layout), "c++", options).compile("cubin").code)
-    except Exception as error:
-        # Of a class that the bindings do not make public.
-        raise RuntimeError(f"{nvrtc_name()} refuses {variant}: {error}") from error
 
 
 def source(variant: Variant, layout: str) -> str:

@@ -1,0 +1,290 @@
+"""What a GPU has to execute and to move for a replica and step, counted without one, and the bounds.
+
+The PTX that NVRTC makes of the kernel is run on this processor; its instructions and what it reads
+and writes of its working memory are counted (tests/ptx.py). Three bounds on replica-steps per
+second follow, for an H100 unless told otherwise; waiting is in none of them:
+
+issue    instructions by what a multiprocessor can do in a cycle (CUDA C++ Programming Guide,
+         "Arithmetic Instructions", compute capability 9.0). NVIDIA's assembler drops copies of
+         registers and joins additions to addresses with the access that uses them, and makes ten
+         to forty instructions of a division or root; the count is of PTX.
+L2       bytes that the first cache does not hold; it writes through.
+memory   bytes that the second cache does not hold.
+
+A cache is taken to be shared evenly by the threads that run at once, and to drop what has not been
+used for longest. How many run at once follows from registers and shared memory of the machine code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import ctypes
+import struct
+import sys
+import tempfile
+from collections import Counter, OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dysonflow.simulation.kernel import gpu, nvrtc
+
+# The processor in the place of a card, and the small kernels, are those of the tests.
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+import emulated_card
+import small_kernels
+
+REPLICAS, STEPS = 64, 32
+TRACED = 4
+"""Steps of which every access is followed, after as many that fill the caches."""
+ISSUED = 128
+PER_CYCLE = {"float64": 64, "float32": 128, "integers": 64, "memory": 32, "shared": 32}
+"""Instructions of a multiprocessor, counted for one thread each."""
+WARPS, BLOCKS, REGISTERS, SHARED = 64, 32, 65536, 227 * 1024
+"""Of a multiprocessor: at most."""
+OF_BLOCK = 1024
+"""Bytes of shared memory that a block takes for itself."""
+FIRST_CACHE = 256 * 1024
+"""Bytes of a multiprocessor that shared memory leaves to the first cache."""
+
+
+def class_of(opcode: str) -> str:
+    """Unit that an instruction of PTX keeps busy; empty where there is none, or a rare one."""
+    name, *parts = opcode.split(".")
+    if name in ("ld", "st", "atom"):
+        return "shared" if "shared" in parts else "" if "param" in parts else "memory"
+    if name in ("fma", "add", "sub", "mul", "min", "max", "setp"):
+        floats = {"f64": "float64", "f32": "float32"}
+        return floats.get(parts[-1], "integers")
+    if name in ("and", "or", "xor", "not", "shl", "shr", "shf", "bfi", "mad", "neg"):
+        return "" if parts[-1] in ("pred", "f32", "f64") else "integers"
+    return ""
+
+
+class CountingCard(emulated_card.EmulatedCard):
+    """A card whose code counts what it executes."""
+
+    def __init__(self, folder: Path):
+        super().__init__(folder)
+        self.scratch = (0, 0)
+
+    def load(self, variant: nvrtc.Variant) -> Any:
+        if variant not in self._loaded:
+            library = emulated_card.build(variant, self.folder, from_ptx=True, counted=True)
+            self._loaded[variant] = ctypes.CDLL(str(library))
+        return self._loaded[variant]
+
+    def launch(self, functions: Any, name: str, threads: int, *arguments: Any) -> None:
+        if name == "advance":
+            self.scratch = (arguments[1].handle, arguments[1].handle + arguments[1].size)
+        super().launch(functions, name, threads, *arguments)
+
+    @property
+    def library(self) -> tuple[nvrtc.Variant, Any]:
+        """The only one that was loaded."""
+        ((variant, library),) = self._loaded.items()
+        return variant, library
+
+    def executed(self) -> Counter[str]:
+        """Instructions of all threads until now, by opcode."""
+        library = self.library[1]
+        size = ctypes.c_uint64.in_dll(library, "instructions").value
+        numbers = (ctypes.c_uint64 * size).in_dll(library, "executed")
+        said = ctypes.string_at(ctypes.addressof(ctypes.c_char.in_dll(library, "opcodes")))
+        found: Counter[str] = Counter()
+        for opcode, number in zip(said.decode().split("\n"), numbers, strict=True):
+            found[opcode] += number
+        return found
+
+    def follow(self, room: int) -> np.ndarray:
+        """Note the accesses from now on, in rows of place, size and whether it is written."""
+        notes = np.zeros((room, 3), np.uint64)
+        library = self.library[1]
+        ctypes.c_void_p.in_dll(library, "accesses").value = notes.ctypes.data
+        ctypes.c_uint64.in_dll(library, "accessed").value = 0
+        ctypes.c_uint64.in_dll(library, "room").value = room
+        return notes
+
+    def followed(self) -> int:
+        """How many accesses were noted."""
+        return ctypes.c_uint64.in_dll(self.library[1], "accessed").value
+
+
+def instructions(start: Any, folder: Path, **arguments: Any) -> tuple[Counter[str], nvrtc.Variant]:
+    """Instructions of a replica and step, by opcode."""
+    card = CountingCard(folder)
+    gpu.card = lambda: card
+    ensemble = start(replicas=REPLICAS, device="cuda", **arguments)
+    ensemble.advance(STEPS)
+    before = card.executed()
+    ensemble.advance(STEPS)
+    after = card.executed()
+    found = Counter({one: (after[one] - before[one]) / REPLICAS / STEPS for one in after})
+    return found, card.library[0]
+
+
+def accesses(start: Any, folder: Path, lanes: int, **arguments: Any) -> tuple[np.ndarray, int]:
+    """Accesses of one thread to its working memory in twice `TRACED` steps, and its second half."""
+    card = CountingCard(folder)
+    gpu.card = lambda: card
+    ensemble = start(replicas=lanes, device="cuda", **arguments)
+    ensemble.advance(1)
+    notes = card.follow(2_000_000)
+    ensemble.advance(TRACED)
+    half = card.followed()
+    ensemble.advance(TRACED)
+    whole = card.followed()
+    if whole == len(notes):
+        raise SystemExit("benchmarks/gpu_instructions.py: too many accesses to follow")
+    low, high = card.scratch
+    own = (notes[:whole, 0] >= low) & (notes[:whole, 0] < high)
+    return notes[:whole][own].astype(np.int64), int(own[:half].sum())
+
+
+def missed(trace: np.ndarray, first: int, size: float) -> tuple[int, int]:
+    """Bytes read and bytes written back of a cache of so many bytes, after access `first`."""
+    cache: OrderedDict[int, tuple[int, bool]] = OrderedDict()
+    held = read = written = 0
+    for number, (place, length, writes) in enumerate(trace.tolist()):
+        counts = number >= first
+        there, dirty = cache.pop(place, (0, False))
+        if not there:
+            read += length * (counts and not writes)
+        held += length - there
+        cache[place] = length, dirty or bool(writes)
+        while held > size:
+            _, (oldest, dirty) = cache.popitem(last=False)
+            held -= oldest
+            written += oldest * (dirty and counts)
+    return read, written
+
+
+def resources(code: bytes) -> tuple[int, int]:
+    """Registers of a thread and bytes of shared memory of a block of `advance`, by its ELF file.
+
+    `.nv.info` has an entry of four bytes of head (the second one 0x2f for registers) with the
+    number of a symbol and the registers of that function.
+    """
+    (table,) = struct.unpack_from("<Q", code, 0x28)
+    size, count, names = struct.unpack_from("<HHH", code, 0x3A)
+    headers = [struct.unpack_from("<IIQQQQIIQQ", code, table + i * size) for i in range(count)]
+
+    def text(start: int) -> str:
+        return code[start : code.index(b"\0", start)].decode()
+
+    sections = {text(headers[names][4] + one[0]): one for one in headers}
+    symbols, strings = sections[".symtab"][4], sections[".strtab"][4]
+    at, end = sections[".nv.info"][4], sum(sections[".nv.info"][4:6])
+    registers = 0
+    while at < end:
+        kind, what, length = struct.unpack_from("<BBH", code, at)
+        if kind == 4 and what == 0x2F:
+            symbol, number = struct.unpack_from("<II", code, at + 4)
+            (name,) = struct.unpack_from("<I", code, symbols + 24 * symbol)
+            if text(strings + name) == "advance":
+                registers = number
+        at += 4 + (length if kind == 4 else 0)
+    shared = sections.get(".nv.shared.advance")
+    return registers, shared[5] if shared else 0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--multiprocessors", type=int, default=132, help="of the card")
+    parser.add_argument("--gigahertz", type=float, default=1.755, help="of the card")
+    parser.add_argument("--l2", type=float, default=50, help="second cache, MB")
+    parser.add_argument("--l2-rate", type=float, default=5500, help="of that, GB/s")
+    parser.add_argument("--rate", type=float, default=3000, help="of the memory, GB/s")
+    parser.add_argument("--opcodes", action="store_true", help="list what is executed most, too")
+    parser.add_argument("--systems", nargs="+", help="these alone")
+    parser.add_argument("--out", type=Path, help="table of the rows, .csv")
+    arguments = parser.parse_args()
+    why = nvrtc.why_unavailable()
+    if why:
+        raise SystemExit(f"benchmarks/gpu_instructions.py: {why}")
+    starts: dict[str, Any] = {
+        sampler: lambda sampler=sampler, **more: small_kernels.rbm(sampler, **more)
+        for sampler in ("gibbs", "ar1", "wishart")
+    }
+    starts["teacher_student"] = small_kernels.student
+    starts["two_layer_student"] = small_kernels.network
+    starts["dyson"] = small_kernels.levels
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for system in arguments.systems or starts:
+            for dtype in ("float64", "float32") if system != "dyson" else ("float64",):
+                row = measured(system, dtype, starts[system], Path(folder), arguments)
+                if not rows:
+                    print("  ".join(f"{name:>{width_of(name)}}" for name in row))
+                rows.append(row)
+                print(
+                    "  ".join(
+                        f"{value:>{width_of(name)}.3g}"
+                        if isinstance(value, float) and value > 1e6
+                        else f"{value:>{width_of(name)}.0f}"
+                        if isinstance(value, float)
+                        else f"{value:>{width_of(name)}}"
+                        for name, value in row.items()
+                    ),
+                    flush=True,
+                )
+    if arguments.out:
+        with arguments.out.open("w", encoding="utf-8", newline="") as stream:
+            table = csv.DictWriter(stream, list(rows[0]))
+            table.writeheader()
+            table.writerows(rows)
+
+
+def width_of(name: str) -> int:
+    return max(len(name), 8) if name != "system" else 17
+
+
+def measured(
+    system: str, dtype: str, start: Any, folder: Path, card: argparse.Namespace
+) -> dict[str, Any]:
+    """One row of the table."""
+    found, variant = instructions(start, folder, dtype=dtype)
+    if card.opcodes:
+        for opcode, number in found.most_common(40):
+            print(f"    {number:9.1f} {opcode}")
+    amounts: Counter[str] = Counter()
+    for opcode, number in found.items():
+        amounts[class_of(opcode)] += number
+    issued = sum(found.values())
+    cycles = max(issued / ISSUED, *(amounts[one] / PER_CYCLE[one] for one in PER_CYCLE))
+
+    code = nvrtc.compiled(variant, gpu.layout(), "sm_90")
+    registers, shared = resources(code)
+    of_warp = -(-registers // 8) * 8 * 32
+    warps = min(WARPS, BLOCKS, REGISTERS // of_warp, SHARED // (shared + OF_BLOCK))
+    threads = 32 * warps
+    left = FIRST_CACHE - warps * (shared + OF_BLOCK)
+
+    trace, half = accesses(start, folder, variant.lanes, dtype=dtype)
+    steps = TRACED * variant.lanes
+    read, _ = missed(trace, half, left / threads)
+    through = read + int((trace[half:, 1] * trace[half:, 2]).sum())
+    beyond = sum(missed(trace, half, card.l2 * 1e6 / (threads * card.multiprocessors)))
+    return {
+        "system": system,
+        "dtype": dtype,
+        "registers": registers,
+        "warps": warps,
+        "multiply_adds": found[f"fma.rn.f{dtype[-2:]}"],
+        "instructions": issued,
+        **{one: amounts[one] for one in PER_CYCLE},
+        "bytes": float((trace[half:, 1]).sum() / steps),
+        "bytes_l2": through / steps,
+        "bytes_memory": beyond / steps,
+        "issue": card.multiprocessors * card.gigahertz * 1e9 / cycles,
+        "l2": card.l2_rate * 1e9 / (through / steps),
+        "memory_rate": card.rate * 1e9 / max(beyond / steps, 1e-9),
+    }
+
+
+if __name__ == "__main__":
+    main()
