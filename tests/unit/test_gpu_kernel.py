@@ -267,7 +267,7 @@ def test_little_memory_is_shared_by_fewer_threads(built, monkeypatch, card):
     whole = rbm("gibbs", replicas=77, device="cuda")
     whole.advance(5)
     assert max(card.launches) == 64
-    small = EmulatedCard(built, size=700_000)
+    small = EmulatedCard(built, size=1_000_000)
     monkeypatch.setattr(gpu, "card", lambda: small)
     cut = rbm("gibbs", replicas=77, device="cuda")
     cut.advance(5)

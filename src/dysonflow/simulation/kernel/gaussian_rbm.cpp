@@ -30,19 +30,37 @@ struct Drift {
 #endif
 };
 
+#if defined(DYSONFLOW_GPU)
+// Whether a thread can keep one (n x n) matrix in shared memory, with room for the blocks of some more warps,
+// and the lower triangle of another one in registers.
+constexpr bool fits_chip(int n, int m) { return n == m && n * n * kThreadsAbreast * kVectorBytes <= 32768; }
+// Sweeps whose noise is drawn at once: as long chains stay in registers. Of more, memory would be the price.
+constexpr int kSweepsAtOnce = 4;
+#endif
+
 struct RbmSizes {
     int n, m, ld;
-    int matrix, weights, chains, noise_tile, hidden_tile, normals, target;
+    int matrix, weights, chains, noise_tile, noise, hidden_tile, normals, target;
 
     // `constant`: N and M where the compiler knows them, or 0.
     explicit RbmSizes(const Job& job, int constant = 0)
         : n(constant ? constant : job.visible), m(constant ? constant : job.hidden), ld(padded(n)), matrix(n * ld), weights(m * ld),
           chains(job.system == System::wishart ? 0 : job.batch * n),
-          noise_tile(kTileChains * (m > n ? m : n) + kDrawSlack), hidden_tile(noise_tile),
+          noise_tile(kTileChains * (m > n ? m : n) + kDrawSlack), noise(noise_tile * tiles_of_noise(job, n, m)),
+          hidden_tile(noise_tile),
           normals(job.system == System::wishart ? wishart_numbers(n, job.batch) + kDrawSlack : 0),
           target(Drift<double>::kStored ? n * n / (kVectorBytes / (job.single_precision ? 4 : 8)) + 1 : 0) {}
     int total() const {
-        return 6 * matrix + 2 * weights + 3 * n + chains + noise_tile + hidden_tile + normals + target;
+        return 6 * matrix + 2 * weights + 3 * n + chains + noise + hidden_tile + normals + target;
+    }
+
+    static int tiles_of_noise(const Job& job, int n, int m) {
+#if defined(DYSONFLOW_GPU)
+        // The noise of both layers.
+        if (job.system == System::gibbs && fits_chip(n, m))
+            return 2 * (job.sweeps < kSweepsAtOnce ? job.sweeps : kSweepsAtOnce);
+#endif
+        return 1;
     }
 };
 
@@ -78,7 +96,7 @@ struct Rbm {
         row_sums = take(sizes.n);
         scales = take(sizes.n);
         chains = take(sizes.chains);
-        noise_tile = take(sizes.noise_tile);
+        noise_tile = take(sizes.noise);
         hidden_tile = take(sizes.hidden_tile);
         z = take(sizes.normals);
         const Real* target = (const Real*)job.target;
@@ -138,97 +156,165 @@ struct Rbm {
     }
 
 #if defined(DYSONFLOW_GPU)
+    static constexpr bool kFitsChip = fixed != 0 && fits_chip(fixed, fixed);
+    static constexpr int kN = kFitsChip ? fixed : 1;
+
+    // U in shared memory.
+    DYSONFLOW_INLINE static Matrix<V> scaled_weights() {
+        __shared__ V held[kN * kN * kThreadsAbreast];
+        return {Elements<V>{held + this_thread() % kThreadsAbreast}, kN, 1};
+    }
+
+    // A lower triangle in registers, row by row.
+    typedef V Triangle[kN * (kN + 1) / 2];
+
+    DYSONFLOW_INLINE static int place(int i, int j) { return i * (i + 1) / 2 + j; }
+
+    // sum <- sum + x x^T
+    DYSONFLOW_INLINE static void add_square(const V (&x)[kN], Triangle& sum) {
+        DYSONFLOW_UNROLL
+        for (int i = 0; i < kN; ++i)
+            DYSONFLOW_UNROLL
+            for (int j = 0; j <= i; ++j) sum[place(i, j)] = mad(x[i], x[j], sum[place(i, j)]);
+    }
+
+    // `check_precision` with A in registers, which is not kept. Leaves U in shared memory.
+    DYSONFLOW_INLINE V check_precision_on_chip() const {
+        const Matrix<V> w = square(weights), scaled = scaled_weights();
+        const V scale = broadcast<V>((Real)(job.sigma_h / root(job.mu_squared)));
+        Triangle sum;
+        DYSONFLOW_UNROLL
+        for (int i = 0; i < place(kN, 0); ++i) sum[i] = V{};
+        for (int k = 0; k < kN; ++k) {
+            V row[kN];
+            DYSONFLOW_UNROLL
+            for (int i = 0; i < kN; ++i) {
+                row[i] = w(k, i);
+                scaled(k, i) = row[i] * scale;
+            }
+            add_square(row, sum);
+        }
+        const V to_a = broadcast<V>((Real)(job.sigma_h * job.sigma_h / job.mu_squared));
+        V sums[kN], margin = broadcast<V>(1);
+        DYSONFLOW_UNROLL
+        for (int i = 0; i < kN; ++i) {
+            sums[i] = V{};
+            DYSONFLOW_UNROLL
+            for (int j = 0; j <= i; ++j) {
+                const V value = absolute(mad(to_a, sum[place(i, j)], V{}));
+                sums[i] = sums[i] + value;
+                if (j < i) sums[j] = sums[j] + value;
+            }
+        }
+        DYSONFLOW_UNROLL
+        for (int i = 0; i < kN; ++i) margin = smaller(margin, broadcast<V>(1) - sums[i]);
+        if (all_above(margin, broadcast<V>((Real)0.01))) return margin;
+        return factor_precision();
+    }
+
+    // `add_outer`, `gradient_from_covariance` and `update` with the covariance in registers; W in place, since
+    // a row of the new one needs that row of the old one alone.
+    DYSONFLOW_INLINE void update_on_chip() const {
+        Triangle g;
+        DYSONFLOW_UNROLL
+        for (int i = 0; i < place(kN, 0); ++i) g[i] = V{};
+        for (int b = 0; b < job.batch; ++b) {
+            V u[kN];
+            DYSONFLOW_UNROLL
+            for (int i = 0; i < kN; ++i) u[i] = chains[b * kN + i];
+            add_square(u, g);
+        }
+        const V scale = covariance_scale();
+        DYSONFLOW_UNROLL
+        for (int i = 0; i < kN; ++i)
+            DYSONFLOW_UNROLL
+            for (int j = 0; j <= i; ++j)
+                g[place(i, j)] =
+                    negative_mad(scale, g[place(i, j)], broadcast<V>(drift[i * kN + j]));
+        const Matrix<V> w = square(weights);
+        for (int i = 0; i < kN; ++i) {
+            V row[kN], next[kN];
+            DYSONFLOW_UNROLL
+            for (int j = 0; j < kN; ++j) next[j] = row[j] = w(i, j);
+            DYSONFLOW_UNROLL
+            for (int k = 0; k < kN; ++k)
+                DYSONFLOW_UNROLL
+                for (int j = 0; j < kN; ++j)
+                    next[j] = mad(row[k], g[j < k ? place(k, j) : place(j, k)], next[j]);
+            DYSONFLOW_UNROLL
+            for (int j = 0; j < kN; ++j) w(i, j) = next[j];
+        }
+    }
+
     // Chains of which a thread holds both layers in registers, so that a matrix is read once for all of them.
     static constexpr int kStrip = 4;
-    // Whether U of all threads of a block fits into shared memory, and leaves room for some more blocks.
-    static constexpr bool kHoldsMatrix =
-        fixed != 0 && fixed * fixed * kThreadsAbreast * (int)sizeof(V) <= 32768;
 
     // out(s, i) = noise + sum_k w(i, k) given(s, k), in order of k
-    DYSONFLOW_INLINE void layer_of_strip(const V (&given)[kStrip][fixed ? fixed : 1], const Matrix<V>& w,
-                                         V (&out)[kStrip][fixed ? fixed : 1]) const {
+    DYSONFLOW_INLINE static void layer_of_strip(const V (&given)[kStrip][kN], const Matrix<V>& w,
+                                                V (&out)[kStrip][kN]) {
         DYSONFLOW_UNROLL
-        for (int k = 0; k < fixed; ++k)
+        for (int k = 0; k < kN; ++k)
             DYSONFLOW_UNROLL
-            for (int i = 0; i < fixed; ++i) {
+            for (int i = 0; i < kN; ++i) {
                 const V weight = read_again(w(i, k));
                 DYSONFLOW_EACH_OF(s, kStrip) out[s][i] = mad(given[s][k], weight, out[s][i]);
             }
     }
 
-    // As `gibbs` below, the same operations in the same order for each number: a strip of chains goes through a
-    // sweep in registers.
+    // The elements of a strip that begins at chain `first`. Beyond the last chain it is computed once more, and
+    // not stored.
+    template <class From>
+    DYSONFLOW_INLINE static void load_strip(const From& from, int first, int last, V (&to)[kStrip][kN]) {
+        DYSONFLOW_EACH_OF(s, kStrip) {
+            const int start = (first + (s < last ? s : last - 1)) * kN;
+            DYSONFLOW_UNROLL
+            for (int i = 0; i < kN; ++i) to[s][i] = from(start + i);
+        }
+    }
+
+    // A step with `gibbs` below and `update`, the same operations in the same order for each number, but that
+    // no number waits in memory where it need not: a strip of chains goes through the sweeps in registers.
     template <class Noise>
-    DYSONFLOW_INLINE void gibbs_in_strips(std::int64_t step) {
-        __shared__ V held[fixed * fixed * kThreadsAbreast];
-        const Matrix<V> scaled{Elements<V>{held + this_thread() % kThreadsAbreast}, fixed, 1};
-        const Matrix<V> w = square(weights), cov = square(c);
+    DYSONFLOW_INLINE void gibbs_step_on_chip(std::int64_t step) {
+        const Matrix<V> scaled = scaled_weights();
         const int batch = job.batch;
-        const V scale = broadcast<V>((Real)(job.sigma_h / root(job.mu_squared)));
-        for (int i = 0; i < fixed; ++i)
-            for (int j = 0; j < fixed; ++j) scaled(i, j) = w(i, j) * scale;
-        clear(cov);
         for (int b = 0; b < batch; b += kTileChains) {
             const int rows = batch - b < kTileChains ? batch - b : kTileChains;
-            const Elements<V> tile = chains + b * fixed;
-            for (int sweep = 0; sweep < job.sweeps; ++sweep) {
-                const int offset = (2 * sweep * batch + b) * fixed;
-                const Noise xi(group, noise_tile, rows * fixed, step, offset);
-                const Noise eta(group, hidden_tile, rows * fixed, step, offset + batch * fixed);
+            const Elements<V> tile = chains + b * kN;
+            for (int sweep = 0; sweep < job.sweeps; sweep += kSweepsAtOnce) {
+                const int sweeps =
+                    job.sweeps - sweep < kSweepsAtOnce ? job.sweeps - sweep : kSweepsAtOnce;
+                for (int layer = 0; layer < 2 * sweeps; ++layer)
+                    Noise(group, noise_tile + layer * sizes.noise_tile, rows * kN, step,
+                          ((2 * sweep + layer) * batch + b) * kN);
                 for (int first = 0; first < rows; first += kStrip) {
                     const int last = rows - first < kStrip ? rows - first : kStrip;
-                    // Beyond the last chain it is computed once more, and not stored.
-                    V u[kStrip][fixed], g[kStrip][fixed];
-                    DYSONFLOW_EACH_OF(s, kStrip) {
-                        const int from = (first + (s < last ? s : last - 1)) * fixed;
-                        DYSONFLOW_UNROLL
-                        for (int i = 0; i < fixed; ++i) {
-                            u[s][i] = tile[from + i];
-                            g[s][i] = xi(from + i);
-                        }
+                    V u[kStrip][kN], g[kStrip][kN];
+                    load_strip([=](int i) { return tile[i]; }, first, last, u);
+                    for (int layer = 0; layer < 2 * sweeps; layer += 2) {
+                        const Elements<V> drawn = noise_tile + layer * sizes.noise_tile;
+                        load_strip(Noise(drawn), first, last, g);
+                        layer_of_strip(u, scaled, g);
+                        load_strip(Noise(drawn + sizes.noise_tile), first, last, u);
+                        layer_of_strip(g, scaled.transposed(), u);
                     }
-                    layer_of_strip(u, scaled, g);
-                    DYSONFLOW_EACH_OF(s, kStrip) {
-                        const int from = (first + (s < last ? s : last - 1)) * fixed;
-                        DYSONFLOW_UNROLL
-                        for (int i = 0; i < fixed; ++i) u[s][i] = eta(from + i);
-                    }
-                    layer_of_strip(g, scaled.transposed(), u);
                     DYSONFLOW_EACH_OF(s, kStrip) {
                         if (s >= last) break;
                         DYSONFLOW_UNROLL
-                        for (int i = 0; i < fixed; ++i) tile[(first + s) * fixed + i] = u[s][i];
+                        for (int i = 0; i < kN; ++i) tile[(first + s) * kN + i] = u[s][i];
                     }
-                    if (sweep + 1 == job.sweeps) add_strip(last, u, cov);
                 }
             }
         }
-        gradient_from_covariance();
+        update_on_chip();
     }
-
-    // c <- c + u^T u, lower triangle, chain after chain
-    DYSONFLOW_INLINE void add_strip(int rows, const V (&u)[kStrip][fixed ? fixed : 1],
-                                    const Matrix<V>& cov) const {
-        DYSONFLOW_UNROLL
-        for (int i = 0; i < fixed; ++i)
-            DYSONFLOW_UNROLL
-            for (int j = 0; j <= i; ++j) {
-                V sum = cov(i, j);
-                DYSONFLOW_EACH_OF(s, kStrip) if (s < rows) sum = mad(u[s][i], u[s][j], sum);
-                cov(i, j) = sum;
-            }
-    }
+#else
+    static constexpr bool kFitsChip = false;
 #endif
 
     // k sweeps of block Gibbs sampling, g given u and u given g, on persistent chains.
     template <class Noise>
     DYSONFLOW_INLINE void gibbs(std::int64_t step) {
-#if defined(DYSONFLOW_GPU)
-        if constexpr (kHoldsMatrix) {
-            gibbs_in_strips<Noise>(step);
-            return;
-        }
-#endif
         const int batch = job.batch, rows_m = m(), size = n();
         const Matrix<V> w = square(weights), scaled = square(next_weights);
         const V scale = broadcast<V>((Real)(job.sigma_h / root(job.mu_squared)));
@@ -409,6 +495,27 @@ struct Rbm {
         next_weights = other;
     }
 
+    // Positive where K is positive definite; with what the step of a system needs of it.
+    template <System system>
+    DYSONFLOW_INLINE V checked() const {
+#if defined(DYSONFLOW_GPU)
+        if constexpr (system == System::gibbs && kFitsChip) return check_precision_on_chip();
+#endif
+        return system == System::wishart ? factor_precision() : check_precision();
+    }
+
+    template <class Noise>
+    DYSONFLOW_INLINE void gibbs_step(std::int64_t step) {
+#if defined(DYSONFLOW_GPU)
+        if constexpr (kFitsChip) {
+            gibbs_step_on_chip<Noise>(step);
+            return;
+        }
+#endif
+        gibbs<Noise>(step);
+        update();
+    }
+
     // A function of its own for every system: compilers do better on each than on all of them in one.
     template <System system>
     DYSONFLOW_NOINLINE Outcome run(const std::int64_t* stop) {
@@ -418,25 +525,25 @@ struct Rbm {
         if (system == System::wishart && job.batch >= n()) clear(square(t));
         for (std::int64_t step = 0;; ++step) {
             if (stop_check(stop, job.first_step + step)) return Outcome();
-            const V positive =
-                system == System::wishart ? factor_precision() : check_precision();
-            const Outcome outcome = group.judge(positive, step, Failure::not_positive_definite);
+            const Outcome outcome =
+                group.judge(checked<system>(), step, Failure::not_positive_definite);
             if (outcome.failure != Failure::none) return explain(outcome);
             if (step == job.steps) break;
             if constexpr (system == System::gibbs) {
 #if defined(DYSONFLOW_GPU)
-                if constexpr (noise_is_given()) gibbs<GivenNoise<Real>>(step);
-                else gibbs<DrawnNoise<Real>>(step);
+                if constexpr (noise_is_given()) gibbs_step<GivenNoise<Real>>(step);
+                else gibbs_step<DrawnNoise<Real>>(step);
 #else
-                if (noise_is_given(job)) gibbs<GivenNoise<Real>>(step);
-                else gibbs<DrawnNoise<Real>>(step);
+                if (noise_is_given(job)) gibbs_step<GivenNoise<Real>>(step);
+                else gibbs_step<DrawnNoise<Real>>(step);
 #endif
             } else if constexpr (system == System::ar1) {
                 ar1(step);
+                update();
             } else {
                 wishart(step);
+                update();
             }
-            update();
         }
         group.store_streams();
         group.store(job.weights, m(), n(), square(weights));

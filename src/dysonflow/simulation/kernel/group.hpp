@@ -179,6 +179,9 @@ struct DrawnNoise {
         : at(elements_of<typename Group<Real>::Narrow>(memory)) {
         group.draw_narrow(at, count);
     }
+    // Those that were drawn there.
+    DYSONFLOW_INLINE explicit DrawnNoise(Elements<V> memory)
+        : at(elements_of<typename Group<Real>::Narrow>(memory)) {}
     DYSONFLOW_INLINE V operator()(int i) const { return widened<V>(at[i].lane); }
 #else
     float* at;
@@ -201,6 +204,7 @@ struct GivenNoise {
         : at(memory) {
         group.copy_noise(at, count, step, offset);
     }
+    DYSONFLOW_INLINE explicit GivenNoise(Elements<V> memory) : at(memory) {}
     DYSONFLOW_INLINE V operator()(int i) const { return at[i]; }
 };
 
