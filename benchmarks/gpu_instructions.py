@@ -23,6 +23,7 @@ import ctypes
 import struct
 import sys
 import tempfile
+import time
 from collections import Counter, OrderedDict
 from pathlib import Path
 from typing import Any
@@ -40,14 +41,22 @@ REPLICAS, STEPS = 64, 32
 TRACED = 4
 """Steps of which every access is followed, after as many that fill the caches."""
 ISSUED = 128
-PER_CYCLE = {"float64": 64, "float32": 128, "integers": 64, "memory": 32, "shared": 32}
-"""Instructions of a multiprocessor, counted for one thread each."""
+PER_CYCLE = {"float64": 64, "float32": 128, "integers": 64, "memory": 16, "shared": 16}
+"""Instructions of a multiprocessor, counted for one thread each; an access has eight bytes."""
 WARPS, BLOCKS, REGISTERS, SHARED = 64, 32, 65536, 227 * 1024
 """Of a multiprocessor: at most."""
 OF_BLOCK = 1024
 """Bytes of shared memory that a block takes for itself."""
 FIRST_CACHE = 256 * 1024
 """Bytes of a multiprocessor that shared memory leaves to the first cache."""
+
+WIDTHS = {"system": 17, "dtype": 8, "registers": 5, "warps": 6, "multiply_adds": 7}
+WIDTHS |= {"instructions": 8, "bytes": 8, "bytes_l2": 8, "bytes_memory": 9}
+WIDTHS |= {"bound_issue": 9, "bound_l2": 9, "bound_memory": 9, "cpu": 9, "over_cpu": 7}
+SHORT = {"registers": "regs", "multiply_adds": "fma", "instructions": "instr", "bytes_l2": "to L2"}
+SHORT |= {"bytes_memory": "to mem.", "bound_issue": "issue", "bound_l2": "L2"}
+SHORT |= {"bound_memory": "memory", "over_cpu": "/ cpu"}
+"""Of the columns that are printed; --out has all."""
 
 
 def class_of(opcode: str) -> str:
@@ -131,7 +140,7 @@ def accesses(start: Any, folder: Path, lanes: int, **arguments: Any) -> tuple[np
     gpu.card = lambda: card
     ensemble = start(replicas=lanes, device="cuda", **arguments)
     ensemble.advance(1)
-    notes = card.follow(2_000_000)
+    notes = card.follow(20_000_000)
     ensemble.advance(TRACED)
     half = card.followed()
     ensemble.advance(TRACED)
@@ -201,13 +210,16 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=3000, help="of the memory, GB/s")
     parser.add_argument("--opcodes", action="store_true", help="list what is executed most, too")
     parser.add_argument("--systems", nargs="+", help="these alone")
+    parser.add_argument("--sites", type=int, default=10, help="N of the Boltzmann machine")
     parser.add_argument("--out", type=Path, help="table of the rows, .csv")
     arguments = parser.parse_args()
     why = nvrtc.why_unavailable()
     if why:
         raise SystemExit(f"benchmarks/gpu_instructions.py: {why}")
     starts: dict[str, Any] = {
-        sampler: lambda sampler=sampler, **more: small_kernels.rbm(sampler, **more)
+        sampler: lambda sampler=sampler, **more: small_kernels.rbm(
+            sampler, arguments.sites, **more
+        )
         for sampler in ("gibbs", "ar1", "wishart")
     }
     starts["teacher_student"] = small_kernels.student
@@ -219,19 +231,9 @@ def main() -> None:
             for dtype in ("float64", "float32") if system != "dyson" else ("float64",):
                 row = measured(system, dtype, starts[system], Path(folder), arguments)
                 if not rows:
-                    print("  ".join(f"{name:>{width_of(name)}}" for name in row))
+                    print("".join(f"{SHORT.get(name, name):>{WIDTHS[name]}}" for name in WIDTHS))
                 rows.append(row)
-                print(
-                    "  ".join(
-                        f"{value:>{width_of(name)}.3g}"
-                        if isinstance(value, float) and value > 1e6
-                        else f"{value:>{width_of(name)}.0f}"
-                        if isinstance(value, float)
-                        else f"{value:>{width_of(name)}}"
-                        for name, value in row.items()
-                    ),
-                    flush=True,
-                )
+                print("".join(written(row[name], width) for name, width in WIDTHS.items()), flush=True)
     if arguments.out:
         with arguments.out.open("w", encoding="utf-8", newline="") as stream:
             table = csv.DictWriter(stream, list(rows[0]))
@@ -239,8 +241,23 @@ def main() -> None:
             table.writerows(rows)
 
 
-def width_of(name: str) -> int:
-    return max(len(name), 8) if name != "system" else 17
+def written(value: Any, width: int) -> str:
+    if not isinstance(value, float):
+        return f"{value:>{width}}"
+    return f"{value:>{width}.2g}" if value >= 1e6 else f"{value:>{width}.0f}"
+
+
+def on_cpu(start: Any, dtype: str) -> float:
+    """Replica-steps per second of the kernel on two threads of this processor."""
+    ensemble = start(replicas=256, threads=2, dtype=dtype)
+    steps = 1
+    while True:
+        began = time.perf_counter()
+        ensemble.advance(steps)
+        seconds = time.perf_counter() - began
+        if seconds > 0.5:
+            return 256 * steps / seconds
+        steps *= 2
 
 
 def measured(
@@ -267,8 +284,15 @@ def measured(
     trace, half = accesses(start, folder, variant.lanes, dtype=dtype)
     steps = TRACED * variant.lanes
     read, _ = missed(trace, half, left / threads)
-    through = read + int((trace[half:, 1] * trace[half:, 2]).sum())
-    beyond = sum(missed(trace, half, card.l2 * 1e6 / (threads * card.multiprocessors)))
+    through = (read + int((trace[half:, 1] * trace[half:, 2]).sum())) / steps
+    # Where all fits there is none, and no bound.
+    beyond = sum(missed(trace, half, card.l2 * 1e6 / (threads * card.multiprocessors))) / steps
+    bounds = {
+        "issue": card.multiprocessors * card.gigahertz * 1e9 / cycles,
+        "l2": card.l2_rate * 1e9 / through,
+        "memory": card.rate * 1e9 / beyond if beyond else float("inf"),
+    }
+    cpu = on_cpu(start, dtype)
     return {
         "system": system,
         "dtype": dtype,
@@ -276,13 +300,13 @@ def measured(
         "warps": warps,
         "multiply_adds": found[f"fma.rn.f{dtype[-2:]}"],
         "instructions": issued,
-        **{one: amounts[one] for one in PER_CYCLE},
-        "bytes": float((trace[half:, 1]).sum() / steps),
-        "bytes_l2": through / steps,
-        "bytes_memory": beyond / steps,
-        "issue": card.multiprocessors * card.gigahertz * 1e9 / cycles,
-        "l2": card.l2_rate * 1e9 / (through / steps),
-        "memory_rate": card.rate * 1e9 / max(beyond / steps, 1e-9),
+        **{f"instructions_{one}": amounts[one] for one in PER_CYCLE},
+        "bytes": float(trace[half:, 1].sum() / steps),
+        "bytes_l2": through,
+        "bytes_memory": beyond,
+        **{f"bound_{name}": value for name, value in bounds.items()},
+        "cpu": cpu,
+        "over_cpu": min(bounds.values()) / cpu,
     }
 
 

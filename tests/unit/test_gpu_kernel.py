@@ -163,11 +163,38 @@ def test_two_replicas_of_float32_share_a_thread(card, system):
 
 @needs_twin
 @pytest.mark.parametrize(
+    ("sampler", "shape"),
+    [
+        # On the chip: a last strip that is not full, more sweeps than are drawn at once, numbers of
+        # which a strip does not use all that are drawn together.
+        ("gibbs", {"sites": 10, "batch_size": 21, "sweeps": 6}),
+        ("gibbs", {"sites": 7, "batch_size": 5, "sweeps": 1}),
+        ("ar1", {"sites": 10, "batch_size": 21, "sweeps": 6}),
+        ("ar1", {"sites": 7, "batch_size": 5, "sweeps": 1}),
+        ("wishart", {"sites": 7, "batch_size": 21}),
+        # In tiles of which parts are left: a batch below N, and more than the chip holds.
+        ("wishart", {"sites": 7, "batch_size": 3}),
+        ("gibbs", {"sites": 15, "batch_size": 7}),
+        ("ar1", {"sites": 15, "batch_size": 7}),
+    ],
+)
+def test_shapes(card, sampler, shape):
+    pair = [
+        rbm(sampler, replicas=5, learning_rate=0.1, **shape, **where)
+        for where in ({"instruction_set": "avx2"}, {"device": "cuda"})
+    ]
+    for one in pair:
+        one.advance(6)
+    same(*pair)
+
+
+@needs_twin
+@pytest.mark.parametrize(
     "shape",
-    # The second has the loop in strips of chains, which knows its size beforehand; neither number
-    # of chains is a multiple of those that are taken together.
+    # The second has the loop on the chip, in strips of chains; neither number of chains is a
+    # multiple of those that are taken together.
     [{"sites": 7, "hidden": 5, "batch_size": 21}, {"sites": 10, "batch_size": 21}],
-    ids=["any size", "strips"],
+    ids=["any size", "on the chip"],
 )
 def test_given_noise(card, shape):
     shape = shape | {"sweeps": 4}

@@ -32,9 +32,9 @@ struct Drift {
 
 #if defined(DYSONFLOW_GPU)
 // Whether a thread can keep one (n x n) matrix in shared memory, with room for the blocks of some more warps,
-// and the lower triangle of another one in registers.
+// and the lower triangle of another one in registers: gaussian_rbm_on_chip.hpp.
 constexpr bool fits_chip(int n, int m) { return n == m && n * n * kThreadsAbreast * kVectorBytes <= 32768; }
-// Sweeps whose noise is drawn at once: as long chains stay in registers. Of more, memory would be the price.
+// Sweeps for which strips of chains stay in registers; memory for their noise is the price of more.
 constexpr int kSweepsAtOnce = 4;
 #endif
 
@@ -56,7 +56,7 @@ struct RbmSizes {
 
     static int tiles_of_noise(const Job& job, int n, int m) {
 #if defined(DYSONFLOW_GPU)
-        // The noise of both layers.
+        // Of both layers.
         if (job.system == System::gibbs && fits_chip(n, m))
             return 2 * (job.sweeps < kSweepsAtOnce ? job.sweeps : kSweepsAtOnce);
 #endif
@@ -154,163 +154,6 @@ struct Rbm {
         interaction(-1, 1, k);
         return factor(n(), Matrix<V>{k + last * (ld + 1), -1, -ld}, inverse_pivots);
     }
-
-#if defined(DYSONFLOW_GPU)
-    static constexpr bool kFitsChip = fixed != 0 && fits_chip(fixed, fixed);
-    static constexpr int kN = kFitsChip ? fixed : 1;
-
-    // U in shared memory.
-    DYSONFLOW_INLINE static Matrix<V> scaled_weights() {
-        __shared__ V held[kN * kN * kThreadsAbreast];
-        return {Elements<V>{held + this_thread() % kThreadsAbreast}, kN, 1};
-    }
-
-    // A lower triangle in registers, row by row.
-    typedef V Triangle[kN * (kN + 1) / 2];
-
-    DYSONFLOW_INLINE static int place(int i, int j) { return i * (i + 1) / 2 + j; }
-
-    // sum <- sum + x x^T
-    DYSONFLOW_INLINE static void add_square(const V (&x)[kN], Triangle& sum) {
-        DYSONFLOW_UNROLL
-        for (int i = 0; i < kN; ++i)
-            DYSONFLOW_UNROLL
-            for (int j = 0; j <= i; ++j) sum[place(i, j)] = mad(x[i], x[j], sum[place(i, j)]);
-    }
-
-    // `check_precision` with A in registers, which is not kept. Leaves U in shared memory.
-    DYSONFLOW_INLINE V check_precision_on_chip() const {
-        const Matrix<V> w = square(weights), scaled = scaled_weights();
-        const V scale = broadcast<V>((Real)(job.sigma_h / root(job.mu_squared)));
-        Triangle sum;
-        DYSONFLOW_UNROLL
-        for (int i = 0; i < place(kN, 0); ++i) sum[i] = V{};
-        for (int k = 0; k < kN; ++k) {
-            V row[kN];
-            DYSONFLOW_UNROLL
-            for (int i = 0; i < kN; ++i) {
-                row[i] = w(k, i);
-                scaled(k, i) = row[i] * scale;
-            }
-            add_square(row, sum);
-        }
-        const V to_a = broadcast<V>((Real)(job.sigma_h * job.sigma_h / job.mu_squared));
-        V sums[kN], margin = broadcast<V>(1);
-        DYSONFLOW_UNROLL
-        for (int i = 0; i < kN; ++i) {
-            sums[i] = V{};
-            DYSONFLOW_UNROLL
-            for (int j = 0; j <= i; ++j) {
-                const V value = absolute(mad(to_a, sum[place(i, j)], V{}));
-                sums[i] = sums[i] + value;
-                if (j < i) sums[j] = sums[j] + value;
-            }
-        }
-        DYSONFLOW_UNROLL
-        for (int i = 0; i < kN; ++i) margin = smaller(margin, broadcast<V>(1) - sums[i]);
-        if (all_above(margin, broadcast<V>((Real)0.01))) return margin;
-        return factor_precision();
-    }
-
-    // `add_outer`, `gradient_from_covariance` and `update` with the covariance in registers; W in place, since
-    // a row of the new one needs that row of the old one alone.
-    DYSONFLOW_INLINE void update_on_chip() const {
-        Triangle g;
-        DYSONFLOW_UNROLL
-        for (int i = 0; i < place(kN, 0); ++i) g[i] = V{};
-        for (int b = 0; b < job.batch; ++b) {
-            V u[kN];
-            DYSONFLOW_UNROLL
-            for (int i = 0; i < kN; ++i) u[i] = chains[b * kN + i];
-            add_square(u, g);
-        }
-        const V scale = covariance_scale();
-        DYSONFLOW_UNROLL
-        for (int i = 0; i < kN; ++i)
-            DYSONFLOW_UNROLL
-            for (int j = 0; j <= i; ++j)
-                g[place(i, j)] =
-                    negative_mad(scale, g[place(i, j)], broadcast<V>(drift[i * kN + j]));
-        const Matrix<V> w = square(weights);
-        for (int i = 0; i < kN; ++i) {
-            V row[kN], next[kN];
-            DYSONFLOW_UNROLL
-            for (int j = 0; j < kN; ++j) next[j] = row[j] = w(i, j);
-            DYSONFLOW_UNROLL
-            for (int k = 0; k < kN; ++k)
-                DYSONFLOW_UNROLL
-                for (int j = 0; j < kN; ++j)
-                    next[j] = mad(row[k], g[j < k ? place(k, j) : place(j, k)], next[j]);
-            DYSONFLOW_UNROLL
-            for (int j = 0; j < kN; ++j) w(i, j) = next[j];
-        }
-    }
-
-    // Chains of which a thread holds both layers in registers, so that a matrix is read once for all of them.
-    static constexpr int kStrip = 4;
-
-    // out(s, i) = noise + sum_k w(i, k) given(s, k), in order of k
-    DYSONFLOW_INLINE static void layer_of_strip(const V (&given)[kStrip][kN], const Matrix<V>& w,
-                                                V (&out)[kStrip][kN]) {
-        DYSONFLOW_UNROLL
-        for (int k = 0; k < kN; ++k)
-            DYSONFLOW_UNROLL
-            for (int i = 0; i < kN; ++i) {
-                const V weight = read_again(w(i, k));
-                DYSONFLOW_EACH_OF(s, kStrip) out[s][i] = mad(given[s][k], weight, out[s][i]);
-            }
-    }
-
-    // The elements of a strip that begins at chain `first`. Beyond the last chain it is computed once more, and
-    // not stored.
-    template <class From>
-    DYSONFLOW_INLINE static void load_strip(const From& from, int first, int last, V (&to)[kStrip][kN]) {
-        DYSONFLOW_EACH_OF(s, kStrip) {
-            const int start = (first + (s < last ? s : last - 1)) * kN;
-            DYSONFLOW_UNROLL
-            for (int i = 0; i < kN; ++i) to[s][i] = from(start + i);
-        }
-    }
-
-    // A step with `gibbs` below and `update`, the same operations in the same order for each number, but that
-    // no number waits in memory where it need not: a strip of chains goes through the sweeps in registers.
-    template <class Noise>
-    DYSONFLOW_INLINE void gibbs_step_on_chip(std::int64_t step) {
-        const Matrix<V> scaled = scaled_weights();
-        const int batch = job.batch;
-        for (int b = 0; b < batch; b += kTileChains) {
-            const int rows = batch - b < kTileChains ? batch - b : kTileChains;
-            const Elements<V> tile = chains + b * kN;
-            for (int sweep = 0; sweep < job.sweeps; sweep += kSweepsAtOnce) {
-                const int sweeps =
-                    job.sweeps - sweep < kSweepsAtOnce ? job.sweeps - sweep : kSweepsAtOnce;
-                for (int layer = 0; layer < 2 * sweeps; ++layer)
-                    Noise(group, noise_tile + layer * sizes.noise_tile, rows * kN, step,
-                          ((2 * sweep + layer) * batch + b) * kN);
-                for (int first = 0; first < rows; first += kStrip) {
-                    const int last = rows - first < kStrip ? rows - first : kStrip;
-                    V u[kStrip][kN], g[kStrip][kN];
-                    load_strip([=](int i) { return tile[i]; }, first, last, u);
-                    for (int layer = 0; layer < 2 * sweeps; layer += 2) {
-                        const Elements<V> drawn = noise_tile + layer * sizes.noise_tile;
-                        load_strip(Noise(drawn), first, last, g);
-                        layer_of_strip(u, scaled, g);
-                        load_strip(Noise(drawn + sizes.noise_tile), first, last, u);
-                        layer_of_strip(g, scaled.transposed(), u);
-                    }
-                    DYSONFLOW_EACH_OF(s, kStrip) {
-                        if (s >= last) break;
-                        DYSONFLOW_UNROLL
-                        for (int i = 0; i < kN; ++i) tile[(first + s) * kN + i] = u[s][i];
-                    }
-                }
-            }
-        }
-        update_on_chip();
-    }
-#else
-    static constexpr bool kFitsChip = false;
-#endif
 
     // k sweeps of block Gibbs sampling, g given u and u given g, on persistent chains.
     template <class Noise>
@@ -495,30 +338,35 @@ struct Rbm {
         next_weights = other;
     }
 
-    // Positive where K is positive definite; with what the step of a system needs of it.
+    // Positive where K is positive definite; with what the next step needs of it.
     template <System system>
     DYSONFLOW_INLINE V checked() const {
-#if defined(DYSONFLOW_GPU)
-        if constexpr (system == System::gibbs && kFitsChip) return check_precision_on_chip();
-#endif
         return system == System::wishart ? factor_precision() : check_precision();
     }
 
-    template <class Noise>
-    DYSONFLOW_INLINE void gibbs_step(std::int64_t step) {
+    template <System system>
+    DYSONFLOW_INLINE void advance(std::int64_t step) {
+        if constexpr (system == System::gibbs) {
 #if defined(DYSONFLOW_GPU)
-        if constexpr (kFitsChip) {
-            gibbs_step_on_chip<Noise>(step);
-            return;
-        }
+            if constexpr (noise_is_given()) gibbs<GivenNoise<Real>>(step);
+            else gibbs<DrawnNoise<Real>>(step);
+#else
+            if (noise_is_given(job)) gibbs<GivenNoise<Real>>(step);
+            else gibbs<DrawnNoise<Real>>(step);
 #endif
-        gibbs<Noise>(step);
+        } else if constexpr (system == System::ar1) {
+            ar1(step);
+        } else {
+            wishart(step);
+        }
         update();
     }
 
-    // A function of its own for every system: compilers do better on each than on all of them in one.
-    template <System system>
+    // A function of its own for every system: compilers do better on each than on all of them in one. `Loop` is
+    // this class, or one made of it that checks and advances in its own way.
+    template <System system, class Loop = Rbm>
     DYSONFLOW_NOINLINE Outcome run(const std::int64_t* stop) {
+        Loop& loop = static_cast<Loop&>(*this);
         group.load_streams();
         group.load(job.weights, m(), n(), square(weights));
         if (sizes.chains) group.load(job.chains, job.batch, n(), {chains, n(), 1});
@@ -526,24 +374,10 @@ struct Rbm {
         for (std::int64_t step = 0;; ++step) {
             if (stop_check(stop, job.first_step + step)) return Outcome();
             const Outcome outcome =
-                group.judge(checked<system>(), step, Failure::not_positive_definite);
+                group.judge(loop.template checked<system>(), step, Failure::not_positive_definite);
             if (outcome.failure != Failure::none) return explain(outcome);
             if (step == job.steps) break;
-            if constexpr (system == System::gibbs) {
-#if defined(DYSONFLOW_GPU)
-                if constexpr (noise_is_given()) gibbs_step<GivenNoise<Real>>(step);
-                else gibbs_step<DrawnNoise<Real>>(step);
-#else
-                if (noise_is_given(job)) gibbs_step<GivenNoise<Real>>(step);
-                else gibbs_step<DrawnNoise<Real>>(step);
-#endif
-            } else if constexpr (system == System::ar1) {
-                ar1(step);
-                update();
-            } else {
-                wishart(step);
-                update();
-            }
+            loop.template advance<system>(step);
         }
         group.store_streams();
         group.store(job.weights, m(), n(), square(weights));
@@ -574,14 +408,7 @@ struct Rbm {
     }
 };
 
-#if defined(DYSONFLOW_GPU)
-typedef RbmSizes ThreadSizes;
-typedef Rbm<ThreadReal, DYSONFLOW_FIXED> ThreadLoop;
-
-DYSONFLOW_INLINE Outcome run_thread(ThreadLoop& loop, const std::int64_t* stop) {
-    return loop.run<System::DYSONFLOW_SYSTEM>(stop);
-}
-#else
+#if !defined(DYSONFLOW_GPU)
 // The size of the paper gets loops of constant length; all others share one code.
 template <class Real>
 Outcome run(const Job& job, std::int64_t first, void* scratch, const std::int64_t* stop) {
@@ -613,5 +440,6 @@ Loops gaussian_rbm() { return {lanes, scratch_bytes, advance}; }
 }  // namespace dysonflow
 
 #if defined(DYSONFLOW_GPU)
+#include "gaussian_rbm_on_chip.hpp"
 #include "gpu.hpp"
 #endif

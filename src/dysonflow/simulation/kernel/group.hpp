@@ -138,6 +138,12 @@ struct Group {
             }
         }
     }
+
+    // Leave out as many normals as `draw` would take for so many.
+    DYSONFLOW_INLINE void skip(int count) {
+        for (int first = 0; first < count; first += Streams<Real>::kPerCall)
+            DYSONFLOW_EACH(kNumbersPerCall) streams.g.next();
+    }
 #else
     DYSONFLOW_NOINLINE void draw_narrow(float* out, int count) {
         for (int i = 0; i < count; i += Streams<Real>::kPerCall)
@@ -172,6 +178,7 @@ struct Group {
 template <class Real>
 struct DrawnNoise {
     typedef typename LanesOf<Real>::type V;
+    static constexpr bool kDrawn = true;
 #if defined(DYSONFLOW_GPU)
     Elements<typename Group<Real>::Narrow> at;
 
@@ -179,7 +186,7 @@ struct DrawnNoise {
         : at(elements_of<typename Group<Real>::Narrow>(memory)) {
         group.draw_narrow(at, count);
     }
-    // Those that were drawn there.
+    // Those that were put there.
     DYSONFLOW_INLINE explicit DrawnNoise(Elements<V> memory)
         : at(elements_of<typename Group<Real>::Narrow>(memory)) {}
     DYSONFLOW_INLINE V operator()(int i) const { return widened<V>(at[i].lane); }
@@ -198,6 +205,7 @@ struct DrawnNoise {
 template <class Real>
 struct GivenNoise {
     typedef typename LanesOf<Real>::type V;
+    static constexpr bool kDrawn = false;
     Elements<V> at;
 
     DYSONFLOW_INLINE GivenNoise(Group<Real>& group, Elements<V> memory, int count, std::int64_t step, int offset)

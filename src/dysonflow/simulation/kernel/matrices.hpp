@@ -10,8 +10,8 @@
 namespace dysonflow {
 namespace DYSONFLOW_ISA {
 
-#if defined(__AVX512F__) || defined(__aarch64__)
-constexpr int kTileRows = 4, kTileColumns = 4;  // 32 vector registers
+#if defined(__AVX512F__) || defined(__aarch64__) || defined(DYSONFLOW_GPU)
+constexpr int kTileRows = 4, kTileColumns = 4;  // 32 vector registers; of a GPU, more
 #else
 constexpr int kTileRows = 2, kTileColumns = 4;  // 16 vector registers
 #endif

@@ -73,7 +73,7 @@ DYSONFLOW_INLINE void minus_two_log(const Float32 (&u)[count], int scale, Float3
     DYSONFLOW_EACH(count) result[i] = mad(p[i], x[i], whole[i]);
 }
 
-// 2 count vectors of independent standard normals.
+// 2 count vectors of independent standard normals, of 2 count numbers.
 template <int count>
 DYSONFLOW_INLINE void box_muller(Generator& g, Float32 (&first)[count], Float32 (&second)[count]) {
     Word32 angle[count];
@@ -113,8 +113,10 @@ DYSONFLOW_INLINE void box_muller(Generator& g, Float32 (&first)[count], Float32 
     }
 }
 
-// The generators of one group of lanes, and what is drawn from them.
+// The generators of one group of lanes, and what is drawn from them: `kPerCall` normals at once, from
+// `kNumbersPerCall` numbers of each generator.
 template <class Real> struct Streams;
+constexpr int kNumbersPerCall = 4;
 
 // -2 log of a product of n uniforms is chi^2 with 2 n degrees of freedom. Four factors `draw(i)`, in units of
 // 2^-31, do not overflow in float32, so the logarithm is taken of four at a time.
