@@ -67,9 +67,7 @@ class Memory:
 class EmulatedCard:
     """A card of few threads, with so many bytes of memory."""
 
-    def __init__(
-        self, folder: Path, threads: int = 64, size: int = 10**9, from_ptx: bool = False
-    ):
+    def __init__(self, folder: Path, threads: int = 64, size: int = 10**9, from_ptx: bool = False):
         self.folder, self.side_by_side, self.size = folder, threads, size
         self.from_ptx = from_ptx
         self.name, self.architecture, self.used = "emulated", "sm_90", 0

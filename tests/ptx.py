@@ -1,12 +1,13 @@
 """What NVRTC makes of the kernel, run on this processor: its PTX, translated to C++ line by line.
 
 PTX is the last text on the way from the source to a GPU; after it only NVIDIA's assembler and the
-card have a say. Every instruction becomes the statement that its manual gives for it (PTX ISA), so
+card have a say. Every instruction becomes a statement that does what its manual says (PTX ISA), so
 that numbers can be compared to the bit; what is not known here is refused. The threads of a block
 run one after the other, and what another thread left in shared memory is rubbish to the next.
 """
 
 import re
+from pathlib import Path
 
 from dysonflow.simulation.kernel import gpu, nvrtc
 
@@ -49,51 +50,7 @@ SIMPLE = {
     "selp": "{3} ? {1} : {2}",
 }
 SPECIAL = {"%tid.x": "tid", "%ctaid.x": "ctaid", "%ntid.x": "32u", "%nctaid.x": "nctaid"}
-HEAD = """\
-#include <cmath>
-#include <cstdint>
-#include <cstring>
-
-namespace {
-
-template <class To, class From> To bits(From from) {
-    static_assert(sizeof(To) == sizeof(From), "of one size");
-    To to;
-    memcpy(&to, &from, sizeof to);
-    return to;
-}
-template <class T> T load(uint64_t from) {
-    T to;
-    memcpy(&to, (const void*)from, sizeof to);
-    return to;
-}
-template <class T> void store(uint64_t to, T what) { memcpy((void*)to, &what, sizeof what); }
-double fused(double a, double b, double c) { return __builtin_fma(a, b, c); }
-float fused(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
-double root(double a) { return __builtin_sqrt(a); }
-float root(float a) { return __builtin_sqrtf(a); }
-double magnitude(double a) { return __builtin_fabs(a); }
-float magnitude(float a) { return __builtin_fabsf(a); }
-// Of floats: what is no NaN; -0 is less than +0.
-double least(double a, double b) { return std::isnan(a) ? b : a < b || (a == b && std::signbit(a)) ? a : b; }
-float least(float a, float b) { return std::isnan(a) ? b : a < b || (a == b && std::signbit(a)) ? a : b; }
-template <class T> T least(T a, T b) { return b < a ? b : a; }
-template <class T> T largest(T a, T b) { return a < b ? b : a; }
-// A shift by the width or more leaves nothing, or the sign.
-template <class T> T left(T a, uint32_t by) { return by < 8 * sizeof a ? a << by : 0; }
-template <class T> T right(T a, uint32_t by) { return a >> (by < 8 * sizeof a ? by : 8 * sizeof a - 1); }
-template <class T> T right_unsigned(T a, uint32_t by) { return by < 8 * sizeof a ? a >> by : 0; }
-uint32_t funnel(uint32_t low, uint32_t high, uint32_t by) {
-    by &= 31;
-    return by ? high << by | low >> (32 - by) : high;
-}
-template <class T> T insert(T from, T into, uint32_t at, uint32_t length) {
-    const T mask = length < 8 * sizeof(T) ? ((T)1 << length) - 1 : ~(T)0;
-    return (into & ~left<T>(mask, at)) | left<T>(from & mask, at);
-}
-
-}  // namespace
-"""
+HEAD = Path(__file__).with_suffix(".hpp").read_text(encoding="utf-8")
 COUNTERS = """
 // What is executed, and the accesses to memory as long as there is room for them: place, size, and
 // whether it is written.
@@ -105,7 +62,7 @@ uint64_t* accesses = nullptr;
 uint64_t room = 0, accessed = 0;
 }}
 static void seen(uint64_t place, uint64_t size, uint64_t written) {{
-    if (accessed == room) return;
+    if (accessed >= room) return;
     uint64_t* to = accesses + 3 * accessed++;
     to[0] = place, to[1] = size, to[2] = written;
 }}
@@ -181,7 +138,8 @@ def translated(ptx: str, counted: bool = False) -> str:
         names = re.findall(r"\.param \.u64 (\w+)", parameters)
         given = ", ".join(f"uint64_t {one}" for one in names)
         out.append(
-            f"static void thread_of_{name}(uint32_t tid, uint32_t ctaid, uint32_t nctaid, {given}) {{"
+            f"static void thread_of_{name}"
+            f"(uint32_t tid, uint32_t ctaid, uint32_t nctaid, {given}) {{"
         )
         declared, statements = [], []
         for line in body.splitlines():

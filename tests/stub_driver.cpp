@@ -56,6 +56,8 @@ const char* setting(const char* name, const char* otherwise) {
     return found ? found : otherwise;
 }
 
+enum Attribute { shared_size_bytes = 1, preferred_shared_memory_carveout = 9 };
+
 // Status that a call is told to return, or success.
 int refusal(const char* call) {
     const std::string told = setting("STUB_DRIVER_REFUSES", "");
@@ -332,8 +334,17 @@ int cuKernelGetFunction(void** found, void* kernel) {
     return success;
 }
 
-int cuKernelGetAttribute(int* value, int, void*, int) {
-    *value = 0;
+// Every kernel has shared memory, and nothing else that is asked for.
+int cuKernelGetAttribute(int* value, int attribute, void*, int device) {
+    if (device != 0) end("another card");
+    *value = attribute == shared_size_bytes ? 1024 : 0;
+    return success;
+}
+
+int cuKernelSetAttribute(int attribute, int value, void*, int device) {
+    REFUSED(cuKernelSetAttribute);
+    if (device != 0 || attribute != preferred_shared_memory_carveout || value != 100)
+        end("an attribute that nothing should set");
     return success;
 }
 

@@ -331,9 +331,11 @@ def test_the_kernel_is_chosen_where_it_can_run(monkeypatch):
         assert chosen(model) == ("cuda", "compiled kernel (sm_90)")
     # No network has a kernel, and large matrices are left to torch.
     assert chosen("mlp")[1].startswith("torch (the model has no")
-    assert chosen("gaussian_rbm", sites=gpu.LARGEST)[1] == "compiled kernel (sm_90)"
-    large = chosen("gaussian_rbm", sites=gpu.LARGEST + 1)[1]
-    assert large.startswith("torch (33 x 33 weights") and chosen("dyson", size=33)[0] == "cpu"
+    assert chosen("gaussian_rbm", sites=16)[1] == "compiled kernel (sm_90)"
+    assert chosen("gaussian_rbm", sites=17)[1].startswith("torch (17 x 17 weights")
+    assert chosen("teacher_student", size=32)[1] == "compiled kernel (sm_90)"
+    assert chosen("teacher_student", size=33)[1].startswith("torch (33 x 33 weights")
+    assert chosen("dyson", size=33)[0] == "cpu"
     assert chosen("dyson", dynamics="matrix")[0] == "cpu"
 
     monkeypatch.setattr(gpu, "why_unavailable", lambda: "there is no driver")

@@ -440,6 +440,8 @@ class GaussianRBMSimulation(TorchSimulation):
 class CompiledGaussianRBM(CompiledSimulation):
     """The same block of replicas, advanced by the compiled kernel."""
 
+    largest_on_gpu = 16
+
     @classmethod
     def start(cls, hyperparameters: GaussianRBMHyperparameters, block: Block) -> Self:
         """A block of machines at step 0."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -35,7 +35,16 @@ class CompiledSimulation(Simulation):
 
     A model's class derives from this and says in `start` which kernel, and in `loss` what the loss
     of weights is.
+
+    Attributes
+    ----------
+    largest_on_gpu : int
+        Most rows or columns of W for which the kernel is used on a GPU; larger ones are left to the
+        batched products of torch. By what both have to read and write, which is not yet measured
+        on a GPU (docs/gpu_kernel.md).
     """
+
+    largest_on_gpu: ClassVar[int] = 32
 
     def __init__(self, hyperparameters: Any, kernel: library.KernelEnsemble):
         self.h = hyperparameters
@@ -58,7 +67,7 @@ class CompiledSimulation(Simulation):
         """Why a run is not simulated by the kernel on a GPU; empty if it is."""
         from dysonflow.simulation.kernel import gpu
 
-        why = gpu.why_too_large(hyperparameters.layers().values())
+        why = gpu.why_too_large(hyperparameters.layers().values(), cls.largest_on_gpu)
         return why or cls.why_not(hyperparameters) or gpu.why_unavailable()
 
     @staticmethod

@@ -33,10 +33,6 @@ from dysonflow.simulation.kernel.nvrtc import Variant
 
 log = logging.getLogger(__name__)
 
-LARGEST = 32
-"""Most rows or columns of W for which the kernel is used on a GPU; larger ones are left to the
-batched products of torch. Not measured: from here on the working memory of a thread is read from
-the memory of the card again and again, as torch reads its arrays (docs/gpu_kernel.md)."""
 LAUNCH_SECONDS = 0.3
 """What one launch is to take: long beside its start, short where a user wants to interrupt it, and
 where a driver stops programs on a card that also drives a screen."""
@@ -179,8 +175,21 @@ class NvidiaCard:
             with explained(self.name):
                 module = ObjectCode.from_cubin(code, name=variant.system)
                 names = ("advance", "working_memory")
-                self._loaded[variant] = {name: module.get_kernel(name) for name in names}
+                functions = {name: module.get_kernel(name) for name in names}
+            self._ask_for_shared_memory(functions["advance"])
+            self._loaded[variant] = functions
         return self._loaded[variant]
+
+    def _ask_for_shared_memory(self, function: Any) -> None:
+        """Have multiprocessors give their memory to the blocks first, the rest to the cache."""
+        from cuda.bindings import driver
+
+        what = driver.CUfunction_attribute
+        here = function.handle, driver.CUdevice(self.device.device_id)
+        size = what.CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES
+        share = what.CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT
+        if self._check(driver.cuKernelGetAttribute(size, *here))[0]:
+            self._check(driver.cuKernelSetAttribute(share, 100, *here))
 
     def allocate(self, size: int) -> Any:
         """Memory of `size` bytes."""
@@ -341,11 +350,19 @@ def why_too_old(driver: int, compiler: tuple[int, int]) -> str:
     )
 
 
-def why_too_large(shapes: Iterable[tuple[int, int]]) -> str:
-    """Why weights of these shapes are not for the kernel on a GPU; empty if they are."""
+def why_too_large(shapes: Iterable[tuple[int, int]], largest: int) -> str:
+    """Why weights of these shapes are not for the kernel on a GPU; empty if they are.
+
+    Parameters
+    ----------
+    shapes : iterable of tuple of int
+        Of the weights.
+    largest : int
+        Most rows or columns for which it is used.
+    """
     for rows, columns in shapes:
-        if max(rows, columns) > LARGEST:
-            return f"{rows} x {columns} weights, more than {LARGEST}, are left to its products"
+        if max(rows, columns) > largest:
+            return f"{rows} x {columns} weights, more than {largest}, are left to its products"
     return ""
 
 
