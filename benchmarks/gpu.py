@@ -104,6 +104,8 @@ def free_torch() -> None:
     import torch
 
     gc.collect()
+    # The kernel's pool, too, is given back.
+    gpu.card().free()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
@@ -193,6 +195,9 @@ def crossover(rows: list[dict[str, Any]]) -> None:
             and not row["kernel_gpu"] >= row["torch_gpu"]
         ]
         said = f"from N = {min(lost)} on" if lost else "at no N of these"
+        unknown = sorted({row["sites"] for row in many if not row["torch_gpu"] > 0})
+        if unknown:
+            said += f" (torch has no rate at N = {', '.join(map(str, unknown))})"
         largest = load("gaussian_rbm").compiled.largest_on_gpu  # type: ignore[union-attr]
         print(f"{sampler} {dtype}: torch is faster {said}; the package takes it above {largest}")
 
@@ -231,7 +236,9 @@ def chosen_kernel(run: Any, **choice: int) -> Callable[[int], None]:
 
     def advance(steps: int) -> None:
         nonlocal done
-        replicas.advance(steps, done)
+        failure = replicas.advance(steps, done)
+        if failure is not None:
+            raise RuntimeError(f"diverged: {failure}")
         done += steps
 
     return advance

@@ -23,7 +23,6 @@ from __future__ import annotations
 import argparse
 import csv
 import ctypes
-import struct
 import sys
 import tempfile
 import time
@@ -40,6 +39,7 @@ from dysonflow.simulation.kernel import gpu, nvrtc
 # The processor in the place of a card, and the small kernels, are those of the tests.
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import emulated_card
+import ptx
 import small_kernels
 
 REPLICAS, STEPS = 64, 32
@@ -183,35 +183,6 @@ def missed(trace: np.ndarray, first: int, size: float) -> tuple[int, int]:
     return read, written
 
 
-def resources(code: bytes) -> tuple[int, int]:
-    """Registers of a thread and bytes of shared memory of a block of `advance`, by its ELF file.
-
-    `.nv.info` has an entry of four bytes of head (the second one 0x2f for registers) with the
-    number of a symbol and the registers of that function.
-    """
-    (table,) = struct.unpack_from("<Q", code, 0x28)
-    size, count, names = struct.unpack_from("<HHH", code, 0x3A)
-    headers = [struct.unpack_from("<IIQQQQIIQQ", code, table + i * size) for i in range(count)]
-
-    def text(start: int) -> str:
-        return code[start : code.index(b"\0", start)].decode()
-
-    sections = {text(headers[names][4] + one[0]): one for one in headers}
-    symbols, strings = sections[".symtab"][4], sections[".strtab"][4]
-    at, end = sections[".nv.info"][4], sum(sections[".nv.info"][4:6])
-    registers = 0
-    while at < end:
-        kind, what, length = struct.unpack_from("<BBH", code, at)
-        if kind == 4 and what == 0x2F:
-            symbol, number = struct.unpack_from("<II", code, at + 4)
-            (name,) = struct.unpack_from("<I", code, symbols + 24 * symbol)
-            if text(strings + name) == "advance":
-                registers = number
-        at += 4 + (length if kind == 4 else 0)
-    shared = sections.get(".nv.shared.advance")
-    return registers, shared[5] if shared else 0
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -333,7 +304,7 @@ def measured(
     cycles = max(issued / ISSUED, *(amounts[one] / PER_CYCLE[one] for one in PER_CYCLE))
 
     code = nvrtc.compiled(variant, gpu.layout(), "sm_90")
-    registers, shared = resources(code)
+    registers, shared = ptx.resources(code)
     of_warp = -(-registers // 8) * 8 * 32
     warps = min(WARPS, BLOCKS, REGISTERS // of_warp, SHARED // (shared + OF_BLOCK))
     threads = 32 * warps

@@ -24,13 +24,14 @@ float root(float a) { return __builtin_sqrtf(a); }
 double magnitude(double a) { return __builtin_fabs(a); }
 float magnitude(float a) { return __builtin_fabsf(a); }
 // Of floats: what is no NaN; -0 is less than +0.
-double least(double a, double b) {
-    return std::isnan(a) ? b : a < b || (a == b && std::signbit(a)) ? a : b;
+template <class T> T least_float(T a, T b) {
+    if (std::isnan(a) || std::isnan(b)) return std::isnan(a) ? b : a;
+    return a < b || (a == b && std::signbit(a)) ? a : b;
 }
-float least(float a, float b) {
-    return std::isnan(a) ? b : a < b || (a == b && std::signbit(a)) ? a : b;
-}
+double least(double a, double b) { return least_float(a, b); }
+float least(float a, float b) { return least_float(a, b); }
 template <class T> T least(T a, T b) { return b < a ? b : a; }
+// Only of integers: ptx.py refuses it of floats.
 template <class T> T largest(T a, T b) { return a < b ? b : a; }
 // A shift by the width or more leaves nothing, or the sign.
 template <class T> T left(T a, uint32_t by) { return by < 8 * sizeof a ? a << by : 0; }

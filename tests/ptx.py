@@ -7,6 +7,7 @@ run one after the other, and what another thread left in shared memory is rubbis
 """
 
 import re
+import struct
 from pathlib import Path
 
 from dysonflow.simulation.kernel import gpu, nvrtc
@@ -26,7 +27,7 @@ TYPES = {
     "f64": "double",
 }
 COMPARISONS = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
-NEGATED = {"equ": "ne", "neu": "eq", "ltu": "ge", "leu": "gt", "gtu": "le", "geu": "lt"}
+NEGATED = {"neu": "eq", "ltu": "ge", "leu": "gt", "gtu": "le", "geu": "lt"}
 """Comparisons of floats that hold where one is NaN, and those whose opposite they are."""
 SIMPLE = {
     "add": "{1} + {2}",
@@ -240,9 +241,17 @@ def _unconditional(opcode: str, rest: str, shared: list[str], line: str) -> str:
         return put(_converted(parts, operands[1], value, line))
     if name == "setp" and len(parts) == 2:
         relation = parts[0]
+        if kind[0] == "f" and relation == "ne":
+            # Not of numbers of which one is NaN.
+            return put(
+                f"{value(operands[1])} < {value(operands[2])} || "
+                f"{value(operands[1])} > {value(operands[2])}"
+            )
         if relation in NEGATED:
             relation = COMPARISONS[NEGATED[relation]]
             return put(f"!({value(operands[1])} {relation} {value(operands[2])})")
+        if relation not in COMPARISONS:
+            raise PtxError(line)
         return put(f"{value(operands[1])} {COMPARISONS[relation]} {value(operands[2])}")
     if opcode.startswith("mul.wide."):
         wide = TYPES[kind.replace("32", "64").replace("16", "32")]
@@ -265,7 +274,7 @@ def _unconditional(opcode: str, rest: str, shared: list[str], line: str) -> str:
         less = f"least({value(operands[2])}, load<int64_t>({address}))"
         return f"{put(f'load<int64_t>({address})')} store<int64_t>({address}, {less});"
     pattern = SIMPLE.get(opcode.removesuffix(f".{kind}"))
-    if pattern is None or kind not in TYPES:
+    if pattern is None or kind not in TYPES or (name == "max" and kind[0] == "f"):
         raise PtxError(line)
     values = [value(one) for one in operands]
     if name == "selp":
@@ -338,3 +347,37 @@ def _converted(parts: list[str], source: str, value, line: str) -> str:
     if rounding not in ([], ["rn"]):
         raise PtxError(line)
     return f"({TYPES[to]}){value(source, origin)}"
+
+
+def resources(code: bytes) -> tuple[int, int]:
+    """Registers of a thread and bytes of shared memory of a block of `advance`, by its ELF file.
+
+    `.nv.info` has an entry of four bytes of head (the second one 0x2f for registers) with the
+    number of a symbol and the registers of that function.
+    """
+    (table,) = struct.unpack_from("<Q", code, 0x28)
+    size, count, names = struct.unpack_from("<HHH", code, 0x3A)
+    headers = [struct.unpack_from("<IIQQQQIIQQ", code, table + i * size) for i in range(count)]
+
+    def text(start: int) -> str:
+        return code[start : code.index(b"\0", start)].decode()
+
+    sections = {text(headers[names][4] + one[0]): one for one in headers}
+    symbols, strings = sections[".symtab"][4], sections[".strtab"][4]
+    at, end = sections[".nv.info"][4], sum(sections[".nv.info"][4:6])
+    registers = 0
+    while at < end:
+        kind, what, length = struct.unpack_from("<BBH", code, at)
+        if kind == 4 and what == 0x2F:
+            symbol, number = struct.unpack_from("<II", code, at + 4)
+            (name,) = struct.unpack_from("<I", code, symbols + 24 * symbol)
+            if text(strings + name) == "advance":
+                registers = number
+        at += 4 + (length if kind == 4 else 0)
+    shared = sections.get(".nv.shared.advance")
+    return registers, shared[5] if shared else 0
+
+
+def registers(code: bytes) -> int:
+    """Registers of a thread of `advance`, by its machine code."""
+    return resources(code)[0]

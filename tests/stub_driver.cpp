@@ -10,6 +10,7 @@
 //     STUB_DRIVER_REFUSES   such as cuInit=100: the call returns this status
 #include <dlfcn.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -78,7 +79,8 @@ constexpr unsigned char kRubbish = 0xA5;
 
 struct Driver {
     bool initialised = false;
-    std::size_t used = 0;
+    // `kept` also counts what was freed and has not left the pool.
+    std::size_t used = 0, kept = 0;
     // By address; the memory lies between two guards.
     std::map<std::uintptr_t, std::size_t> memory;
     // What a stream has still to do; there is one stream.
@@ -259,7 +261,14 @@ int cuMemPoolSetAttribute(void*, int, void*) { return success; }
 
 int cuMemGetInfo_v2(std::size_t* free, std::size_t* total) {
     *total = driver().size();
-    *free = *total - driver().used;
+    *free = *total - driver().kept;
+    return success;
+}
+
+// The pool keeps all that was taken from it until it is told otherwise.
+int cuMemPoolTrimTo(void*, std::size_t bytes) {
+    if (driver().pending.size()) end("a pool is trimmed before what was freed is there");
+    driver().kept = std::max(driver().used, bytes);
     return success;
 }
 
@@ -273,6 +282,7 @@ int cuMemAllocFromPoolAsync(std::uintptr_t* found, std::size_t bytes, void*, voi
     *found = (std::uintptr_t)raw + kGuard;
     driver().memory[*found] = bytes;
     driver().used += bytes;
+    driver().kept = std::max(driver().kept, driver().used);
     return success;
 }
 

@@ -3,6 +3,7 @@ and what NVRTC makes of it have the bits of the CPU kernel. Only a GPU shows whe
 is the same (tests/gpu)."""
 
 import numpy as np
+import ptx
 import pytest
 from emulated_card import EmulatedCard, compiler
 from small_kernels import levels, network, rbm, student
@@ -73,6 +74,15 @@ def test_nvrtc_compiles_every_system(architecture, dtype, system):
     variant = nvrtc.Variant(system, dtype, CONSTANTS.get(system, 0))
     code = nvrtc.compiled(variant, gpu.layout(), architecture, in_haste=True)
     assert code.startswith(b"\x7fELF") and b"working_memory" in code
+
+
+@needs_nvrtc
+def test_the_compiler_keeps_to_the_registers_that_it_is_given():
+    def registers(most):
+        variant = nvrtc.Variant("wishart", "float64", 10, registers=most)
+        return ptx.registers(nvrtc.compiled(variant, gpu.layout(), "sm_90"))
+
+    assert registers(128) <= 128 < registers(255)
 
 
 @needs_nvrtc
@@ -172,6 +182,8 @@ def test_two_replicas_of_float32_share_a_thread(card, system):
         ("ar1", {"sites": 10, "batch_size": 21, "sweeps": 6}),
         ("ar1", {"sites": 7, "batch_size": 5, "sweeps": 1}),
         ("wishart", {"sites": 7, "batch_size": 21}),
+        ("gibbs", {"sites": 12, "batch_size": 9}),
+        ("wishart", {"sites": 13, "batch_size": 16}),
         # In tiles of which parts are left: a batch below N, and more than the chip holds.
         ("wishart", {"sites": 7, "batch_size": 3}),
         ("gibbs", {"sites": 15, "batch_size": 7}),

@@ -33,7 +33,7 @@ struct Drift {
 #if defined(DYSONFLOW_GPU)
 // Whether a thread can keep one (n x n) matrix in shared memory, with room for the blocks of some more warps,
 // and the lower triangle of another one in registers: gaussian_rbm_on_chip.hpp.
-constexpr bool fits_chip(int n, int m) { return n == m && n * n * kThreadsAbreast * kVectorBytes <= 32768; }
+constexpr bool fits_chip(int n, int m) { return n == m && n * n * kThreadsAbreast * kVectorBytes <= 45056; }
 // Sweeps for which strips of chains stay in registers; memory for their noise is the price of more.
 constexpr int kSweepsAtOnce = 4;
 #endif

@@ -309,17 +309,26 @@ struct RbmOnChip : Rbm<Real, kN> {
         static constexpr bool kRedrawn = Noise::kDrawn && kOfStrip % kAtOnce == 0;
 
         RbmOnChip& rbm;
-        Elements<Generator> places;
+        Elements<Word32> places;
 
         DYSONFLOW_INLINE explicit Layers(RbmOnChip& rbm_)
-            : rbm(rbm_), places(elements_of<Generator>(rbm.noise_tile)) {}
+            : rbm(rbm_), places(elements_of<Word32>(rbm.noise_tile)) {}
+        // The generator at its place in a layer. Its words lie apart, so that one access serves a warp.
+        DYSONFLOW_INLINE void keep(int layer, const Generator& g) const {
+            const Elements<Word32> to = places + 4 * layer;
+            to[0] = g.s0, to[1] = g.s1, to[2] = g.s2, to[3] = g.s3;
+        }
+        DYSONFLOW_INLINE Generator kept(int layer) const {
+            const Elements<Word32> from = places + 4 * layer;
+            return {from[0], from[1], from[2], from[3]};
+        }
         DYSONFLOW_INLINE Elements<V> tile(int layer) const {
             return rbm.noise_tile + layer * rbm.sizes.noise_tile;
         }
         // The next `count` numbers are those of a layer; given ones stand from `offset` on.
         DYSONFLOW_INLINE void prepare(int layer, int count, std::int64_t step, int offset) const {
             if constexpr (kRedrawn) {
-                places[layer] = rbm.group.streams.g;
+                keep(layer, rbm.group.streams.g);
                 rbm.group.skip(count);
             } else {
                 Noise(rbm.group, tile(layer), count, step, offset);
@@ -329,14 +338,14 @@ struct RbmOnChip : Rbm<Real, kN> {
         DYSONFLOW_INLINE void take(int layer, int first, int last, Strip& to) const {
             if constexpr (kRedrawn) {
                 Streams<Real> streams;
-                streams.g = places[layer];
+                streams.g = kept(layer);
                 DYSONFLOW_UNROLL
                 for (int from = 0; from < kOfStrip; from += kAtOnce) {
                     V drawn[kAtOnce];
                     streams.normals(drawn);
                     DYSONFLOW_EACH(kAtOnce) to[(from + i) / kN][(from + i) % kN] = drawn[i];
                 }
-                places[layer] = streams.g;
+                keep(layer, streams.g);
             } else {
                 load(Noise(tile(layer)), first, last, to);
             }

@@ -4,6 +4,7 @@
 //     DYSONFLOW_SYSTEM, DYSONFLOW_REAL   the system, float or double
 //     DYSONFLOW_FIXED                    N, where it is a constant of the loops, or 0
 //     DYSONFLOW_NOISE_GIVEN              whether the numbers come with the job
+//     DYSONFLOW_ALL_REGISTERS            whether a thread may use all registers, as the compiler likes
 //     DYSONFLOW_VECTOR_BYTES             size of a thread's lanes: 8 are one float64 or two float32 replicas
 // Without a GPU a test compiles the same for a processor, and runs one thread after the other.
 #pragma once
@@ -50,7 +51,14 @@ extern "C" __global__ void working_memory(const dysonflow::Job* job, std::int64_
     *elements = dysonflow::DYSONFLOW_ISA::ThreadSizes(*job).total();
 }
 
-extern "C" __global__ void __launch_bounds__(dysonflow::DYSONFLOW_ISA::kThreadsAbreast)
+// Told the size of a block the compiler chooses registers well, and takes no notice of how many it may use.
+#if DYSONFLOW_ALL_REGISTERS
+#define DYSONFLOW_BOUNDS __launch_bounds__(dysonflow::DYSONFLOW_ISA::kThreadsAbreast)
+#else
+#define DYSONFLOW_BOUNDS
+#endif
+
+extern "C" __global__ void DYSONFLOW_BOUNDS
     advance(const dysonflow::Job* __restrict__ job, dysonflow::DYSONFLOW_ISA::ThreadLanes* scratch,
             std::int64_t elements, std::int64_t* stop, dysonflow::Outcome* outcomes) {
     dysonflow::DYSONFLOW_ISA::advance_groups(*job, scratch, elements, stop, outcomes,

@@ -189,7 +189,10 @@ class NvidiaCard:
         size = what.CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES
         share = what.CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT
         if self._check(driver.cuKernelGetAttribute(size, *here))[0]:
-            self._check(driver.cuKernelSetAttribute(share, 100, *here))
+            (status,) = driver.cuKernelSetAttribute(share, 100, *here)
+            if int(status) != 0:
+                # It is slower then, and nothing else.
+                log.info("%s: shared memory is left to the driver (%s)", self.name, status.name)
 
     def allocate(self, size: int) -> Any:
         """Memory of `size` bytes."""
@@ -214,9 +217,13 @@ class NvidiaCard:
         self.stream.sync()
 
     def free(self) -> int:
-        """Bytes that are free."""
+        """Bytes that are free, once what this process has freed is given back."""
         from cuda.bindings import driver
 
+        # cuda.core has the pool of a card keep all that was ever taken from it.
+        self.stream.sync()
+        (pool,) = self._check(driver.cuDeviceGetMemPool(driver.CUdevice(self.device.device_id)))
+        self._check(driver.cuMemPoolTrimTo(pool, 0))
         return int(self._check(driver.cuMemGetInfo())[0])
 
     def threads(self, functions: Any, variant: Variant) -> int:
@@ -467,7 +474,8 @@ class ReplicasOnGpu:
             Replica, step and kind of the first failure.
         """
         variant = replace(self._variant, noise_given=noise is not None)
-        functions = self.card.load(variant)
+        with self._enough_memory():
+            functions = self.card.load(variant)
         job = Job(**self.numbers, steps=steps, first_step=first_step)
         job.target = int(self.target.handle)
         for name, memory in self.memory.items():
@@ -504,13 +512,13 @@ class ReplicasOnGpu:
     def _launch(self, functions: Any, variant: Variant, job: Job) -> tuple[int, int, str] | None:
         """One launch, and its first failure."""
         card = self.card
-        card.upload(np.frombuffer(bytes(job), np.uint8), self._job)
-        with self._enough_memory():
-            threads, elements = self._working_memory(functions, variant, bool(job.inputs))
         stop = np.array([NEVER])
-        card.upload(stop, self._stop)
-        arguments = (self._job, self._scratch[0], ctypes.c_int64(elements), self._stop)
-        card.launch(functions, "advance", threads, *arguments, self._outcomes_there)
+        with self._enough_memory():
+            card.upload(np.frombuffer(bytes(job), np.uint8), self._job)
+            threads, elements = self._working_memory(functions, variant, bool(job.inputs))
+            card.upload(stop, self._stop)
+            arguments = (self._job, self._scratch[0], ctypes.c_int64(elements), self._stop)
+            card.launch(functions, "advance", threads, *arguments, self._outcomes_there)
         card.download(self._stop, stop)
         if stop[0] == NEVER:
             return None

@@ -37,6 +37,8 @@ FAMILIES = {
 REALS = {"float64": "double", "float32": "float"}
 LARGEST_CONSTANT = {"gaussian_rbm": 16, "teacher_student": 10}
 """Up to this N it is a constant of the loops; beyond it, and for others, one code serves all."""
+ALL_REGISTERS = 255
+"""That a thread can have."""
 SEAL_BYTES = 32
 """Of the checksum before the machine code in a file of the cache."""
 
@@ -58,7 +60,7 @@ class Variant:
     vector_bytes : int
         Size of the lanes of a thread. 8: one float64 or two float32 replicas.
     registers : int
-        Most registers of a thread.
+        Most registers of a thread; of all of them the compiler uses as many as it likes.
     """
 
     system: str
@@ -66,7 +68,7 @@ class Variant:
     constant: int = 0
     noise_given: bool = False
     vector_bytes: int = 8
-    registers: int = 255
+    registers: int = ALL_REGISTERS
 
     @property
     def lanes(self) -> int:
@@ -84,6 +86,7 @@ class Variant:
             "DYSONFLOW_FIXED": str(self.constant),
             "DYSONFLOW_NOISE_GIVEN": str(int(self.noise_given)),
             "DYSONFLOW_VECTOR_BYTES": str(self.vector_bytes),
+            "DYSONFLOW_ALL_REGISTERS": str(int(self.registers >= ALL_REGISTERS)),
         }
 
 
