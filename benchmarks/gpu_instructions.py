@@ -38,8 +38,8 @@ from dysonflow.simulation.kernel import gpu, nvrtc
 
 # The processor in the place of a card, and the small kernels, are those of the tests.
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+import cubin
 import emulated_card
-import ptx
 import small_kernels
 
 REPLICAS, STEPS = 64, 32
@@ -304,7 +304,7 @@ def measured(
     cycles = max(issued / ISSUED, *(amounts[one] / PER_CYCLE[one] for one in PER_CYCLE))
 
     code = nvrtc.compiled(variant, gpu.layout(), "sm_90")
-    registers, shared = ptx.resources(code)
+    registers, shared = cubin.resources(code)
     of_warp = -(-registers // 8) * 8 * 32
     warps = min(WARPS, BLOCKS, REGISTERS // of_warp, SHARED // (shared + OF_BLOCK))
     threads = 32 * warps

@@ -2,11 +2,11 @@
 and what NVRTC makes of it have the bits of the CPU kernel. Only a GPU shows whether its arithmetic
 is the same (tests/gpu)."""
 
+import cubin
 import numpy as np
-import ptx
 import pytest
 from emulated_card import EmulatedCard, compiler
-from small_kernels import levels, network, rbm, student
+from small_kernels import MU_SQUARED, levels, network, rbm, student
 
 from dysonflow import models
 from dysonflow.errors import ConfigError, DivergedError
@@ -80,7 +80,7 @@ def test_nvrtc_compiles_every_system(architecture, dtype, system):
 def test_the_compiler_keeps_to_the_registers_that_it_is_given():
     def registers(most):
         variant = nvrtc.Variant("wishart", "float64", 10, registers=most)
-        return ptx.registers(nvrtc.compiled(variant, gpu.layout(), "sm_90"))
+        return cubin.resources(nvrtc.compiled(variant, gpu.layout(), "sm_90"))[0]
 
     assert registers(128) <= 128 < registers(255)
 
@@ -252,6 +252,22 @@ def test_the_first_failure_is_reported_as_on_a_cpu(card):
             one.advance(1)
         said.append((failure.value.replica, failure.value.step, failure.value.reason))
     assert said[0] == said[1]
+
+
+@needs_twin
+@pytest.mark.parametrize("heavy", [0, 9])
+@pytest.mark.parametrize("sampler", ["gibbs", "ar1"])
+def test_what_is_not_positive_definite_is_seen_in_one_row(card, sampler, heavy):
+    # A = x x^T has the eigenvalue 1.03, and one row whose sum says so, off its diagonal alone.
+    x = np.full(10, 0.12)
+    x[heavy] = 0.95
+    starts = np.zeros((4, 10, 10))
+    starts[2, 0] = np.sqrt(MU_SQUARED) * x
+    for where in ({"instruction_set": "avx2"}, {"device": "cuda"}):
+        one = rbm(sampler, replicas=4, weights=starts, **where)
+        with pytest.raises(DivergedError) as failure:
+            one.advance(1)
+        assert (failure.value.replica, failure.value.step) == (2, 0)
 
 
 @needs_twin

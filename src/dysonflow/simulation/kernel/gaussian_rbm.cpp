@@ -31,9 +31,11 @@ struct Drift {
 };
 
 #if defined(DYSONFLOW_GPU)
-// Whether a thread can keep one (n x n) matrix in shared memory, with room for the blocks of some more warps,
-// and the lower triangle of another one in registers: gaussian_rbm_on_chip.hpp.
-constexpr bool fits_chip(int n, int m) { return n == m && n * n * kThreadsAbreast * kVectorBytes <= 45056; }
+// Shared memory of a warp: a block has 48 kB unless more is asked for, and takes 1 kB itself.
+constexpr int kSharedBytes = 44 * 1024;
+// Whether a thread can keep one (n x n) matrix in shared memory, and the lower triangle of another one in
+// registers: gaussian_rbm_on_chip.hpp.
+constexpr bool fits_chip(int n, int m) { return n == m && n * n <= kSharedBytes / (kThreadsAbreast * kVectorBytes); }
 // Sweeps for which strips of chains stay in registers; memory for their noise is the price of more.
 constexpr int kSweepsAtOnce = 4;
 #endif
